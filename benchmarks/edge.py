@@ -1,0 +1,44 @@
+"""Edge service against a bare echo through the same broker: latency at 500 requests/s, and the ceiling."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from benchmarks.harness import BareEcho, Table, UsualWay, ceiling_hz, in_turn, open_loop_ms, pooled, quiet
+from xedge.broker import Broker
+from xedge.sender import Sender
+from xedge.services import EdgeMLService
+
+
+def main(rounds: int = 6, duration_s: float = 5.0) -> list[str]:
+    table = Table()
+    with Broker(name="bench") as broker, Sender() as sender, quiet():
+        arms = {
+            "echo": lambda: BareEcho(broker),
+            "edge": lambda: EdgeMLService("anomaly_detector", broker.host, broker.port),
+            "usual": lambda: UsualWay(broker),
+        }
+        print(f"edge at 500 requests/s, Poisson, {rounds} × {duration_s:g} s an arm in turn, {broker.version}")
+        latency = in_turn(arms, rounds, lambda k: open_loop_ms(sender, broker, 500, duration_s, k))
+        for arm, found in latency.items():
+            table.row(f"{arm} p50", pooled(found, 0.5), "ms")
+            table.row(f"{arm} p99", pooled(found, 0.99), "ms")
+        for p, limit in ((0.5, 1.15), (0.99, 1.3)):
+            table.row(f"edge / echo p{p * 100:g}", pooled(latency["edge"], p) / pooled(latency["echo"], p), "×", limit)
+            spread = [np.quantile(e, p) / np.quantile(b, p) for e, b in zip(latency["edge"], latency["echo"], strict=True)]
+            table.row(f"  round by round: lowest p{p * 100:g} ratio", min(spread), "×")
+            table.row(f"  round by round: highest p{p * 100:g} ratio", max(spread), "×")
+        print("ceiling, 256 requests always on their way")
+        ceilings = in_turn(arms, rounds, lambda _: ceiling_hz(sender, broker))
+        median = {arm: float(np.median(found)) for arm, found in ceilings.items()}
+        for arm, value in median.items():
+            table.row(f"{arm} ceiling", value, "1/s")
+        table.row("edge / echo ceiling", median["edge"] / median["echo"], "×", 0.85, at_least=True)
+        table.row("usual / echo ceiling", median["usual"] / median["echo"], "×")
+    return table.missed
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main()))

@@ -1,0 +1,208 @@
+"""Papermill in one place: run a notebook in a kernel of this interpreter and say truly how it ended."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import re
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass
+class Execution:
+    """How a notebook ran: the cells as far as they came, the cell that ended it and why."""
+
+    notebook: Any
+    cell: int = -1
+    error: dict[str, Any] | None = None
+    interruption: BaseException | None = None
+
+    @property
+    def status(self) -> str:
+        """Return "completed", "failed" or "interrupted"."""
+        if self.interruption is not None:
+            return "interrupted"
+        return "failed" if self.error else "completed"
+
+
+@dataclass
+class _Watch:
+    """What nbclient's hooks saw; the verdict comes from here, never from the notebook's outputs."""
+
+    on_cell: Callable[[int, int], None]
+    notebook: Any = None
+    cell: int = -1
+    reply: dict[str, Any] = field(default_factory=dict)
+
+    def started(self, notebook: Any) -> None:
+        self.notebook = notebook
+
+    def cell_started(self, cell: Any, cell_index: int) -> None:  # noqa: ARG002 - nbclient passes both by name
+        self.cell = cell_index
+        self.on_cell(cell_index, len(self.notebook.cells))
+
+    def cell_failed(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:  # noqa: ARG002
+        self.cell, self.reply = cell_index, execute_reply["content"]
+
+
+def execute(
+    source: Path,
+    parameters: Mapping[str, Any],
+    env: Mapping[str, str],
+    timeout_s: float,
+    on_cell: Callable[[int, int], None],
+) -> Execution:
+    """Run a notebook with papermill and return how it ended; this never raises for what the notebook does.
+
+    Args:
+        source: the notebook; it is not changed.
+        parameters: values by name, as Python values of the types annotated.
+        env: the whole environment of the kernel.
+        timeout_s: the longest that one cell may take, seconds.
+        on_cell: called with (cells done, cells in all) when a cell starts.
+    """
+    import nbformat
+
+    watch, timeout_s = _Watch(on_cell), max(1, math.ceil(timeout_s))  # nbclient wants whole seconds
+    with tempfile.TemporaryFile() as words, _terminated_as_exception(), _quiet_loggers():
+        caught = _caught(source, dict(parameters), _options(_manager_class(env, words), timeout_s, watch))
+        last_words = _last_words(words)
+    read: Any = nbformat.read
+    notebook = watch.notebook if watch.notebook is not None else read(source, as_version=4)
+    execution = Execution(notebook, watch.cell)
+    if caught is not None and not isinstance(caught, Exception):
+        execution.interruption = caught
+    if caught is not None or watch.reply:
+        execution.error = _error(watch, caught, timeout_s, last_words)
+    _drop_marks(notebook)
+    return execution
+
+
+def _caught(source: Path, parameters: dict[str, Any], options: dict[str, Any]) -> BaseException | None:
+    import papermill
+
+    path = str(source).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
+    try:
+        papermill.execute_notebook(path, None, parameters, **options)
+    except BaseException as exc:  # an interruption too: the caller writes the report and raises it again
+        caught = exc.with_traceback(None)  # its frames hold tasks that would complain when they are collected
+    else:
+        return None
+    gc.collect()
+    return caught
+
+
+def _options(manager: type[Any], timeout_s: int, watch: _Watch) -> dict[str, Any]:
+    return {
+        "kernel_name": "python3",
+        "language": "python",
+        "kernel_manager_class": manager,
+        "progress_bar": False,
+        "request_save_on_cell_execute": False,
+        "autosave_cell_every": 0,
+        "execution_timeout": timeout_s,
+        "start_timeout": 120,
+        "coalesce_streams": True,
+        "on_notebook_start": watch.started,
+        "on_cell_start": watch.cell_started,
+        "on_cell_error": watch.cell_failed,
+    }
+
+
+def _manager_class(env: Mapping[str, str], words: IO[bytes]) -> type[Any]:
+    """Return a kernel manager for this very interpreter, whatever a kernelspec called python3 points to."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Manager(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            spec = get_kernel_dict()
+            spec["argv"] = [sys.executable, *spec["argv"][1:]]
+            return KernelSpec(**spec)
+
+        async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override]
+            await super().start_kernel(**{**kwargs, "env": dict(env), "stderr": words})
+
+    return Manager
+
+
+def _last_words(words: IO[bytes]) -> str:
+    """Return what the kernel's process itself wrote before it died, without the chatter of ipykernel."""
+    words.seek(0)
+    lines = words.read()[-8000:].decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("[IPKernelApp]"))
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Keep papermill and asyncio from logging what the report says better."""
+    loggers = [logging.getLogger("papermill"), logging.getLogger("asyncio")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _terminated_as_exception() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143), so that the kernel is shut down and the report written."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _error(watch: _Watch, caught: BaseException | None, timeout_s: int, words: str) -> dict[str, Any]:
+    if watch.reply:
+        kind, message = watch.reply.get("ename", "Error"), watch.reply.get("evalue", "")
+        trace = "\n".join(watch.reply.get("traceback", []))
+    else:
+        kind, message, trace = type(caught).__name__, str(caught), ""
+    if kind == "DeadKernelError":
+        trace = words
+        message = "the kernel died while this cell ran: killed, out of memory, or a crash in compiled code"
+    elif kind == "CellTimeoutError":
+        message = f"this cell took longer than the {timeout_s} s allowed: raise timeout_s, or ask for less"
+    elif kind == "SystemExit":
+        message = f"the cell left the notebook (exit status {message or 0}); the cells after it did not run"
+    elif kind == "KeyboardInterrupt":
+        message = "interrupted by the user"
+    if isinstance(caught, SystemExit):
+        message = f"ended from outside (exit status {caught.code})"
+    return {"type": kind, "message": _ANSI.sub("", message), "traceback": _ANSI.sub("", trace)}
+
+
+def _drop_marks(notebook: Any) -> None:
+    """Take papermill's banner cells out again, in place; the report says how it ended."""
+    notebook.cells[:] = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
+
+
+def position_in_source(notebook: Any, index: int) -> int:
+    """Return the place, from 0, that the cell at `index` has in the notebook as its author wrote it."""
+    return index - sum("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells[:index])

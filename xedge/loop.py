@@ -1,0 +1,289 @@
+"""The service loop: one thread owns the MQTT client, the links' timers and the engine, and never sleeps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from time import perf_counter_ns
+from typing import Any, Self
+
+from xedge.connection import Connection
+from xedge.exceptions import ServiceError
+from xedge.messages import Topics
+from xedge.network import Channel, Link
+
+log = logging.getLogger(__name__)
+_running: dict[tuple[str, str, int, str], ServiceLoop] = {}
+FREE = Link()
+READY_TIMEOUT_S = 120.0
+
+
+class Item:
+    """One request inside a service, with its clock readings in monotonic nanoseconds."""
+
+    __slots__ = (
+        "arrived_ns",
+        "finished_ns",
+        "prediction",
+        "read_ns",
+        "release_ns",
+        "request",
+        "size",
+        "started_ns",
+    )
+
+    def __init__(self, request: Any, size: int, read_ns: int) -> None:
+        self.request, self.size, self.read_ns = request, size, read_ns
+        self.release_ns = self.arrived_ns = self.started_ns = self.finished_ns = read_ns
+        self.prediction: Any = None
+
+
+class ServiceLoop:
+    """What every service shares; a subclass says how to decode, infer and encode.
+
+    Args:
+        name: the tier's word, for the thread, the client id and the log.
+        broker_host: the broker's host name or address.
+        broker_port: the broker's port.
+        topic_prefix: comes before every topic, so that services can share a broker.
+        uplink: what requests cross before they arrive.
+        downlink: what results cross before they depart.
+        compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        max_batch: most requests given to the engine at once; 1 turns batching off.
+        qos: MQTT quality of service, 0 or 1.
+        seed: for the links' jitter and loss.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        broker_host: str,
+        broker_port: int,
+        *,
+        topic_prefix: str = "",
+        uplink: Link | None = None,
+        downlink: Link | None = None,
+        compute_scale: float = 1.0,
+        max_batch: int = 64,
+        qos: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if compute_scale < 1:
+            raise ServiceError(
+                f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more"
+            )
+        if max_batch < 1:
+            raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
+        self.name, self.topics = name, Topics(topic_prefix)
+        self.broker_host, self.broker_port = broker_host, broker_port
+        self.uplink, self.downlink = uplink or FREE, downlink or FREE
+        self.compute_scale, self.max_batch, self.qos, self.seed = compute_scale, max_batch, qos, seed
+        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.inference_ms = 0.0
+        self._key = (type(self).__name__, broker_host, broker_port, self.topics.request)
+        self._connection: Connection | None = None
+        self._thread: threading.Thread | None = None
+        self._ready, self._stopping = threading.Event(), threading.Event()
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the service answers requests now."""
+        return self._ready.is_set() and not self._stopping.is_set()
+
+    def prepare(self) -> None:
+        """Do, in the service's own thread, what must be done before requests are asked for; override."""
+
+    def accept(self, payload: bytes, read_ns: int) -> Item | None:
+        """Return the request in `payload`, or None when it was refused; override."""
+        raise NotImplementedError
+
+    def infer(self, items: list[Item]) -> list[Item]:
+        """Set each item's prediction and return those that have one; override."""
+        return items
+
+    def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
+        """Return the topic and payload of an item's result; override."""
+        raise NotImplementedError
+
+    def connect_mqtt(self, timeout_s: float = 10.0) -> Connection:
+        """Connect and subscribe; returns once the broker has acknowledged. Connecting again changes nothing.
+
+        Raises:
+            BrokerError: no broker there, or it refused.
+
+        """
+        if self._connection is None:
+            topics = [self.topics.request]
+            connection = Connection(
+                f"xedge-{self.name}", self.broker_host, self.broker_port, topics, self._on_message, self.qos
+            )
+            self._begin_links()
+            self._connection = connection
+            try:
+                connection.connect()
+                connection.wait_subscribed(timeout_s)
+            except BaseException:
+                self._connection = None
+                connection.close()
+                raise
+        return self._connection
+
+    def start(self) -> Self:
+        """Serve in a background thread; returns when ready. A service started before in its place is stopped.
+
+        Raises:
+            ModelError, BrokerError, ServiceError: it cannot get ready; nothing is left running.
+
+        """
+        if self._thread is not None and self._thread.is_alive():
+            return self
+        if (previous := _running.get(self._key)) is not None:
+            previous.stop()
+        self._ready.clear()
+        self._stopping.clear()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run_in_thread, name=f"xedge-{self.name}", daemon=True)
+        self._thread.start()
+        self._ready.wait(READY_TIMEOUT_S)
+        if self._failure is not None or not self._ready.is_set():
+            self.stop()
+            raise self._failure or ServiceError(
+                f"the {self.name} service was not ready within {READY_TIMEOUT_S:g} s"
+            )
+        _running[self._key] = self
+        return self
+
+    def stop(self) -> None:
+        """End the service and join its thread; stopping again changes nothing."""
+        self._stopping.set()
+        thread, connection = self._thread, self._connection
+        if connection is not None:
+            connection.wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(10)
+            if thread.is_alive():
+                raise ServiceError(
+                    f"the {self.name} service did not end within 10 s; its engine is still computing"
+                )
+            self._thread = None
+        if _running.get(self._key) is self:
+            del _running[self._key]
+
+    def run(self) -> None:
+        """Serve in this thread until `stop()` is called from another thread or a signal handler."""
+        self.prepare()
+        connection = self.connect_mqtt()
+        self._ready.set()
+        try:
+            while not self._stopping.is_set():
+                self._turn(connection)
+        finally:
+            self._ready.clear()
+            self._connection = None
+            self.counts["unanswered"] += (
+                len(self._crossing_up) + len(self._waiting) + len(self._crossing_down)
+            )
+            self.counts["reconnects"] += connection.reconnects
+            connection.close()
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except BaseException as exc:
+            self._failure = exc
+            if self._ready.is_set():
+                log.exception("the %s service broke", self.name)
+            self._ready.set()
+
+    def _begin_links(self) -> None:
+        self._up = None if self.uplink.is_free else self.uplink.channel(2 * self.seed)
+        self._down = None if self.downlink.is_free else self.downlink.channel(2 * self.seed + 1)
+        self._crossing_up: deque[Item] = deque()
+        self._waiting: deque[Item] = deque()
+        self._computing: list[Item] = []
+        self._engine_free_ns = 0
+        self._crossing_down: deque[Item] = deque()
+
+    def _turn(self, connection: Connection) -> None:
+        connection.turn(self._timeout_s())
+        now_ns = perf_counter_ns()
+        while self._crossing_up and self._crossing_up[0].release_ns <= now_ns:
+            item = self._crossing_up.popleft()
+            item.arrived_ns = perf_counter_ns()
+            self._waiting.append(item)
+        if self._computing and now_ns >= self._engine_free_ns:
+            self._finish(self._computing)
+            self._computing = []
+        if self._waiting and not self._computing:
+            self._compute()
+        while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
+            self._send(self._crossing_down.popleft())
+        connection.flush()
+
+    def _timeout_s(self) -> float:
+        """The time to the next timer; 0 when the engine has work to begin."""
+        if self._waiting and not self._computing:
+            return 0.0
+        timers = [queue[0].release_ns for queue in (self._crossing_up, self._crossing_down) if queue]
+        if self._computing:
+            timers.append(self._engine_free_ns)
+        return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
+
+    def _on_message(self, _topic: str, payload: bytes) -> None:
+        read_ns = perf_counter_ns()
+        self.counts["received"] += 1
+        item = self.accept(payload, read_ns)
+        if item is None:
+            return
+        if self._up is None:
+            self._waiting.append(item)
+        else:
+            self._cross(item, self._up, read_ns, self._crossing_up)
+
+    def _compute(self) -> None:
+        items = [self._waiting.popleft() for _ in range(min(len(self._waiting), self.max_batch))]
+        started_ns = perf_counter_ns()
+        for item in items:
+            item.started_ns = started_ns
+        done = self.infer(items)
+        self.counts["batches"] += 1
+        if self.compute_scale == 1.0:
+            self._finish(done)
+        else:
+            self._engine_free_ns = started_ns + round((perf_counter_ns() - started_ns) * self.compute_scale)
+            self._computing = done
+
+    def _finish(self, items: list[Item]) -> None:
+        finished_ns = perf_counter_ns()
+        for item in items:
+            item.finished_ns = finished_ns
+            if self._down is None:
+                self._send(item)
+                continue
+            if self.downlink.rate_mbps:
+                item.size = len(self.answer(item, finished_ns)[1])
+            self._cross(item, self._down, finished_ns, self._crossing_down)
+
+    def _cross(self, item: Item, channel: Channel, now_ns: int, queue: deque[Item]) -> None:
+        release_ns = channel.release_ns(now_ns, item.size)
+        if release_ns is None:
+            self.counts["lost"] += 1
+            return
+        item.release_ns = release_ns
+        queue.append(item)
+
+    def _send(self, item: Item) -> None:
+        topic, payload = self.answer(item, perf_counter_ns())
+        if self._connection is not None:
+            self._connection.publish(topic, payload, self.qos)
+            self.counts["answered"] += 1

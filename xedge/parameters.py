@@ -1,0 +1,213 @@
+"""What a notebook can be told: its annotated parameters, and the check of the values given for them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import json
+import os
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xedge import _conversion
+from xedge.exceptions import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the cell tagged `parameters`: `rate_hz: float = 200.0  # requests per second offered`."""
+
+    name: str
+    annotation: str
+    default: Any
+    help: str = ""
+    notebook: str = "the notebook"
+
+
+def inspect(notebook_path: str | os.PathLike[str]) -> list[Parameter]:
+    """Return the parameters of a notebook in the order written; nothing in it is executed.
+
+    A notebook without a cell tagged `parameters` has none.
+
+    Raises:
+        ConfigurationError: not a notebook, or a line of the cell that is not `name: type = value  # help`.
+    """
+    path = Path(notebook_path)
+    tagged = [cell for cell in _cells(path) if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) > 1:
+        raise ConfigurationError(f"{path} has {len(tagged)} cells tagged `parameters`: keep one")
+    return _parameters("".join(tagged[0]["source"]), path) if tagged else []
+
+
+def _cells(path: Path) -> list[dict[str, Any]]:
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read the notebook {path}: {exc.strerror or exc}") from exc
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigurationError(f"{path} is not a notebook (format 4): open it in Jupyter and save it") from exc
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def _parameters(source: str, path: Path) -> list[Parameter]:
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as exc:
+        raise ConfigurationError(f"{path}: the parameters cell, line {exc.lineno}: {exc.msg}") from exc
+    comments = _comments(source)
+    return [
+        _parameter(node, path, comments.get(node.end_lineno or 0, ""))
+        for node in body
+        if not isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+
+
+def _comments(source: str) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _parameter(node: ast.stmt, path: Path, comment: str) -> Parameter:
+    where = f"{path}: the parameters cell, line {node.lineno}"
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
+        raise ConfigurationError(f"{where}: `{ast.unparse(node)}` is not `name: type = value  # help`")
+    name, annotation = node.target.id, ast.unparse(node.annotation)
+    try:
+        kind = _conversion.parse(annotation)
+    except ValueError as exc:
+        raise ConfigurationError(f"{where}: {name}: {exc}") from exc
+    try:
+        default = _conversion.convert(ast.literal_eval(node.value), kind, text=False)
+    except (ValueError, TypeError) as exc:
+        message = f"{where}: the default of {name}, {ast.unparse(node.value)}, must be a plain value: {kind}"
+        raise ConfigurationError(message) from exc
+    return Parameter(name, annotation, default, comment, path.name)
+
+
+def convert(parameters: list[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values given, converted by the annotations of the notebook's parameters.
+
+    Text is read as the annotation says: "false" is False for a bool, "1e3" a float, "007" stays text for a
+    str, "50,100" and "[50, 100]" are lists, "none" is None where that is allowed.
+
+    Args:
+        parameters: what `inspect` returned.
+        given: values by name, as a command line, a file or Python gives them.
+
+    Raises:
+        ConfigurationError: a name the notebook does not have, or a value its annotation does not allow.
+    """
+    known = {parameter.name: parameter for parameter in parameters}
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(_unknown(name, parameters))
+    return {name: _converted(known[name], value) for name, value in given.items()}
+
+
+def _unknown(name: str, parameters: list[Parameter]) -> str:
+    if not parameters:
+        return f"there is no parameter {name!r}: this notebook has no parameters"
+    names = [parameter.name for parameter in parameters]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{parameters[0].notebook} has no parameter {name!r}: {hint}It has {', '.join(names)}"
+
+
+def _converted(parameter: Parameter, value: Any) -> Any:
+    kind = _conversion.parse(parameter.annotation)
+    try:
+        return _conversion.convert(value, kind)
+    except (ValueError, TypeError, SyntaxError) as exc:
+        raise ConfigurationError(_wrong(parameter.name, value, kind, parameter.notebook)) from exc
+
+
+def _wrong(name: str, value: Any, kind: _conversion.Kind, where: str) -> str:
+    quote = "; put it into quotes in the file" if kind.name == "str" and not isinstance(value, str) else ""
+    return f"{where}: parameter {name} is {value!r} ({type(value).__name__}), expected {kind}{quote}"
+
+
+def check_parameters(namespace: Mapping[str, Any]) -> None:
+    """Check a notebook's parameters: `xedge.check_parameters(globals())` in the cell after them.
+
+    The same check that a batch run makes, for values typed in Jupyter. An int will do for a float.
+
+    Args:
+        namespace: the notebook's `globals()`; its annotated names are checked, others left alone.
+
+    Raises:
+        ConfigurationError: nothing is annotated, or a value is not what its annotation says.
+    """
+    annotations = namespace.get("__annotations__") or _typed(namespace)
+    if not annotations:
+        raise ConfigurationError(
+            "no annotated parameters here: call xedge.check_parameters(globals()) in the cell after the one "
+            "with lines such as `rate_hz: float = 200.0  # requests per second offered`"
+        )
+    for name, annotation in annotations.items():
+        try:
+            kind = _conversion.parse(annotation)
+        except ValueError:
+            continue  # an annotated name of a later cell that is no parameter
+        if name in namespace:
+            _check(name, namespace[name], kind)
+
+
+def _typed(namespace: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations in the cells run so far: Python 3.14 keeps none in the namespace."""
+    found = {}
+    for source in namespace.get("In", []):
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:  # a cell with magics
+            continue
+        for node in body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found[node.target.id] = ast.unparse(node.annotation)
+    return found
+
+
+def _check(name: str, value: Any, kind: _conversion.Kind) -> None:
+    try:
+        _conversion.convert(value, kind, text=False)
+    except ValueError as exc:
+        raise ConfigurationError(_wrong(name, value, kind, "this notebook")) from exc
+
+
+def load_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the values in a YAML file of `name: value` lines, as YAML reads them (`convert` does the rest).
+
+    Raises:
+        ConfigurationError: no such file, not YAML, not names with values, or a name twice; with the line.
+    """
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read the parameter file {path}: {exc.strerror or exc}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"{path}{line}: not YAML: {getattr(exc, 'problem', exc)}") from exc
+    if node is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path}, line 1: expected lines `name: value`, got a {type(values).__name__}")
+    _check_names(path, [(key.value, key.tag, key.start_mark.line + 1) for key, _ in node.value])
+    return values
+
+
+def _check_names(path: str | os.PathLike[str], keys: list[tuple[Any, str, int]]) -> None:
+    seen: dict[Any, int] = {}
+    for name, tag, line in keys:
+        if not tag.endswith(":str"):
+            raise ConfigurationError(f"{path}, line {line}: {name!r} is not a parameter's name: put it into quotes")
+        if name in seen:
+            raise ConfigurationError(f"{path}, line {line}: {name!r} is there already in line {seen[name]}")
+        seen[name] = line

@@ -1,0 +1,270 @@
+"""Run a notebook with parameters and leave one page that can be shared, also when it fails."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xedge import _files, paths
+from xedge import parameters as _parameters
+from xedge._notebooks import find, report_name
+from xedge.exceptions import ConfigurationError, ReportError
+from xedge.progress import Progress
+
+if TYPE_CHECKING:
+    from xedge import _kernel
+
+DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)
+VERDICTS = ("VALID", "INVALID", "SATURATED")
+_FOLDER_VARIABLE = "XEDGE_REPORT_DIR"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a notebook and where its results are.
+
+    `record` is what the notebook recorded, `error` says what ended it early (None when completed).
+    """
+
+    name: str
+    notebook: Path
+    status: str
+    duration_s: float
+    html: Path
+    folder: Path
+    record: dict[str, Any]
+    error: dict[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every cell ran."""
+        return self.status == "completed"
+
+    @property
+    def verdict(self) -> str | None:
+        """Return what the notebook says of its own measurement: VALID, INVALID, SATURATED or None."""
+        return self.record.get("verdict")
+
+    @property
+    def sentence(self) -> str:
+        """Return the run in one sentence."""
+        if self.error is None:
+            verdict = f", {self.verdict}" if self.verdict else ""
+            return f"{self.notebook.stem}: completed in {self.duration_s:.1f} s{verdict}: {self.html}"
+        what = f"{self.error['type']}: {self.error['message']}".splitlines()[0]
+        index = self.error["cell_index"]
+        where = "before the first cell" if index is None else f"in cell {index + 1}"
+        return f"{self.notebook.stem}: {self.status} {where} ({what}): {self.html}"
+
+    def raise_for_status(self) -> Run:
+        """Return this run, or raise ReportError if a cell failed."""
+        if not self.ok:
+            raise ReportError(self.sentence)
+        return self
+
+
+def data_dir() -> Path | None:
+    """Return the folder a notebook saves its data in while a report is made of it; None when interactive."""
+    folder = os.environ.get(_FOLDER_VARIABLE)
+    return Path(folder) if folder else None
+
+
+def record(key: str, value: Any) -> None:
+    """Put one fact on top of the report and into its run.json; does nothing when interactive.
+
+    Args:
+        key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label,
+            value, unit and detail, the last two optional), `conclusion` (a sentence or two), `conditions` (a mapping),
+            or a name of your own, which goes to run.json only.
+        value: anything that JSON can hold; numbers and arrays of NumPy too.
+
+    Raises:
+        ConfigurationError: a verdict or headline of another form.
+    """
+    _check_record(key, value)
+    folder = data_dir()
+    if folder is not None:
+        _files.write_json(folder / "record.json", {**_files.read_json(folder / "record.json"), key: value})
+
+
+def _check_record(key: str, value: Any) -> None:
+    if key == "verdict" and value not in VERDICTS:
+        raise ConfigurationError(f"record: the verdict is {value!r}, expected one of {', '.join(VERDICTS)}")
+    if key == "conditions" and not isinstance(value, Mapping):
+        raise ConfigurationError(f"record: conditions is a {type(value).__name__}, expected a mapping")
+    if key == "headline":
+        numbers = value if isinstance(value, list | tuple) else [value]
+        good = all(isinstance(one, Mapping) and {"label", "value"} <= one.keys() for one in numbers)
+        if not good or len(numbers) > 4 or numbers is not value:
+            raise ConfigurationError("record: headline is a list of up to four {label, value, unit, detail}")
+
+
+def run_many(
+    notebooks: Sequence[str | os.PathLike[str]] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    out_dir: str | os.PathLike[str] | None = None,
+    *,
+    timeout_s: float = 1800.0,
+    progress: bool = True,
+) -> list[Run]:
+    """Run notebooks one after the other and return their runs; a failed one does not stop the rest.
+
+    Names, values and notebooks are checked before the first one starts.
+
+    Args:
+        notebooks: paths, stems or names, as `find` takes them; by default `02_edge_vs_cloud`.
+        parameters: values by name; every notebook must have every name.
+        out_dir: where to write; by default the project's `reports`.
+        timeout_s: the longest that one cell may take, seconds.
+        progress: show the cells' progress.
+
+    Raises:
+        ConfigurationError: an unknown notebook, parameter or value, or two notebooks for one report.
+    """
+    found = [find(notebook) for notebook in notebooks or DEFAULT_NOTEBOOKS]
+    names = [report_name(path) for path in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigurationError(f"two notebooks for one report: {', '.join(sorted(twice))}; run them apart")
+    for path in found:
+        _parameters.convert(_parameters.inspect(path), parameters or {})
+    return [run(path, parameters, out_dir=out_dir, timeout_s=timeout_s, progress=progress) for path in found]
+
+
+def run(
+    notebook: str | os.PathLike[str],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    out_dir: str | os.PathLike[str] | None = None,
+    timeout_s: float = 1800.0,
+    progress: bool = True,
+) -> Run:
+    """Run a notebook in a kernel of this interpreter and write its report.
+
+    Writes `NAME.html` and, in the folder `NAME`, the executed `NAME.ipynb`, `run.json` and what the notebook
+    saves in `data_dir()`. Files that an earlier run left there are removed first; other files are left alone.
+
+    Args:
+        notebook: a path, a stem or a name, as `find` takes them.
+        parameters: values by name, converted by the notebook's annotations.
+        out_dir: where to write; by default the project's `reports`.
+        timeout_s: the longest that one cell may take, seconds.
+        progress: show the cells' progress.
+
+    Returns:
+        The run; its status says "completed" or "failed". A cell that fails does not raise here.
+
+    Raises:
+        ConfigurationError: an unknown notebook, parameter or value; nothing was started.
+        KeyboardInterrupt: interrupted, with the report written; SIGTERM ends as SystemExit(143) the same way.
+    """
+    from xedge import _kernel
+
+    source = find(notebook)
+    known = _parameters.inspect(source)
+    values = _parameters.convert(known, parameters or {})
+    name = report_name(source)
+    out = Path(out_dir or paths.reports_dir()).resolve()
+    folder = out / name
+    _files.clear(folder)
+    before = _files.files(folder)
+    facts = _facts(source, known, values)
+    _files.write_json(folder / "run.json", facts)
+    began = time.monotonic()
+    with Progress(1, "cells", source.stem, enabled=progress) as line:
+
+        def on_cell(done: int, total: int) -> None:
+            line.total = total
+            line.update(done)
+
+        execution = _kernel.execute(source, values, _environment(folder), timeout_s, on_cell)
+        facts |= {"status": execution.status, "duration_s": round(time.monotonic() - began, 3)}
+        facts["error"] = _located(execution)
+        facts["files"] = [path for path, changed in _files.files(folder).items() if before.get(path) != changed]
+        finished = _finish(source, out / f"{name}.html", folder, facts, execution)
+        line.finish(finished.sentence)
+    if execution.interruption is not None:
+        raise execution.interruption
+    return finished
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the kernel's environment: MPLBACKEND would leave it without figures."""
+    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    return kept | {_FOLDER_VARIABLE: str(folder)}
+
+
+def _facts(source: Path, known: list[_parameters.Parameter], values: dict[str, Any]) -> dict[str, Any]:
+    from xedge import _provenance
+
+    rows = [
+        {
+            "name": one.name,
+            "value": values.get(one.name, one.default),
+            "default": one.default,
+            "changed": values.get(one.name, one.default) != one.default,
+            "help": one.help,
+        }
+        for one in known
+    ]
+    changed = {row["name"]: row["value"] for row in rows if row["changed"]}
+    listed = source.parent == paths.notebooks_dir().resolve()
+    return {
+        "name": report_name(source),
+        "notebook": source.stem if listed else str(source),
+        "status": "running",
+        "verdict": None,
+        "error": None,
+        "parameters": rows,
+        "command": _provenance.command(source.stem if listed else str(source), changed),
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "duration_s": None,
+        "versions": _provenance.versions(),
+        "host": _provenance.host(),
+        "git": _provenance.git(source.parent),
+    }
+
+
+def _located(execution: _kernel.Execution) -> dict[str, Any] | None:
+    """Return the error with the cell it happened in, counted as in the notebook's source."""
+    from xedge import _kernel
+
+    if execution.error is None:
+        return None
+    cells = execution.notebook.cells
+    where: dict[str, Any] = {"cell_index": None, "source": ""}
+    if execution.cell >= 0:
+        index = _kernel.position_in_source(execution.notebook, execution.cell)
+        where = {"cell_index": index, "source": cells[execution.cell].source}
+    return {**execution.error, **where}
+
+
+def _finish(source: Path, html: Path, folder: Path, facts: dict[str, Any], execution: _kernel.Execution) -> Run:
+    """Write the executed notebook, run.json and the page, in this order, and return the run."""
+    import nbformat
+
+    from xedge import _export
+
+    recorded = _files.read_json(folder / "record.json")
+    facts |= {**recorded, **{name: facts[name] for name in facts if name != "verdict"}}
+    notebook = execution.notebook
+    notebook.metadata["xedge"] = {"status": facts["status"], "error": facts["error"]}
+    writes: Any = nbformat.writes
+    _files.write_text(folder / f"{folder.name}.ipynb", writes(notebook) + "\n")
+    _files.write_json(folder / "run.json", facts)
+    cell = execution.cell if execution.error else None
+    _files.write_text(html, _export.page(notebook, facts, folder, cell))
+    return Run(
+        name=facts["name"],
+        notebook=source,
+        status=facts["status"],
+        duration_s=facts["duration_s"],
+        html=html,
+        folder=folder,
+        record=recorded,
+        error=facts["error"],
+    )

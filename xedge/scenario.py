@@ -1,0 +1,204 @@
+"""A scenario: model, workload, source, placements and links, as checked data that YAML can hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from xedge.arrivals import Arrivals
+from xedge.config import Config
+from xedge.exceptions import ConfigurationError
+from xedge.network import Link
+from xedge.sources import Source, Vibration
+
+if TYPE_CHECKING:
+    from xedge.broker import Broker
+    from xedge.measurement import Measurement
+    from xedge.services import MLService
+
+Scale = Annotated[float, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
+    link: Link | None = None
+    uplink: Link | None = None
+    downlink: Link | None = None
+    compute_scale: Scale = 1.0
+    threads: Count = 1
+    max_batch: Count = 64
+
+    def check(self) -> None:
+        """Refuse a link given twice."""
+        if self.link is not None and (self.uplink is not None or self.downlink is not None):
+            raise ConfigurationError(
+                f"{type(self).__name__}: give link (for both directions) or uplink and downlink, not both"
+            )
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """The uplink and the downlink."""
+        return self.uplink or self.link or Link(), self.downlink or self.link or Link()
+
+    def _loop(self) -> dict[str, Any]:
+        up, down = self.links
+        scale, batch = self.compute_scale, self.max_batch
+        return {
+            "uplink": up,
+            "downlink": down,
+            "compute_scale": scale,
+            "max_batch": batch,
+            "threads": self.threads,
+        }
+
+
+class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
+    """The model near the sensors: ONNX Runtime in a thread of this process.
+
+    Args:
+        link: what requests and results cross, each way; by default nothing.
+        uplink: what requests cross, if the two directions differ.
+        downlink: what results cross, if the two directions differ.
+        compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        threads: the engine's intra-op threads.
+        max_batch: most requests given to the engine at once; 1 turns batching off.
+
+    """
+
+    def service(
+        self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = ""
+    ) -> MLService:
+        """Return the service of this placement, not yet started."""
+        from xedge.services import EdgeMLService
+
+        return EdgeMLService(
+            model, broker.host, broker.port, qos=qos, seed=seed, topic_prefix=prefix, **self._loop()
+        )
+
+
+class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
+    """The model in a data centre: PyTorch in a thread of this process, behind links.
+
+    Args:
+        link: what requests and results cross, each way; by default 50 ms.
+        uplink: what requests cross, if the two directions differ.
+        downlink: what results cross, if the two directions differ.
+        compute_scale: inference takes this many times as long, 1 or more.
+        threads: the engine's intra-op threads.
+        max_batch: most requests given to the engine at once; 1 turns batching off.
+        device: "cpu" or "cuda".
+
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """The uplink and the downlink; 50 ms each where nothing was said."""
+        if self.link is None and self.uplink is None and self.downlink is None:
+            return Link(delay_ms=50), Link(delay_ms=50)
+        return super().links
+
+    def service(
+        self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = ""
+    ) -> MLService:
+        """Return the service of this placement, not yet started."""
+        from xedge.services import CloudMLService
+
+        return CloudMLService(
+            model,
+            broker.host,
+            broker.port,
+            qos=qos,
+            seed=seed,
+            topic_prefix=prefix,
+            device=self.device,
+            **self._loop(),
+        )
+
+
+class Scenario(Config, frozen=True, kw_only=True):
+    """Everything that decides a measurement, as frozen data.
+
+    Args:
+        model: the name of a model in `models/`, or a path to one of its files.
+        workload: when requests are due: `Poisson`, `Constant` or `Trace`.
+        placements: name -> `Edge` or `Cloud`; they are measured one after the other on the same seeds.
+        source: what requests contain: `Vibration`, `CsvReplay` or `Noise`.
+        seed: schedules, contents and links are drawn from it, each from a stream of its own.
+        timeout_s: a request not answered this long after it was due has timed out.
+        qos: MQTT quality of service, 0 or 1.
+        encoding: of the requests, "json" or "msgpack".
+        topic_prefix: comes before every topic.
+
+    """
+
+    model: str
+    workload: Arrivals
+    placements: dict[str, Edge | Cloud]
+    source: Source = msgspec.field(default_factory=Vibration)
+    seed: Annotated[int, Meta(ge=0)] = 0
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
+    qos: Literal[0, 1] = 0
+    encoding: Literal["json", "msgpack"] = "json"
+    topic_prefix: str = ""
+
+    def check(self) -> None:
+        """Refuse a scenario without placements, and a time-out that the links alone exceed."""
+        if not self.placements:
+            raise ConfigurationError(
+                "Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}"
+            )
+        for name, placement in self.placements.items():
+            delay_ms = sum(link.delay_ms for link in placement.links)
+            if delay_ms >= self.timeout_s * 1e3:
+                raise ConfigurationError(
+                    f"placement {name!r}: its links alone take {delay_ms:g} ms, longer than timeout_s={self.timeout_s:g}"
+                )
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Scenario:
+        """Read a scenario from a YAML file.
+
+        Raises:
+            ConfigurationError: the file is missing, is not YAML, or says something that cannot be meant; the
+                message names the file and the place in it.
+
+        """
+        try:
+            return msgspec.yaml.decode(Path(path).read_bytes(), type=cls)
+        except OSError as exc:
+            raise ConfigurationError(f"cannot read scenario {path}: {exc.strerror}") from None
+        except (msgspec.ValidationError, msgspec.DecodeError, ConfigurationError) as exc:
+            raise ConfigurationError(f"scenario {path}: {exc}") from None
+
+    def to_yaml(self) -> str:
+        """Return the scenario as YAML that `from_yaml` reads back."""
+        return msgspec.yaml.encode(self.as_dict()).decode("utf-8")
+
+    def measure(
+        self,
+        replications: int = 5,
+        *,
+        strict: bool = True,
+        progress: bool = True,
+        broker: Broker | None = None,
+    ) -> Measurement:
+        """Run every placement `replications` times behind a real broker and return all rows.
+
+        Args:
+            replications: trials a placement, each on fresh seeds that all placements share.
+            strict: a sender that could not keep time makes the measurement INVALID; False makes it a doubt.
+            progress: show progress in the terminal or the notebook.
+            broker: one that runs already; by default one is started for the measurement.
+
+        Raises:
+            ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
+
+        """
+        from xedge.trial import measure
+
+        return measure(self, replications, strict=strict, progress=progress, broker=broker)

@@ -1,0 +1,238 @@
+"""Scenario in, measurement out: interleaved trials on common seeds, beside the noise floor and a check of the links."""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from xedge import conditions
+from xedge.broker import Broker
+from xedge.calibration import check_links, noise_floor
+from xedge.exceptions import ConfigurationError
+from xedge.measurement import Measurement
+from xedge.messages import ErrorAnswer, Result, encode_request
+from xedge.progress import Progress, grouped
+from xedge.sender import Flight, Log, Sender
+
+if TYPE_CHECKING:
+    from xedge.scenario import Scenario
+    from xedge.services import MLService
+
+DEVICE = "xedge-sensor"
+SWITCH_INTERVAL_S = (
+    0.0005  # how long a busy thread may keep the interpreter from the others; Python's default is 5 ms
+)
+READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
+_result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
+
+
+def measure(
+    scenario: Scenario, replications: int, *, strict: bool, progress: bool, broker: Broker | None
+) -> Measurement:
+    """Run the scenario; see `Scenario.measure`."""
+    if replications < 1:
+        raise ConfigurationError(
+            f"replications={replications}: at least one is needed, five for honest intervals"
+        )
+    plans = [_Plan(scenario, number) for number in range(replications)]
+    started_at, load_before, tables, services = datetime.now(UTC), conditions.load_average(), [], {}
+    total = sum(len(plan.due_ns) for plan in plans) * len(scenario.placements)
+    with (
+        _undisturbed(),
+        nullcontext(broker) if broker else Broker(name=f"measurement-{id(plans)}") as used,
+        Sender() as sender,
+        Progress(total, "requests", "measuring", progress) as bar,
+    ):
+        floor = noise_floor(used, sender, scenario, plans[0].due_ns)
+        links = check_links(used, sender, scenario)
+        begun = perf_counter()
+        for plan in plans:
+            for name in _order(list(scenario.placements), plan.replication):
+                done = sum(len(table) for table in tables)
+                table, facts = _trial(used, sender, plan, name, _ticker(bar, done, plan.due_ns))
+                tables.append(table)
+                services[name] = facts
+        rows = pd.concat(tables, ignore_index=True)
+        bar.finish(_sentence(rows, perf_counter() - begun))
+        broker_facts = used.describe()
+    return Measurement(
+        rows,
+        {
+            "scenario": scenario.as_dict(),
+            "replications": replications,
+            "strict": strict,
+            "timeout_s": scenario.timeout_s,
+            "started_at": started_at.isoformat(timespec="seconds"),
+            "broker": broker_facts | {"qos": scenario.qos, "tcp_nodelay": True},
+            "host": conditions.host() | {"load_average_before": load_before},
+            "versions": conditions.versions(),
+            "git_commit": conditions.git_commit(),
+            "noise_floor": floor,
+            "link_check": links,
+            "services": services,
+            "switch_interval_s": SWITCH_INTERVAL_S,
+            "trials": [plan.facts(name) for plan in plans for name in scenario.placements],
+        },
+    )
+
+
+class _Plan:
+    """One replication's schedule and seeds, the same for every placement."""
+
+    def __init__(self, scenario: Scenario, replication: int) -> None:
+        streams = np.random.SeedSequence([scenario.seed, replication]).generate_state(3)
+        self.scenario, self.replication = scenario, replication
+        self.schedule_seed, self.content_seed, self.link_seed = (int(s) for s in streams)
+        self.due_ns = scenario.workload.due_ns(self.schedule_seed)
+        self.timestamps_us = np.maximum.accumulate(self.due_ns // 1000) + np.arange(len(self.due_ns))
+        if len(self.due_ns) == 0:
+            raise ConfigurationError(
+                f"replication {replication}: no request falls due within {scenario.workload.duration_s:g} s at "
+                f"{scenario.workload.rate_hz:g} requests/s; make the workload longer"
+            )
+
+    def payloads(self, service: MLService) -> list[bytes]:
+        """One encoded request a due time, its `timestamp_us` the wall clock of the schedule."""
+        engine, binary = service.engine, self.scenario.encoding == "msgpack"
+        inputs = self.scenario.source.inputs(len(self.due_ns), engine.input_shape, self.content_seed)
+        inputs = inputs.astype(engine.input_dtype)
+        self.timestamps_us += round(time() * 1e6) - int(self.timestamps_us[0])
+        stamps = self.timestamps_us.tolist()
+        return [
+            encode_request(DEVICE, stamp, row, binary=binary, trace=True)
+            for stamp, row in zip(stamps, inputs, strict=True)
+        ]
+
+    def flight(self, broker: Broker, payloads: list[bytes]) -> Flight:
+        """This schedule with these payloads, for the sender."""
+        return Flight(
+            broker.host, broker.port, self.scenario.topic_prefix, DEVICE, self.due_ns.tobytes(), payloads,
+            self.scenario.timeout_s, self.scenario.qos,
+        )  # fmt: skip
+
+    def facts(self, placement: str) -> dict[str, Any]:
+        """What the conditions say of this trial."""
+        return {
+            "placement": placement,
+            "replication": self.replication,
+            "schedule_seed": self.schedule_seed,
+            "content_seed": self.content_seed,
+            "link_seed": self.link_seed,
+            "horizon_s": self.scenario.workload.duration_s,
+        }
+
+
+def _trial(
+    broker: Broker, sender: Sender, plan: _Plan, name: str, tick: Callable[[float], None]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Start the service, fly the schedule, stop the service; return its rows and what it says of itself."""
+    scenario = plan.scenario
+    service = scenario.placements[name].service(
+        scenario.model, broker, qos=scenario.qos, seed=plan.link_seed, prefix=scenario.topic_prefix
+    )
+    payloads = plan.payloads(service)
+    with service:
+        log = sender.fly(plan.flight(broker, payloads), tick)
+    rows = _rows(plan, name, payloads, log)
+    rows["warm_up"] = rows["request"] < _warm_up_requests(plan, service)
+    facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
+    return rows, facts
+
+
+def _rows(plan: _Plan, placement: str, payloads: list[bytes], log: Log) -> pd.DataFrame:
+    """One row a scheduled request; times in nanoseconds from the schedule's zero."""
+    n = len(payloads)
+    columns: dict[str, Any] = {name: np.full(n, -1, np.int64) for name in (*READINGS, "received_ns")}
+    prediction, errors, answered = np.full(n, math.nan), np.full(n, None, object), np.zeros(n, bool)
+    places = {int(stamp): place for place, stamp in enumerate(plan.timestamps_us)}
+    for received_ns, is_error, payload in log.replies:
+        answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
+        place = places.get(answer.timestamp_us)
+        if place is None or answered[place]:
+            continue  # of another sender with our name, or delivered twice (QoS 1)
+        answered[place], columns["received_ns"][place] = True, received_ns - log.start_ns
+        if is_error:
+            errors[place] = f"{answer.reason}: {answer.error}"
+            continue
+        if isinstance(answer.prediction, float):
+            prediction[place] = answer.prediction
+        for name in READINGS if answer.trace else ():
+            columns[name][place] = getattr(answer.trace, name) - log.start_ns
+    columns["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
+    rows = pd.DataFrame({"placement": placement, "replication": plan.replication, "request": np.arange(n)})
+    rows["warm_up"], rows["due_ns"] = False, plan.due_ns
+    for name in ("sent_ns", *READINGS, "received_ns"):
+        rows[name] = pd.array(columns[name], dtype="Int64")
+        rows.loc[columns[name] == -1, name] = pd.NA
+    rows["due_ns"] = rows["due_ns"].astype("Int64")
+    rows["status"] = _status(columns, errors, plan)
+    rows["prediction"], rows["payload_bytes"] = prediction, [len(payload) for payload in payloads]
+    rows["error"] = errors
+    return rows
+
+
+def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan) -> NDArray[Any]:
+    """How each request ended.
+
+    Nothing on the path reorders, so an unanswered request is lost if a later one was answered; else it may still
+    be on its way, and has timed out. One answered after the time-out has timed out too.
+    """
+    received, sent = columns["received_ns"], columns["sent_ns"]
+    answered = received >= 0
+    last = int(np.flatnonzero(answered)[-1]) if answered.any() else -1
+    status = np.where(answered, "ok", np.where(np.arange(len(sent)) < last, "lost", "timeout")).astype(object)
+    status[answered & (received - plan.due_ns > plan.scenario.timeout_s * 1e9)] = "timeout"
+    status[np.array([error is not None for error in errors])] = "error"
+    status[(sent < 0) & ~answered] = "not_sent"
+    return status
+
+
+def _warm_up_requests(plan: _Plan, service: MLService) -> int:
+    """METHOD: the queue's transient is max(5 % of requests, 4/(1-√ρ)²), at most half; ρ from the warmed-up engine."""
+    n = len(plan.due_ns)
+    utilisation = plan.scenario.workload.rate_hz * service.inference_ms * service.compute_scale / 1e3
+    transient = 4 / (1 - math.sqrt(utilisation)) ** 2 if utilisation < 1 else n
+    return min(math.ceil(max(0.05 * n, transient)), n // 2)
+
+
+def _order(placements: list[str], replication: int) -> Iterator[str]:
+    """A B, B A, A B, …: a drift of the machine touches all alike."""
+    return iter(placements if replication % 2 == 0 else placements[::-1])
+
+
+def _ticker(bar: Progress, before: int, due_ns: NDArray[Any]) -> Callable[[float], None]:
+    return lambda elapsed_s: bar.update(before + int(np.searchsorted(due_ns, elapsed_s * 1e9)))
+
+
+def _sentence(rows: pd.DataFrame, elapsed_s: float) -> str:
+    bad = rows["status"].value_counts().drop("ok", errors="ignore")
+    fate = (
+        ", ".join(f"{grouped(count)} {status.replace('_', ' ')}" for status, count in bad.items())
+        or "all answered"
+    )
+    return f"{grouped(len(rows))} requests in {elapsed_s:.1f} s, {fate}"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """While trials run, no thread keeps the interpreter for long and old objects are not searched for garbage."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before)

@@ -1,0 +1,112 @@
+"""The reference models: built from fixed seeds, exported for both engines, each with a card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xedge import paths
+from xedge.exceptions import ConfigurationError, ModelError
+from xedge.zoo import vibration
+from xedge.zoo.cards import Cards, ModelCard, read_card
+
+if TYPE_CHECKING:
+    from xedge.zoo.exporting import export
+
+REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
+PARITY_SEED = 6207
+
+__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "export", "read_card", "reference_inputs"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "export":  # loads torch, which `import xedge.zoo` must not
+        from xedge.zoo.exporting import export
+
+        return export
+    raise AttributeError(f"module 'xedge.zoo' has no attribute {name!r}")
+
+
+def build(
+    names: str | Iterable[str] | None = None,
+    *,
+    models_dir: Path | None = None,
+    quick: bool = False,
+    force: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Cards:
+    """Train and export the reference models `names` (all of them if None) and return their cards.
+
+    A model whose files are the ones its card names, and which the present code made, is left alone unless
+    `force`. `quick` trains on less data, for tests; a quick model is built again by a build that is not.
+    `progress(label, done, total)` is called after every epoch.
+
+    Raises:
+        ConfigurationError: a name is not a reference model.
+        ParityError: the two engines disagree; nothing was written.
+    """
+    wanted = [names] if isinstance(names, str) else list(names if names is not None else REFERENCE_MODELS)
+    for name in wanted:
+        _check_name(name)
+    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
+    return Cards(
+        (None if force else _present(name, folder, quick)) or _build_one(name, folder, quick, progress)
+        for name in wanted
+    )
+
+
+def reference_inputs(name: str, n: int, seed: int) -> NDArray[np.float32]:
+    """Return `n` realistic inputs of the reference model `name`, about half of them from damaged bearings.
+
+    Features, shape (n, 32), for `anomaly_detector`; windows in m/s², shape (n, 1024), for `vibration_cnn`.
+
+    Raises:
+        ConfigurationError: `name` is not a reference model, or `n` or `seed` is negative.
+    """
+    _check_name(name)
+    signals, _ = vibration.windows(n, seed)
+    return vibration.features(signals) if name == "anomaly_detector" else signals
+
+
+def _check_name(name: str) -> None:
+    if name not in REFERENCE_MODELS:
+        raise ConfigurationError(f"{name!r} is not a reference model: they are {', '.join(REFERENCE_MODELS)}")
+
+
+def _recipe_sha256() -> str:
+    """Return the hash of the code a reference model is made by: other code, other model."""
+    here = Path(__file__).parent
+    sources = b"".join((here / f"{part}.py").read_bytes() for part in ("vibration", "architectures", "training"))
+    return hashlib.sha256(sources).hexdigest()
+
+
+def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
+    try:
+        card = read_card(folder / f"{name}.json")
+    except ModelError:
+        return None
+    training = card.facts.get("training") or {}
+    good_enough = quick or training.get("quick") is False
+    current = card.facts.get("recipe_sha256") == _recipe_sha256()
+    return card if good_enough and current and card.is_intact() else None
+
+
+def _build_one(name: str, folder: Path, quick: bool, progress: Callable[[str, int, int], None] | None) -> ModelCard:
+    from xedge.zoo.exporting import export
+    from xedge.zoo.training import train
+
+    trained = train(name, quick=quick, progress=progress)
+    inputs = reference_inputs(name, 1000 if quick else 2000, PARITY_SEED)
+    facts = {
+        "metrics": trained.metrics,
+        "data_seed": trained.training["data_seed"],
+        "training": trained.training,
+        "recipe_sha256": _recipe_sha256(),
+    }
+    files = export(trained.module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs)
+    return read_card(files.card)
