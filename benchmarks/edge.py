@@ -27,7 +27,9 @@ def main(rounds: int = 6, duration_s: float = 5.0) -> list[str]:
             table.row(f"{arm} p99", pooled(found, 0.99), "ms")
         for p, limit in ((0.5, 1.15), (0.99, 1.3)):
             table.row(f"edge / echo p{p * 100:g}", pooled(latency["edge"], p) / pooled(latency["echo"], p), "×", limit)
-            spread = [np.quantile(e, p) / np.quantile(b, p) for e, b in zip(latency["edge"], latency["echo"], strict=True)]
+            spread = [
+                np.quantile(e, p) / np.quantile(b, p) for e, b in zip(latency["edge"], latency["echo"], strict=True)
+            ]
             table.row(f"  round by round: lowest p{p * 100:g} ratio", min(spread), "×")
             table.row(f"  round by round: highest p{p * 100:g} ratio", max(spread), "×")
         print("ceiling, 256 requests always on their way")

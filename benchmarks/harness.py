@@ -60,7 +60,7 @@ def quiet() -> Iterator[None]:
 
 
 def payloads(n: int) -> list[bytes]:
-    """n requests for the anomaly detector, without trace."""
+    """N requests for the anomaly detector, without trace."""
     inputs = reference_inputs("anomaly_detector", min(n, 500), 3)
     made = [encode_request(DEVICE, 1_700_000_000_000_000 + k, row) for k, row in enumerate(inputs)]
     return [made[k % len(made)] for k in range(n)]

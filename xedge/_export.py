@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from xedge import _page
-from xedge._provenance import as_text
+from xedge._command import as_text
 
 EMBED_LIMIT_BYTES = 1_000_000
 _EMBED_TOTAL_BYTES = 5_000_000

@@ -54,7 +54,7 @@ class Trace(Config, frozen=True, kw_only=True, tag_field="kind", tag="trace"):
         if (steps < 0).any():
             at = int(np.argmax(steps < 0)) + 1
             raise ConfigurationError(
-                f"Trace: due_s[{at}] = {self.due_s[at]} is before due_s[{at - 1}] = {self.due_s[at - 1]}; sort the times"
+                f"Trace: due_s[{at}] = {self.due_s[at]} is before due_s[{at - 1}] = {self.due_s[at - 1]}; sort them"
             )
 
     @classmethod
@@ -64,9 +64,7 @@ class Trace(Config, frozen=True, kw_only=True, tag_field="kind", tag="trace"):
 
         table = pd.read_csv(path)
         if column not in table:
-            raise ConfigurationError(
-                f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}"
-            )
+            raise ConfigurationError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}")
         return cls(due_s=[float(x) for x in table[column]])
 
     @property

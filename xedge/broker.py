@@ -61,9 +61,7 @@ class Broker:
         port: int | None = None,
         name: str = "default",
     ) -> None:
-        wanted = (
-            os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
-        )
+        wanted = os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
         if wanted in KINDS:
             kind, wanted = wanted, None
         url = url or wanted
@@ -222,9 +220,7 @@ class Broker:
 
 def find_mosquitto() -> str | None:
     """Return the path of the mosquitto program; Debian keeps it where ordinary users' PATH does not look."""
-    places = os.pathsep.join(
-        [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]
-    )
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
     return shutil.which("mosquitto", path=places)
 
 

@@ -23,9 +23,7 @@ FLOOR_REQUESTS, CEILING_REQUESTS, CEILING_WINDOW = 1000, 4000, 128
 LINK_REQUESTS, LINK_RATE_HZ = 400, 400.0
 
 
-def noise_floor(
-    broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]
-) -> dict[str, Any]:
+def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Any]:
     """Measure an echo behind the same broker, loop and sender.
 
     Args:
@@ -41,9 +39,7 @@ def noise_floor(
     """
     with _echo(broker, scenario) as echo:
         latency_ms, _ = _latency_ms(echo, sender, scenario, due_ns[:FLOOR_REQUESTS])
-        _, ceiling_hz = _latency_ms(
-            echo, sender, scenario, np.zeros(CEILING_REQUESTS, np.int64), window=CEILING_WINDOW
-        )
+        _, ceiling_hz = _latency_ms(echo, sender, scenario, np.zeros(CEILING_REQUESTS, np.int64), window=CEILING_WINDOW)
     return quantiles_ms(latency_ms) | {"n": len(latency_ms), "ceiling_hz": round(ceiling_hz)}
 
 

@@ -57,18 +57,21 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def git_commit() -> dict[str, Any] | None:
-    """Return the project's commit and whether files differ from it; None outside a git checkout."""
+def git_commit(folder: Path | None = None) -> dict[str, Any] | None:
+    """Return the commit checked out at `folder` (by default the project) and whether files differ from it.
+
+    None outside a git checkout.
+    """
+    git = ["git", "-C", str(folder or project_root())]
+    commit = _output([*git, "rev-parse", "HEAD"])
+    return {"commit": commit, "dirty": _output([*git, "status", "--porcelain"]) != ""} if commit else None
+
+
+def _output(command: list[str]) -> str | None:
     try:
-        commit = _git("rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(*words: str) -> str:
-    command = ["git", "-C", str(project_root()), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 @cache
@@ -78,4 +81,5 @@ def _cpu_model() -> str:
         for line in cpuinfo.read_text("utf-8", "replace").splitlines():
             if line.lower().startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    mac = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    return _output(mac) or platform.processor() or platform.machine()

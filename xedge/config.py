@@ -28,9 +28,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             try:
                 msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=_as_is))
             except msgspec.ValidationError as exc:
-                raise ConfigurationError(
-                    f"{type(self).__name__}({name}={value!r}): {_sentence(exc)}"
-                ) from None
+                raise ConfigurationError(f"{type(self).__name__}({name}={value!r}): {_sentence(exc)}") from None
         self.check()
 
     def check(self) -> None:

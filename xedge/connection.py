@@ -83,9 +83,7 @@ class Connection:
         try:
             self._client.connect(self.host, self.port, KEEPALIVE_S)
         except (OSError, ValueError) as exc:
-            raise BrokerError(
-                f"no MQTT broker answers at {self.host}:{self.port} ({exc}); is one running?"
-            ) from exc
+            raise BrokerError(f"no MQTT broker answers at {self.host}:{self.port} ({exc}); is one running?") from exc
 
     def turn(self, timeout_s: float) -> None:
         """Wait at most `timeout_s` for something to happen, then read and write all there is."""
@@ -136,9 +134,7 @@ class Connection:
         while not self.subscribed and not self.refused:
             left_ns = end_ns - perf_counter_ns()
             if left_ns <= 0:
-                raise BrokerError(
-                    f"the broker at {self.host}:{self.port} did not answer within {timeout_s:g} s"
-                )
+                raise BrokerError(f"the broker at {self.host}:{self.port} did not answer within {timeout_s:g} s")
             self.turn(left_ns / 1e9)
         if self.refused:
             raise BrokerError(f"the broker at {self.host}:{self.port} refused: {self.refused}")
@@ -174,9 +170,7 @@ class Connection:
             self._retry_ns = perf_counter_ns() + self._backoff_ns
             self._backoff_ns = min(2 * self._backoff_ns, 5 * _SECOND_NS)
 
-    def _connected(
-        self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any
-    ) -> None:
+    def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
         if reason.is_failure:
             self.refused = str(reason)
             return
@@ -186,16 +180,14 @@ class Connection:
         else:
             self.subscribed = True
 
-    def _acknowledged(
-        self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any
-    ) -> None:
+    def _acknowledged(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         failures = [str(reason) for reason in reasons if reason.is_failure]
         self.refused = ", ".join(failures)
         self.subscribed = not failures
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self._seen += 1
-        self._on_message(message.topic, message.payload)
+        self._on_message(message.topic, bytes(message.payload))
 
 
 def _set_nodelay(_client: mqtt.Client, _data: Any, sock: Any) -> None:

@@ -17,6 +17,7 @@ from xedge.paths import model_path
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
 
+_of_this_thread = threading.local()
 MAX_BOUND = 64  # shapes that memory is kept for
 _ONNX_TYPES = {
     "tensor(float)": "float32",
@@ -142,8 +143,8 @@ class _Bound:
 class TorchEngine:
     """A model in PyTorch on `device` ("cpu", "cuda", "cuda:1").
 
-    `path` is a .pt file written by `xedge.export`, or the name of a model in `models/`. PyTorch has one
-    number of threads for the whole process: the engine made last sets it; `describe` tells the one in force.
+    `path` is a .pt file written by `xedge.export`, or the name of a model in `models/`. PyTorch keeps
+    its number of threads for each calling thread: an engine sets its own before it computes.
 
     Raises:
         ModelNotFoundError: no such file.
@@ -157,8 +158,8 @@ class TorchEngine:
         self.name = "torch"
         self.version: str = str(torch.__version__)
         self.path = model_path(path, ".pt")
-        torch.set_num_threads(_checked_threads(threads))
-        self._torch = torch
+        self._torch, self._threads = torch, _checked_threads(threads)
+        self._set_threads()
         self._device = torch.device(_checked_device(device))
         self._on_cpu = self._device.type == "cpu"
         self._sha256 = file_sha256(self.path)
@@ -178,6 +179,8 @@ class TorchEngine:
         """
         if batch.shape[1:] != self.input_shape or batch.dtype != self.input_dtype:
             raise _refusal(self, batch, None)
+        if getattr(_of_this_thread, "torch_threads", 0) != self._threads:
+            self._set_threads()
         if not batch.flags.writeable:  # torch warns of read-only memory, which is what messages are made of
             batch = batch.copy()
         try:
@@ -189,13 +192,19 @@ class TorchEngine:
             raise _refusal(self, batch, exc) from exc
         return answer
 
+    def _set_threads(self) -> None:
+        # OpenMP keeps the number for each calling thread: set elsewhere only, a batch of two in a service's thread
+        # woke a team of all cores that spun for 4 to 8 ms.
+        self._torch.set_num_threads(self._threads)
+        _of_this_thread.torch_threads = self._threads
+
     def describe(self) -> dict[str, Any]:
         """Return engine, version, threads, device, spinning, file and its sha256."""
         device = "cpu" if self._on_cpu else f"cuda ({self._torch.cuda.get_device_name(self._device)})"
         return {
             "engine": self.name,
             "version": self.version,
-            "threads": self._torch.get_num_threads(),
+            "threads": self._threads,
             "device": device,
             "spinning": False,
             "file": self.path.name,

@@ -1,17 +1,17 @@
 """The errors xedge raises, split by what the caller can do about them.
 
-    XedgeError
-    ├── ConfigurationError   (also ValueError)       a parameter, scenario or file says something wrong: change it
-    │   └── MissingExtraError (also ImportError)     an optional package is not installed: install the extra named
-    ├── ModelError                                   a model file cannot be used: build or export it again
-    │   ├── ModelNotFoundError (also FileNotFoundError)  no such file: build it, or name another
-    │   └── ParityError                              the two engines disagree: the export is wrong
-    ├── BrokerError          (also ConnectionError)  no broker could be started or reached: start one, or name another
-    ├── ServiceError                                 a service did not get ready or broke: read its message
-    ├── RequestError         (also ValueError)       one message is not a request: a service answers and counts it
-    ├── MeasurementError                             rows that do not make a measurement, or do not belong together
-    │   └── InvalidTrialError                        the trial ran, but its figures cannot be trusted: read the reasons
-    └── ReportError                                  a notebook failed: the report shows the cell
+XedgeError
+├── ConfigurationError   (also ValueError)       a parameter, scenario or file says something wrong: change it
+│   └── MissingExtraError (also ImportError)     an optional package is not installed: install the extra named
+├── ModelError                                   a model file cannot be used: build or export it again
+│   ├── ModelNotFoundError (also FileNotFoundError)  no such file: build it, or name another
+│   └── ParityError                              the two engines disagree: the export is wrong
+├── BrokerError          (also ConnectionError)  no broker could be started or reached: start one, or name another
+├── ServiceError                                 a service did not get ready or broke: read its message
+├── RequestError         (also ValueError)       one message is not a request: a service answers and counts it
+├── MeasurementError                             rows that do not make a measurement, or do not belong together
+│   └── InvalidTrialError                        the trial ran, but its figures cannot be trusted: read the reasons
+└── ReportError                                  a notebook failed: the report shows the cell
 """
 
 from __future__ import annotations

@@ -71,9 +71,7 @@ class ServiceLoop:
         seed: int = 0,
     ) -> None:
         if compute_scale < 1:
-            raise ServiceError(
-                f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more"
-            )
+            raise ServiceError(f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more")
         if max_batch < 1:
             raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
         self.name, self.topics = name, Topics(topic_prefix)
@@ -157,9 +155,7 @@ class ServiceLoop:
         self._ready.wait(READY_TIMEOUT_S)
         if self._failure is not None or not self._ready.is_set():
             self.stop()
-            raise self._failure or ServiceError(
-                f"the {self.name} service was not ready within {READY_TIMEOUT_S:g} s"
-            )
+            raise self._failure or ServiceError(f"the {self.name} service was not ready within {READY_TIMEOUT_S:g} s")
         _running[self._key] = self
         return self
 
@@ -172,9 +168,7 @@ class ServiceLoop:
         if thread is not None and thread is not threading.current_thread():
             thread.join(10)
             if thread.is_alive():
-                raise ServiceError(
-                    f"the {self.name} service did not end within 10 s; its engine is still computing"
-                )
+                raise ServiceError(f"the {self.name} service did not end within 10 s; its engine is still computing")
             self._thread = None
         if _running.get(self._key) is self:
             del _running[self._key]
@@ -190,9 +184,7 @@ class ServiceLoop:
         finally:
             self._ready.clear()
             self._connection = None
-            self.counts["unanswered"] += (
-                len(self._crossing_up) + len(self._waiting) + len(self._crossing_down)
-            )
+            self.counts["unanswered"] += len(self._crossing_up) + len(self._waiting) + len(self._crossing_down)
             self.counts["reconnects"] += connection.reconnects
             connection.close()
 

@@ -113,14 +113,12 @@ def encode_request(
 class RequestDecoder:
     """Bytes to checked requests for a model whose input is `shape` (without the batch axis) of `dtype`."""
 
-    def __init__(
-        self, shape: Sequence[int], dtype: np.dtype[Any], max_payload_bytes: int = MAX_PAYLOAD_BYTES
-    ) -> None:
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
         self.shape, self.dtype, self._max_bytes = tuple(shape), np.dtype(dtype), max_payload_bytes
-        number = _number(self.dtype)
+        features: Any = _number(self.dtype)
         for _ in self.shape:
-            number = list[number]
-        self._json = msgspec.json.Decoder(Request[number])
+            features = list[features]  # type: ignore[valid-type]
+        self._json = msgspec.json.Decoder(Request[features])  # type: ignore[valid-type]
         self._msgpack = msgspec.msgpack.Decoder(Request[Tensor])
         self._flat = len(self.shape) == 1
 
@@ -168,15 +166,11 @@ class RequestDecoder:
         try:
             dtype = np.dtype(tensor.dtype)
             if dtype.kind not in "fiub":
-                raise TypeError
+                raise TypeError  # noqa: TRY301 - the same refusal as for a name that is no dtype
         except TypeError:
-            raise RequestError(
-                "wrong_type", f"features: dtype {tensor.dtype!r} is not a number type"
-            ) from None
+            raise RequestError("wrong_type", f"features: dtype {tensor.dtype!r} is not a number type") from None
         if self.dtype.kind in "iu" and dtype.kind == "f":
-            raise RequestError(
-                "wrong_type", f"features: dtype {tensor.dtype} where the model takes whole numbers"
-            )
+            raise RequestError("wrong_type", f"features: dtype {tensor.dtype} where the model takes whole numbers")
         try:
             array = np.frombuffer(tensor.data, dtype.newbyteorder("<")).reshape(tensor.shape)
         except ValueError:
@@ -192,9 +186,7 @@ class RequestDecoder:
         return array
 
     def _wrong_shape(self, got: tuple[int, ...]) -> RequestError:
-        return RequestError(
-            "wrong_shape", f"features have shape {list(got)}; the model takes {list(self.shape)}"
-        )
+        return RequestError("wrong_shape", f"features have shape {list(got)}; the model takes {list(self.shape)}")
 
     def _not_decodable(self, payload: bytes, exc: Exception) -> RequestError:
         fields = salvage(payload)
@@ -218,11 +210,7 @@ def _number(dtype: np.dtype[Any]) -> Any:
 def salvage(payload: bytes) -> dict[str, Any]:
     """Return the fields of a payload that is not a request, as far as it is a map at all; {} if not."""
     try:
-        fields = (
-            msgspec.msgpack.decode(payload)
-            if payload[:1] and payload[0] in _MAP_BYTES
-            else json.loads(payload)
-        )
+        fields = msgspec.msgpack.decode(payload) if payload[:1] and payload[0] in _MAP_BYTES else json.loads(payload)
     except (ValueError, RecursionError, msgspec.DecodeError):
         return {}
     return fields if isinstance(fields, dict) else {}

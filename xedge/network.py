@@ -144,4 +144,4 @@ def _inverse_cdf(knots: Sequence[tuple[float, float]], p: NDArray[np.float64]) -
     linear = low + share * (high - low)
     with np.errstate(divide="ignore", invalid="ignore"):
         logarithmic = low * (high / low) ** share
-    return np.where(low > 0, logarithmic, linear)
+    return np.asarray(np.where(low > 0, logarithmic, linear), dtype=float)

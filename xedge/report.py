@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xedge import _files, paths
+from xedge import _command, _files, conditions, paths
 from xedge import parameters as _parameters
 from xedge._notebooks import find, report_name
 from xedge.exceptions import ConfigurationError, ReportError
@@ -199,8 +199,6 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _facts(source: Path, known: list[_parameters.Parameter], values: dict[str, Any]) -> dict[str, Any]:
-    from xedge import _provenance
-
     rows = [
         {
             "name": one.name,
@@ -220,12 +218,12 @@ def _facts(source: Path, known: list[_parameters.Parameter], values: dict[str, A
         "verdict": None,
         "error": None,
         "parameters": rows,
-        "command": _provenance.command(source.stem if listed else str(source), changed),
+        "command": _command.command(source.stem if listed else str(source), changed),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": None,
-        "versions": _provenance.versions(),
-        "host": _provenance.host(),
-        "git": _provenance.git(source.parent),
+        "versions": conditions.versions(),
+        "host": conditions.host(),
+        "git": conditions.git_commit(source.parent),
     }
 
 

@@ -68,15 +68,11 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
 
     """
 
-    def service(
-        self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = ""
-    ) -> MLService:
+    def service(self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = "") -> MLService:
         """Return the service of this placement, not yet started."""
         from xedge.services import EdgeMLService
 
-        return EdgeMLService(
-            model, broker.host, broker.port, qos=qos, seed=seed, topic_prefix=prefix, **self._loop()
-        )
+        return EdgeMLService(model, broker.host, broker.port, qos=qos, seed=seed, topic_prefix=prefix, **self._loop())
 
 
 class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
@@ -102,9 +98,7 @@ class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"
             return Link(delay_ms=50), Link(delay_ms=50)
         return super().links
 
-    def service(
-        self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = ""
-    ) -> MLService:
+    def service(self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = "") -> MLService:
         """Return the service of this placement, not yet started."""
         from xedge.services import CloudMLService
 
@@ -149,14 +143,12 @@ class Scenario(Config, frozen=True, kw_only=True):
     def check(self) -> None:
         """Refuse a scenario without placements, and a time-out that the links alone exceed."""
         if not self.placements:
-            raise ConfigurationError(
-                "Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}"
-            )
+            raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")
         for name, placement in self.placements.items():
             delay_ms = sum(link.delay_ms for link in placement.links)
             if delay_ms >= self.timeout_s * 1e3:
                 raise ConfigurationError(
-                    f"placement {name!r}: its links alone take {delay_ms:g} ms, longer than timeout_s={self.timeout_s:g}"
+                    f"placement {name!r}: its links alone take {delay_ms:g} ms, over timeout_s={self.timeout_s:g}"
                 )
 
     @classmethod

@@ -96,9 +96,7 @@ class Sender:
             if tick is not None:
                 tick((perf_counter_ns() - begun_ns) / 1e9)
         if not answer or answer[0] is None:
-            raise MeasurementError(
-                f"the sender's process ended with status {self._process.wait(5)} in mid-trial"
-            )
+            raise MeasurementError(f"the sender's process ended with status {self._process.wait(5)} in mid-trial")
         if answer[0].error:
             raise BrokerError(answer[0].error)
         return answer[0]
@@ -126,9 +124,7 @@ def fly(flight: Flight) -> Log:
     return Log(start_ns, sent_ns.tobytes(), replies)
 
 
-def _send_all(
-    connection: Connection, topic: str, flight: Flight, replies: list[Any]
-) -> tuple[int, NDArray[np.int64]]:
+def _send_all(connection: Connection, topic: str, flight: Flight, replies: list[Any]) -> tuple[int, NDArray[np.int64]]:
     payloads, publish, qos, window = flight.payloads, connection.publish, flight.qos, flight.window
     parent, sent_ns = os.getppid(), np.full(len(payloads), -1, np.int64)
     gc.collect()
@@ -140,11 +136,7 @@ def _send_all(
         for number, (due, payload) in enumerate(zip(due_ns, payloads, strict=True)):
             while (left_ns := due - perf_counter_ns()) > 0:
                 connection.turn((left_ns - SPIN_NS) / 1e9)
-            while (
-                window
-                and number - len(replies) >= window
-                and perf_counter_ns() < due + flight.timeout_s * 1e9
-            ):
+            while window and number - len(replies) >= window and perf_counter_ns() < due + flight.timeout_s * 1e9:
                 connection.turn(0.1)
             now_ns = perf_counter_ns()
             if publish(topic, payload, qos).rc == 0:

@@ -124,6 +124,16 @@ class MLService(ServiceLoop):
             "warm_up_inferences": WARM_UP_INFERENCES,
         }
 
+    def summary(self) -> str:
+        """Return in one line what the service has done."""
+        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items())) or "none"
+        counts = self.counts
+        return (
+            f"{self.name} service ended: {counts['received']} received, {counts['answered']} answered, "
+            f"refused: {refused}; {counts['lost']} lost on links, {counts['unanswered']} unanswered, "
+            f"{counts['reconnects']} reconnects"
+        )
+
     def accept(self, payload: bytes, read_ns: int) -> Item | None:
         """Decode a request; one that is not is counted, logged and, where the device is known, answered."""
         try:
@@ -143,9 +153,7 @@ class MLService(ServiceLoop):
         except Exception as exc:  # whatever an engine raises must not stop the service
             if len(items) > 1:
                 return [done for item in items for done in self.infer([item])]
-            self._refuse_item(
-                items[0], RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}")
-            )
+            self._refuse_item(items[0], RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"))
             return []
         for item, prediction in zip(items, predictions, strict=True):
             item.prediction = prediction
@@ -171,9 +179,7 @@ class MLService(ServiceLoop):
 
     def _remember(self, device_id: str) -> str:
         if not is_device_id(device_id):
-            raise RequestError(
-                "device_id", f"device_id {device_id[:80]!r} may not be empty nor hold / + # or NUL"
-            )
+            raise RequestError("device_id", f"device_id {device_id[:80]!r} may not be empty nor hold / + # or NUL")
         if len(self._result_topics) >= 100_000:
             self._result_topics.clear()
         topic = self._result_topics[device_id] = self.topics.result(device_id)

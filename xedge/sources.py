@@ -68,7 +68,7 @@ class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
             raise ConfigurationError(f"{self.path}: data row {bad[0] + 1} holds a missing or infinite value")
-        return rows[np.arange(n) % len(rows)].reshape(n, *shape)
+        return np.asarray(rows)[np.arange(n) % len(rows)].reshape(n, *shape)
 
 
 class Noise(Config, frozen=True, kw_only=True, tag_field="kind", tag="noise"):

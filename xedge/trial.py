@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from xedge.services import MLService
 
 DEVICE = "xedge-sensor"
-SWITCH_INTERVAL_S = (
-    0.0005  # how long a busy thread may keep the interpreter from the others; Python's default is 5 ms
-)
+SWITCH_INTERVAL_S = 0.0005  # how long a busy thread may keep the interpreter from the others; Python's default is 5 ms
 READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
 
@@ -42,11 +40,11 @@ def measure(
 ) -> Measurement:
     """Run the scenario; see `Scenario.measure`."""
     if replications < 1:
-        raise ConfigurationError(
-            f"replications={replications}: at least one is needed, five for honest intervals"
-        )
+        raise ConfigurationError(f"replications={replications}: at least one is needed, five for honest intervals")
     plans = [_Plan(scenario, number) for number in range(replications)]
-    started_at, load_before, tables, services = datetime.now(UTC), conditions.load_average(), [], {}
+    started_at, load_before = datetime.now(UTC), conditions.load_average()
+    tables: list[pd.DataFrame] = []
+    services: dict[str, Any] = {}
     total = sum(len(plan.due_ns) for plan in plans) * len(scenario.placements)
     with (
         _undisturbed(),
@@ -115,7 +113,7 @@ class _Plan:
         ]
 
     def flight(self, broker: Broker, payloads: list[bytes]) -> Flight:
-        """This schedule with these payloads, for the sender."""
+        """The schedule with these payloads, for the sender."""
         return Flight(
             broker.host, broker.port, self.scenario.topic_prefix, DEVICE, self.due_ns.tobytes(), payloads,
             self.scenario.timeout_s, self.scenario.qos,
@@ -217,10 +215,7 @@ def _ticker(bar: Progress, before: int, due_ns: NDArray[Any]) -> Callable[[float
 
 def _sentence(rows: pd.DataFrame, elapsed_s: float) -> str:
     bad = rows["status"].value_counts().drop("ok", errors="ignore")
-    fate = (
-        ", ".join(f"{grouped(count)} {status.replace('_', ' ')}" for status, count in bad.items())
-        or "all answered"
-    )
+    fate = ", ".join(f"{grouped(count)} {status.replace('_', ' ')}" for status, count in bad.items()) or "all answered"
     return f"{grouped(len(rows))} requests in {elapsed_s:.1f} s, {fate}"
 
 

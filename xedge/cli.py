@@ -1,0 +1,185 @@
+"""The `xedge` command: a face over the library, with no logic of its own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import xedge
+from xedge.exceptions import ConfigurationError, ModelError, XedgeError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INVALID = 1, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    0 done; 1 it failed; 2 what was asked cannot be done as asked; 3 done, but a measurement is not VALID.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        status: int = arguments.command(arguments)
+    except (ConfigurationError, ModelError) as exc:
+        print(f"xedge: {exc}", file=sys.stderr)
+        return EXIT_USAGE
+    except XedgeError as exc:
+        print(f"xedge: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("xedge: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Train, export and check the reference models."""
+    from xedge.progress import Progress
+    from xedge.zoo import REFERENCE_MODELS
+
+    names = arguments.models or list(REFERENCE_MODELS)
+    with Progress(len(names), "models", "building", sys.stderr.isatty()) as bar:
+        for done, name in enumerate(names):
+            bar.update(done)
+            print(xedge.build([name], force=arguments.force, quick=arguments.quick))
+        bar.finish(f"{len(names)} models are ready")
+    return 0
+
+
+def broker(arguments: argparse.Namespace) -> int:
+    """Run a broker in the foreground."""
+    with xedge.Broker(kind=arguments.kind, port=arguments.port) as running:
+        print(f"{running.url} ({running.version}) ready; end with Ctrl-C", flush=True)
+        _wait_for_signal(lambda: running.is_running)
+        if not running.is_running:
+            print("xedge: the broker ended by itself", file=sys.stderr)
+            return EXIT_FAILED
+    return 0
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Run a service in the foreground until SIGTERM or Ctrl-C; then print a summary."""
+    if not arguments.model:
+        raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
+    where: dict[str, Any] = {"broker_host": arguments.broker_host, "broker_port": arguments.broker_port}
+    if arguments.tier == "cloud":
+        where |= {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
+        service: Any = xedge.CloudMLService(arguments.model, topic_prefix=arguments.topic_prefix, **where)
+    else:
+        service = xedge.EdgeMLService(arguments.model, topic_prefix=arguments.topic_prefix, **where)
+    service.load_model()
+    service.connect_mqtt()
+    _on_end(service.stop)
+    print(
+        f"{service.name} service ready on {service.topics.request} at {service.broker_host}:{service.broker_port}",
+        flush=True,
+    )
+    service.run()
+    print(service.summary(), flush=True)
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Measure a scenario from a YAML file and save the measurement."""
+    from xedge.scenario import Scenario
+
+    scenario = Scenario.from_yaml(arguments.scenario)
+    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict)
+    print(measurement)
+    if arguments.out:
+        print(f"saved in {measurement.save(arguments.out)}")
+    return 0 if measurement.verdict.valid else EXIT_INVALID
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Run notebooks with parameters and export each as one HTML page."""
+    from xedge import parameters as given
+    from xedge import report as reports
+
+    values = given.load_file(arguments.file) if arguments.file else {}
+    values |= dict(arguments.parameter)
+    runs = reports.run_many(arguments.notebook or None, values, arguments.out, timeout_s=arguments.timeout)
+    for run in runs:
+        print(f"{run.html}: {run.sentence}" if not sys.stderr.isatty() else run.html)
+    if not all(run.ok for run in runs):
+        return EXIT_FAILED
+    return EXIT_INVALID if any(run.verdict not in (None, "VALID") for run in runs) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
+    parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
+    levels = ["debug", "info", "warning", "error"]
+    parser.add_argument("--log-level", choices=levels, default=os.environ.get("XEDGE_LOG_LEVEL", "warning").lower())
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = _adder(commands)
+    sub = command("build", build)
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="which reference models; by default all")
+    sub.add_argument("--force", action="store_true", help="train again even if the files are good")
+    sub.add_argument("--quick", action="store_true", help="less data and fewer epochs, for a trial")
+    sub = command("broker", broker)
+    sub.add_argument("--port", type=int, default=1883, help="port on 127.0.0.1 (default 1883)")
+    sub.add_argument("--kind", choices=["mosquitto", "embedded"], help="by default mosquitto if it is installed")
+    _add_serve(command("serve", serve))
+    sub = command("measure", measure)
+    sub.add_argument("scenario", metavar="FILE.yaml", help="the scenario")
+    sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
+    sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
+    sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
+    sub = command("report", report)
+    sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
+    )
+    sub.add_argument("-f", "--file", metavar="FILE.yaml", help="parameters from a file; -p goes before it")
+    sub.add_argument("--out", metavar="DIR", help="by default the project's reports folder")
+    sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
+    return parser
+
+
+def _add_serve(sub: argparse.ArgumentParser) -> None:
+    port = os.environ.get("MQTT_BROKER_PORT", "1883")
+    sub.add_argument("tier", choices=["edge", "cloud"])
+    sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
+    sub.add_argument(
+        "--broker-host",
+        default=os.environ.get("MQTT_BROKER_HOST", "localhost"),
+        metavar="H",
+        help="or MQTT_BROKER_HOST",
+    )
+    sub.add_argument("--broker-port", type=int, default=port, metavar="P", help="or MQTT_BROKER_PORT")
+    sub.add_argument("--cloud-latency-ms", type=float, default=50.0, metavar="MS", help="cloud: delay each way (50)")
+    sub.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cloud: where PyTorch computes")
+    sub.add_argument("--topic-prefix", default="", metavar="T", help="before every topic")
+
+
+def _adder(commands: Any) -> Callable[[str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]:
+    def add(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(command=function)
+        return sub
+
+    return add
+
+
+def _on_end(action: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: action())
+
+
+def _wait_for_signal(is_alive: Callable[[], bool]) -> None:
+    import threading
+
+    ended = threading.Event()
+    _on_end(ended.set)
+    while is_alive() and not ended.wait(0.5):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
