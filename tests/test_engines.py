@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,18 @@ def test_both_describe_themselves(abs_onnx: Path, detector_pt: Path) -> None:
         assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_torch_describes_the_threads_in_force(detector_pt: Path) -> None:
-    first = TorchEngine(detector_pt, threads=2)
-    TorchEngine(detector_pt, threads=1)
-    assert torch.get_num_threads() == 1
-    assert first.describe()["threads"] == 1
+def test_torch_computes_with_its_own_threads_whatever_was_made_later_or_elsewhere(detector_pt: Path) -> None:
+    two, one = TorchEngine(detector_pt, threads=2), TorchEngine(detector_pt, threads=1)
+    batch, seen = np.zeros((2, 32), np.float32), []
+    for engine in (two, one, two):
+        engine.predict(batch)
+        seen.append(torch.get_num_threads())
+    other = threading.Thread(target=lambda: (one.predict(batch), seen.append(torch.get_num_threads())))
+    other.start()
+    other.join()
+    assert seen == [2, 1, 2, 1]
+    assert two.describe()["threads"] == 2
+    torch.set_num_threads(1)
 
 
 def test_onnx_session_does_not_spin_and_uses_the_threads_asked_for(abs_onnx: Path) -> None:

@@ -140,7 +140,7 @@ def test_run_json_holds_parameters_conditions_and_record(facts: dict[str, Any]) 
     assert facts["headline"][0]["value"] == 4.123
     assert (facts["verdict"], facts["own"], facts["error"], facts["git"]) == ("VALID", [1, 2], None, None)
     assert facts["host"]["cores"] >= 1
-    assert set(facts["versions"]) == {"python", "xedge", "papermill", "nbconvert"}
+    assert {"python", "xedge", "papermill", "nbconvert"} <= set(facts["versions"])
 
 
 def test_page_puts_the_result_first(page: Any) -> None:

@@ -19,6 +19,7 @@ _HOMES = {
     "EdgeMLService": "services",
     "Link": "network",
     "Measurement": "measurement",
+    "Noise": "sources",
     "Poisson": "arrivals",
     "Scenario": "scenario",
     "Trace": "arrivals",
@@ -26,6 +27,7 @@ _HOMES = {
     "build": "zoo",
     "check_parameters": "parameters",
     "export": "zoo",
+    "publish": "publishing",
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "EdgeMLService",
     "Link",
     "Measurement",
+    "Noise",
     "Poisson",
     "Scenario",
     "Trace",
@@ -45,6 +48,7 @@ __all__ = [
     "build",
     "check_parameters",
     "export",
+    "publish",
 ]
 
 

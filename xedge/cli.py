@@ -39,15 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build(arguments: argparse.Namespace) -> int:
     """Train, export and check the reference models."""
-    from xedge.progress import Progress
-    from xedge.zoo import REFERENCE_MODELS
-
-    names = arguments.models or list(REFERENCE_MODELS)
-    with Progress(len(names), "models", "building", sys.stderr.isatty()) as bar:
-        for done, name in enumerate(names):
-            bar.update(done)
-            print(xedge.build([name], force=arguments.force, quick=arguments.quick))
-        bar.finish(f"{len(names)} models are ready")
+    print(xedge.build(arguments.models or None, force=arguments.force, quick=arguments.quick))
     return 0
 
 

@@ -117,8 +117,8 @@ class RequestDecoder:
         self.shape, self.dtype, self._max_bytes = tuple(shape), np.dtype(dtype), max_payload_bytes
         features: Any = _number(self.dtype)
         for _ in self.shape:
-            features = list[features]  # type: ignore[valid-type]
-        self._json = msgspec.json.Decoder(Request[features])  # type: ignore[valid-type]
+            features = list[features]
+        self._json = msgspec.json.Decoder(Request[features])
         self._msgpack = msgspec.msgpack.Decoder(Request[Tensor])
         self._flat = len(self.shape) == 1
 

@@ -54,7 +54,7 @@ class Sender:
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "xedge.sender"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True, cwd=os.getcwd(),
+            start_new_session=True,
         )  # fmt: skip
         return self
 

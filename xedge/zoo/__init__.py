@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from xedge import paths
 from xedge.exceptions import ConfigurationError, ModelError
+from xedge.progress import Progress
 from xedge.zoo import vibration
 from xedge.zoo.cards import Cards, ModelCard, read_card
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
 PARITY_SEED = 6207
 
-__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "export", "read_card", "reference_inputs"]
+__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "export", "read_card", "ready", "reference_inputs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -44,7 +46,7 @@ def build(
 
     A model whose files are the ones its card names, and which the present code made, is left alone unless
     `force`. `quick` trains on less data, for tests; a quick model is built again by a build that is not.
-    `progress(label, done, total)` is called after every epoch.
+    `progress(label, done, total)` is called after every epoch; None shows a line in the notebook or terminal.
 
     Raises:
         ConfigurationError: a name is not a reference model.
@@ -58,6 +60,17 @@ def build(
         (None if force else _present(name, folder, quick)) or _build_one(name, folder, quick, progress)
         for name in wanted
     )
+
+
+def ready(model: str, *, quick: bool = False) -> ModelCard:
+    """Return the card of `model`, a name or a path; a reference model that is not there is built first.
+
+    Raises:
+        ModelNotFoundError: neither a reference model nor one exported to `models/`.
+    """
+    if model in REFERENCE_MODELS:
+        return build(model, quick=quick)[0]
+    return read_card(paths.model_path(model, ".json"))
 
 
 def reference_inputs(name: str, n: int, seed: int) -> NDArray[np.float32]:
@@ -100,7 +113,16 @@ def _build_one(name: str, folder: Path, quick: bool, progress: Callable[[str, in
     from xedge.zoo.exporting import export
     from xedge.zoo.training import train
 
-    trained = train(name, quick=quick, progress=progress)
+    begun = perf_counter()
+    with Progress(1, "epochs", f"training {name}", enabled=progress is None) as line:
+
+        def show(_label: str, done: int, total: int) -> None:
+            line.total = total
+            line.update(done)
+
+        trained = train(name, quick=quick, progress=progress or show)
+        auc = trained.metrics["roc_auc"]
+        line.finish(f"{name}: trained in {perf_counter() - begun:.1f} s, held-out ROC-AUC {auc:.3f}")
     inputs = reference_inputs(name, 1000 if quick else 2000, PARITY_SEED)
     facts = {
         "metrics": trained.metrics,

@@ -1,0 +1,58 @@
+"""Fixtures: the reference models and real brokers of both kinds, started once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import unique_prefix
+
+import xedge
+from xedge.broker import Broker, find_mosquitto
+from xedge.exceptions import ModelError
+from xedge.paths import models_dir
+from xedge.zoo import REFERENCE_MODELS, read_card
+
+
+def _is_intact(name: str) -> bool:
+    try:
+        return read_card(models_dir() / f"{name}.json").is_intact()
+    except ModelError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder of the reference models; what is missing is built quickly, what is there is left alone."""
+    missing = [name for name in REFERENCE_MODELS if not _is_intact(name)]
+    if missing:
+        xedge.build(missing, quick=True)
+    return models_dir()
+
+
+@pytest.fixture(scope="session", params=["mosquitto", "embedded"])
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A running broker of each kind in turn; tests share it and keep apart by prefix."""
+    if request.param == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    with Broker(kind=request.param, name=f"tests-{request.param}") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def any_broker() -> Iterator[Broker]:
+    """A running broker of the kind found first, for tests to which the kind does not matter."""
+    kind = "mosquitto" if find_mosquitto() else "embedded"
+    with Broker(kind=kind, name="tests-any") as running:
+        yield running
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topic prefix of this test's own."""
+    return unique_prefix()
+
+
+@pytest.fixture
