@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime
@@ -130,24 +131,20 @@ class BareEcho:
         self._connection.close()
 
 
-class UsualWay:
-    """How it is usually done: paho's own thread, json and session.run in the callback, sockets as they come."""
+class PahoEcho:
+    """A bare echo as paho's own thread runs it, with TCP_NODELAY."""
 
     def __init__(self, broker: Broker) -> None:
-        self._session = onnxruntime.InferenceSession(model_path("anomaly_detector", ".onnx"))
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_socket_open = lambda _c, _d, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._broker, self._subscribed = broker, threading.Event()
 
     def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        request = json.loads(message.payload)
-        features = np.array([request["features"]], dtype=np.float32)
-        output = self._session.run(None, {"features": features})[0]
-        result = {"device_id": request["device_id"], "prediction": float(np.asarray(output)[0, 0])}
-        client.publish(f"ml/inference/result/{request['device_id']}", json.dumps(result))
+        client.publish(f"ml/inference/result/{DEVICE}", message.payload)
 
-    def __enter__(self) -> UsualWay:
+    def __enter__(self) -> Self:
         self._client.connect(self._broker.host, self._broker.port)
         self._client.subscribe("ml/inference/request")
         self._client.loop_start()
@@ -158,6 +155,22 @@ class UsualWay:
         with suppress(RuntimeError):
             self._client.disconnect()
         self._client.loop_stop()
+
+
+class UsualWay(PahoEcho):
+    """How it is usually done: paho's own thread, json and session.run in the callback, sockets as they come."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self._session = onnxruntime.InferenceSession(model_path("anomaly_detector", ".onnx"))
+        self._client.on_socket_open = None
+
+    def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        request = json.loads(message.payload)
+        features = np.array([request["features"]], dtype=np.float32)
+        output = self._session.run(None, {"features": features})[0]
+        result = {"device_id": request["device_id"], "prediction": float(np.asarray(output)[0, 0])}
+        client.publish(f"ml/inference/result/{request['device_id']}", json.dumps(result))
 
 
 def pooled(rounds: list[NDArray[Any]], p: float) -> float:

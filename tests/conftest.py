@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +52,3 @@ def any_broker() -> Iterator[Broker]:
 def prefix() -> str:
     """A topic prefix of this test's own."""
     return unique_prefix()
-
-
-@pytest.fixture

@@ -187,10 +187,10 @@ class Measurement:
     def conclusion(self) -> str:
         """Return a paragraph in plain words: how fast, who is faster by how much, where the time goes, doubts."""
         found = [] if self.verdict.valid else [f"{self.verdict}."]
-        found += [f"{name} {self._speed(name)}." for name in self.placements]
         if len(self.placements) > 1:
             first, *others = sorted(self.placements, key=self._median)
-            found += [f"Compared: {self.compare(first, other)}" for other in others]
+            found += [_sentence(str(self.compare(first, other))) for other in others]
+        found += [_sentence(f"{name} {self._speed(name)}.") for name in self.placements]
         parts = self.breakdown()
         found += [f"At {name} {_where(parts[parts['placement'] == name])}." for name in self.placements]
         texts = [str(doubt) for doubt in self._doubts if doubt not in self.verdict.reasons]
@@ -262,6 +262,10 @@ class Measurement:
             f"<p><small>{html.escape(_method(self))}</small></p>{listed}"
             f"<p><small>{html.escape(_surroundings(self.conditions))}</small></p></div>"
         )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _where(parts: pd.DataFrame) -> str:

@@ -64,8 +64,8 @@ def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:
     broker, floor, host = (conditions.get(key) or {} for key in ("broker", "noise_floor", "host"))
     wanted = {
         "broker": f"{broker.get('version')}, QoS {broker.get('qos')}, TCP_NODELAY on both sides",
-        "noise floor (echo)": f"p50 {floor.get('p50_ms')} ms, p95 {floor.get('p95_ms')} ms, p99 {floor.get('p99_ms')} ms, "
-        f"ceiling {floor.get('ceiling_hz')}/s",
+        "noise floor (echo)": ", ".join(f"{level} {floor.get(f'{level}_ms')} ms" for level in ("p50", "p95", "p99")),
+        "ceiling (echo)": f"{floor.get('ceiling_hz')}/s",
         "load average before": host.get("load_average_before"),
         "seed": (conditions.get("scenario") or {}).get("seed"),
     }

@@ -168,8 +168,8 @@ class Scenario(Config, frozen=True, kw_only=True):
             raise ConfigurationError(f"scenario {path}: {exc}") from None
 
     def to_yaml(self) -> str:
-        """Return the scenario as YAML that `from_yaml` reads back."""
-        return msgspec.yaml.encode(self.as_dict()).decode("utf-8")
+        """Return the scenario as YAML that `from_yaml` reads back; what is not set is left out."""
+        return msgspec.yaml.encode(_without_none(self.as_dict())).decode("utf-8")
 
     def measure(
         self,
@@ -194,3 +194,9 @@ class Scenario(Config, frozen=True, kw_only=True):
         from xedge.trial import measure
 
         return measure(self, replications, strict=strict, progress=progress, broker=broker)
+
+
+def _without_none(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_none(value) for key, value in data.items() if value is not None}
+    return data

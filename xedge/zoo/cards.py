@@ -62,7 +62,8 @@ class Cards(list[ModelCard]):
                 " × ".join(map(str, card.facts["input_shape"])),
                 *(f"{card.metrics[key]:.3f}" if key in card.metrics else "" for key in ("roc_auc", "accuracy")),
                 f"{card.facts['parity']['max_abs_difference']:.1e}",
-                card.facts["created_utc"] + (" (quick)" if (card.facts.get("training") or {}).get("quick") else ""),
+                card.facts["created_utc"][:10]
+                + (" (quick)" if (card.facts.get("training") or {}).get("quick") else ""),
             )
             for card in self
         ]

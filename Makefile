@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made at the first use and made again when the dependencies change.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help report test lint bench lab clean
+
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xedge needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: install python3-venv, or use environment.yml with conda"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+report: $(VENV)/ready ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html
+	@$(BIN)/xedge report 02_edge_vs_cloud -f notebooks/parameters/edge_vs_cloud.yaml || [ $$? -eq 3 ]
+	@echo "Open reports/edge_vs_cloud.html"
+
+test: $(VENV)/ready ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready ## check style (ruff) and types (mypy --strict)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready ## print what xedge costs, as ratios against the limits
+	$(BIN)/python -m benchmarks
+
+lab: $(VENV)/ready ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+clean: ## remove the environment, built models, reports and caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	git clean -fdXq models reports

@@ -1,0 +1,15 @@
+"""Run every benchmark, or those named, and say which limits were missed."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import cloud, edge, links, sender
+
+ALL = {"edge": edge.main, "cloud": cloud.main, "links": links.main, "sender": sender.main}
+
+wanted = sys.argv[1:] or list(ALL)
+if unknown := [name for name in wanted if name not in ALL]:
+    sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(ALL)}")
+missed = [f"{name}: {what}" for name in wanted for what in ALL[name]()]
+print("all limits reached" if not missed else "missed: " + "; ".join(missed))

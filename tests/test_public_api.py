@@ -1,0 +1,196 @@
+"""The package from outside: what an import loads, what is public, what is documented, what is declared."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import xedge
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "xedge").rglob("*.py"))
+HEAVY = {"torch", "onnxruntime", "onnx", "pandas", "matplotlib", "scipy", "papermill", "nbconvert", "IPython", "amqtt"}
+by_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+PROBE = """
+import json, logging, sys, threading
+before = set(sys.modules)
+{code}
+print(json.dumps({{
+    "modules": sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}),
+    "threads": [thread.name for thread in threading.enumerate()],
+    "handlers": [repr(h) for name in ("", "xedge", "paho") for h in logging.getLogger(name).handlers],
+    "levels": [logging.getLogger(name).level for name in ("", "xedge")],
+}}))
+"""
+
+
+def probe(code):
+    command = [sys.executable, "-W", "error", "-c", PROBE.format(code=code)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)  # nothing else was printed
+
+
+LIGHT_NAMES = [name for name in xedge.__all__ if name not in ("Measurement", "build", "export")]
+
+
+@pytest.mark.parametrize("code", ["import xedge", "import xedge\nfor name in {names!r}: getattr(xedge, name)"])
+def test_import_in_a_fresh_process_has_no_effects(code):
+    found = probe(code.format(names=LIGHT_NAMES))
+    heavy = HEAVY if code == "import xedge" else {"torch", "onnxruntime", "matplotlib", "papermill", "nbconvert"}
+    assert "xedge" in found["modules"]
+    assert heavy.isdisjoint(found["modules"])
+    assert found["threads"] == ["MainThread"]
+    assert found["handlers"] == []
+    assert found["levels"] == [30, 0]  # the root's own WARNING, and not set
+
+
+def test_all_is_sorted_and_equals_the_lazy_table():
+    assert xedge.__all__ == sorted(set(xedge.__all__))
+    assert xedge.__all__ == list(xedge._HOMES)
+    assert set(xedge.__all__) <= set(dir(xedge))
+
+
+@pytest.mark.parametrize("name", xedge.__all__)
+def test_public_name_resolves_and_has_a_docstring(name):
+    thing = getattr(xedge, name)
+    assert callable(thing)
+    assert thing.__name__ == name
+    assert thing.__doc__
+    assert thing.__doc__.strip()[0].isupper()
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'xedge' has no attribute 'Sensor'"):
+        xedge.Sensor  # noqa: B018
+
+
+def test_version_is_the_declared_one():
+    assert xedge.__version__ == project()["version"]
+
+
+def trees():
+    return {path: ast.parse(path.read_text("utf-8")) for path in MODULES}
+
+
+@by_module
+def test_module_has_a_docstring(path):
+    assert ast.get_docstring(trees()[path])
+
+
+def undocumented(body, prefix=""):
+    """Yield the public classes, functions and methods in `body` that say nothing about themselves."""
+    for node in body:
+        is_code = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if not is_code or node.name.startswith("_") or any("overload" in ast.unparse(d) for d in node.decorator_list):
+            continue
+        if not ast.get_docstring(node):
+            yield prefix + node.name
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node.body, f"{node.name}.")
+
+
+@by_module
+def test_public_code_has_docstrings(path):
+    assert list(undocumented(trees()[path].body)) == []
+
+
+def test_undocumented_code_would_be_found():
+    source = 'class A:\n "a"\n def b(self): ...\n def _c(self): ...\nasync def d(): ...\ndef e():\n "e"\n'
+    assert list(undocumented(ast.parse(source).body)) == ["A.b", "d"]
+
+
+def imported(tree, package="xedge"):
+    """Return the full names of everything a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, [package if node.level else "", node.module]))
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+@pytest.mark.parametrize(
+    "line", ["import xedge.cli", "from xedge import cli", "from . import cli", "def f():\n from xedge.cli import main"]
+)
+def test_import_of_the_command_line_would_be_found(line):
+    assert "xedge.cli" in imported(ast.parse(line))
+
+
+@by_module
+def test_module_does_not_import_the_command_line(path):
+    if path.name != "cli.py":
+        assert "xedge.cli" not in imported(trees()[path])
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def bounds(lines):
+    """Return `name -> lower bound` of requirement lines such as `numpy>=1.26`."""
+    split = (re.fullmatch(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?", line.strip()) for line in lines)
+    return {match[1].lower(): match[2] for match in split if match}
+
+
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "msgspec": "msgspec-python"}
+CONDA_ONLY = {"python", "pip", "mosquitto", "git", "make"}
+
+
+def environment():
+    """Return environment.yml: its channels, its conda lines, its pip lines."""
+    data = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    conda = [line for line in data["dependencies"] if isinstance(line, str)]
+    pip = [line for entry in data["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
+    return data["channels"], conda, pip
+
+
+def test_environment_uses_conda_forge_and_installs_this_checkout():
+    channels, conda, pip = environment()
+    assert channels == ["conda-forge"]
+    assert "-e ." in [re.sub(r"\[.*\]$", "", line) for line in pip]
+    assert bounds(conda)["python"] == project()["requires-python"].removeprefix(">=")
+    assert "pip" in bounds(conda)
+
+
+def test_environment_lines_are_declared_dependencies_with_the_same_lower_bound():
+    _channels, conda, _pip = environment()
+    declared = bounds(project()["dependencies"])
+    assert len(declared) == len(project()["dependencies"])  # every line was understood
+    listed = bounds(conda)
+    assert len(listed) == len(conda)
+    python_names = {conda_name: name for name, conda_name in CONDA_NAMES.items()}
+    for name, bound in listed.items():
+        if name not in CONDA_ONLY:
+            assert declared.get(python_names.get(name, name), "not declared") == bound, name
+
+
+def test_environment_brings_every_declared_dependency():
+    _channels, conda, pip = environment()
+    by_pip = any(line.startswith("-e .") for line in pip)  # this brings all that are not there yet
+    listed = bounds(conda)
+    for name in bounds(project()["dependencies"]):
+        assert by_pip or name in listed or CONDA_NAMES.get(name) in listed, name
+
+
+THIRD_PARTY = {"bs4": "beautifulsoup4", "paho": "paho-mqtt", "yaml": "pyyaml", "IPython": "ipykernel"}
+BROUGHT = {"nbformat": "nbclient", "traitlets": "nbclient", "jinja2": "nbconvert", "jupyter_client": "nbclient"}
+
+
+def test_imports_of_the_package_are_declared():
+    declared = bounds([*project()["dependencies"], *project()["optional-dependencies"]["parquet"]])
+    used = {name.partition(".")[0] for tree in trees().values() for name in imported(tree)}
+    for name in used - set(sys.stdlib_module_names) - {"xedge", "__future__"}:
+        assert BROUGHT.get(name, THIRD_PARTY.get(name, name)).lower() in declared, name
