@@ -32,7 +32,6 @@ bench: $(VENV)/ready ## print what xedge costs, as ratios against the limits
 lab: $(VENV)/ready ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-clean: ## remove the environment, built models, reports and caches
+clean: ## remove the environment and caches; models and reports stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	git clean -fdXq models reports
