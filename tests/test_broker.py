@@ -82,9 +82,7 @@ def test_environment_that_is_empty_says_nothing(prefix: str, monkeypatch: pytest
     assert Broker(name=prefix).kind == FIRST
 
 
-def test_mosquitto_comes_first_and_embedded_else(
-    prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_mosquitto_comes_first_and_embedded_else(prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "mosquitto"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -175,8 +173,8 @@ def test_listens_on_loopback_only(kind: str, prefix: str) -> None:
         if not all(table.is_file() for table in tables):
             pytest.skip("no /proc/net here")
         lines = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
-        listening = [local.split(":")[0] for _, local, _, state, *_ in lines if state == "0A" and local.endswith(wanted)]
-        assert listening == ["0100007F"]
+        listening = [local for _, local, _, state, *_ in lines if state == "0A" and local.endswith(f":{wanted}")]
+        assert listening == [f"0100007F:{wanted}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -212,6 +212,6 @@ def test_delay_that_cannot_be_meant() -> None:
 def test_cloud_without_model_or_broker() -> None:
     with pytest.raises(ModelNotFoundError, match="no_such_model"):
         CloudMLService("no_such_model", "127.0.0.1", _free_port()).start()
-    with pytest.raises(BrokerError, match="127.0.0.1"):
+    with pytest.raises(BrokerError, match=r"127\.0\.0\.1"):
         CloudMLService("anomaly_detector", "127.0.0.1", _free_port()).start()
     assert xedge_threads() == []

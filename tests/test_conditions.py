@@ -118,3 +118,8 @@ def test_git_commit_outside_a_checkout_is_none(tmp_path, monkeypatch):
 def test_git_commit_without_git_is_none(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
     assert conditions.git_commit(repository) is None
+
+
+def test_git_commit_before_the_first_commit_is_none(repository):
+    git(repository, "checkout", "-q", "--orphan", "empty")
+    assert conditions.git_commit(repository) is None

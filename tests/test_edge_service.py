@@ -294,8 +294,10 @@ def test_start_and_stop_twice(any_broker: Broker, prefix: str) -> None:
 
 def test_thread_is_named_and_joined_also_after_an_error(any_broker: Broker, prefix: str) -> None:
     with pytest.raises(ZeroDivisionError), edge(any_broker, prefix):
-        assert xedge_threads() == ["xedge-edge"]
         _ = 1 / 0
+    assert xedge_threads() == []
+    with edge(any_broker, prefix):
+        assert xedge_threads() == ["xedge-edge"]
     assert xedge_threads() == []
 
 

@@ -292,8 +292,8 @@ def test_decode_reads_up_to_the_largest_payload(make):
 
 
 def test_decode_reads_a_mebibyte_by_default():
-    limit = 1 << 20
-    assert messages.MAX_PAYLOAD_BYTES == limit
+    limit = messages.MAX_PAYLOAD_BYTES
+    assert limit == 1 << 20
     assert F32.decode(body().ljust(limit)).device_id == "d"
     assert refusal(F32, body().ljust(limit + 1)) == "too_large"
 

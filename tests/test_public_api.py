@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_version_is_the_declared_one():
     assert xedge.__version__ == project()["version"]
 
 
+@cache
 def trees():
     return {path: ast.parse(path.read_text("utf-8")) for path in MODULES}
 
@@ -145,7 +147,7 @@ def bounds(lines):
     return {match[1].lower(): match[2] for match in split if match}
 
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "msgspec": "msgspec-python"}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 CONDA_ONLY = {"python", "pip", "mosquitto", "git", "make"}
 
 
@@ -194,3 +196,9 @@ def test_imports_of_the_package_are_declared():
     used = {name.partition(".")[0] for tree in trees().values() for name in imported(tree)}
     for name in used - set(sys.stdlib_module_names) - {"xedge", "__future__"}:
         assert BROUGHT.get(name, THIRD_PARTY.get(name, name)).lower() in declared, name
+
+
+def test_names_for_type_checkers_are_those_of_the_lazy_table() -> None:
+    tree = ast.parse(Path(xedge.__file__).read_text(encoding="utf-8"))
+    typed = {a.name for node in tree.body if isinstance(node, ast.If) for n in node.body for a in n.names}
+    assert typed == set(xedge.__all__)

@@ -228,7 +228,7 @@ def test_placement_has_an_uplink_and_a_downlink(placement, links):
 
 @pytest.mark.parametrize("unknown", [lambda: Edge(device="cpu"), lambda: scenario(sed=1), lambda: Link(delay=5)])
 def test_unknown_keyword_is_refused(unknown):
-    with pytest.raises((TypeError, ConfigurationError), match="device|sed|delay"):
+    with pytest.raises((TypeError, ConfigurationError), match=r"device|sed|delay"):
         unknown()
 
 
@@ -253,7 +253,9 @@ def test_config_takes_numpy_numbers_as_plain_ones(number):
     assert (type(rate.rate_hz), rate) == (float, Poisson(rate_hz=7, duration_s=0.5))
 
 
-@pytest.mark.parametrize("value", [np.bool_(True), np.array([7]), np.float64("nan"), np.str_("7"), np.float64(7)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [np.bool_(True), np.array([7]), np.float64("nan"), np.str_("7"), np.float64(7)], ids=repr
+)
 def test_config_checks_numpy_numbers_like_plain_ones(value):
     with pytest.raises(ConfigurationError, match=r"Scenario\(seed="):
         scenario(seed=value)
@@ -269,7 +271,8 @@ class Pair(Config, frozen=True, kw_only=True):
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"), [({"low": 10}, "over high"), ({"low": -1, "high": -2}, r"Pair\(low=-1\)"), ({"high": "9"}, "str")]
+    ("fields", "says"),
+    [({"low": 10}, "over high"), ({"low": -1, "high": -2}, r"Pair\(low=-1\)"), ({"high": "9"}, "str")],
 )
 def test_config_checks_fields_first_and_then_what_they_mean_together(fields, says):
     with pytest.raises(ConfigurationError, match=says):

@@ -116,7 +116,7 @@ def test_csv_replay_refuses_what_is_no_table_for_the_model(tmp_path, text, colum
 
 def test_csv_replay_of_no_file_says_where_it_looked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"no CSV file none\.csv") as caught:
+    with pytest.raises(ConfigurationError, match=r"cannot read none\.csv") as caught:
         CsvReplay(path="none.csv").inputs(1, (1,), 0)
     assert str(tmp_path) in str(caught.value)
 

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a test compares the two
+    from xedge.arrivals import Constant as Constant
+    from xedge.arrivals import Poisson as Poisson
+    from xedge.arrivals import Trace as Trace
+    from xedge.broker import Broker as Broker
+    from xedge.measurement import Measurement as Measurement
+    from xedge.network import Link as Link
+    from xedge.parameters import check_parameters as check_parameters
+    from xedge.publishing import publish as publish
+    from xedge.scenario import Cloud as Cloud
+    from xedge.scenario import Edge as Edge
+    from xedge.scenario import Scenario as Scenario
+    from xedge.services import CloudMLService as CloudMLService
+    from xedge.services import EdgeMLService as EdgeMLService
+    from xedge.sources import CsvReplay as CsvReplay
+    from xedge.sources import Noise as Noise
+    from xedge.sources import Vibration as Vibration
+    from xedge.zoo import build as build
+    from xedge.zoo.exporting import export as export
 
 # Every public name and the module it lives in. Nothing is imported before it is used: `import xedge` starts
 # nothing, configures no logging and loads neither torch nor onnxruntime.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from xedge.config import Config
+from xedge.config import Config, read_csv
 from xedge.exceptions import ConfigurationError
 
 Rate = Annotated[float, Meta(gt=0, le=1e6)]
@@ -38,13 +39,13 @@ class Constant(Config, frozen=True, kw_only=True, tag_field="kind", tag="constan
 
     def due_ns(self, seed: int) -> NDArray[np.int64]:  # noqa: ARG002 - the same call for every kind of arrivals
         """Return the due times, shape (n,), ascending nanoseconds from the start."""
-        return _to_ns(np.arange(max(round(self.rate_hz * self.duration_s), 1)) / self.rate_hz)
+        return _to_ns(np.arange(math.ceil(round(self.rate_hz * self.duration_s, 6))) / self.rate_hz)
 
 
 class Trace(Config, frozen=True, kw_only=True, tag_field="kind", tag="trace"):
     """Arrivals as they were recorded: `due_s`, ascending seconds from the start."""
 
-    due_s: list[Annotated[float, Meta(ge=0)]]
+    due_s: list[Annotated[float, Meta(ge=0, le=7 * 86400)]]
 
     def check(self) -> None:
         """Refuse an empty trace and times that run backwards."""
@@ -60,12 +61,14 @@ class Trace(Config, frozen=True, kw_only=True, tag_field="kind", tag="trace"):
     @classmethod
     def from_csv(cls, path: str, column: str = "due_s") -> Trace:
         """Read the due times (seconds) from one column of a CSV file."""
-        import pandas as pd
-
-        table = pd.read_csv(path)
+        table = read_csv(path)
         if column not in table:
             raise ConfigurationError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}")
-        return cls(due_s=[float(x) for x in table[column]])
+        try:
+            times = [float(x) for x in table[column]]
+        except ValueError as exc:
+            raise ConfigurationError(f"{path}, column {column!r}: {exc}") from None
+        return cls(due_s=times)
 
     @property
     def duration_s(self) -> float:

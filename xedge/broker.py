@@ -173,7 +173,7 @@ class Broker:
 
     def _command(self, folder: Path) -> list[str]:
         if self.kind == "embedded":
-            return [sys.executable, str(Path(__file__).with_name("_embedded.py")), str(self.port)]
+            return [sys.executable, "-P", str(Path(__file__).with_name("_embedded.py")), str(self.port)]
         mosquitto = find_mosquitto()
         if mosquitto is None:
             raise BrokerError("mosquitto is not installed; install it, or use xedge.Broker(kind='embedded')")

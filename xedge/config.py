@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
@@ -23,8 +24,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if name.startswith("__"):
                 continue
             value = getattr(self, name)
-            if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # a numpy number
-                value = value.item()
+            if hasattr(value, "tolist"):  # numpy's numbers and arrays
+                value = value.tolist()
             try:
                 msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=_as_is))
             except msgspec.ValidationError as exc:
@@ -36,7 +37,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data as plain JSON types, loadable again."""
-        data: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
+        data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return data
 
 
@@ -47,3 +48,17 @@ def _as_is(_type: type, value: Any) -> Any:
 def _sentence(exc: Exception) -> str:
     """Msgspec's message with the place in words people use."""
     return str(exc).replace("Object ", "It ").replace(" - at `$", " at `")
+
+
+def read_csv(path: str) -> Any:
+    """Return a CSV file as a pandas table.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is not a table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as exc:  # pandas' own errors are ValueErrors
+        raise ConfigurationError(f"cannot read {path} as CSV (seen from {Path.cwd()}): {exc}") from None

@@ -21,6 +21,10 @@ REASONS = ("not_decodable", "wrong_type", "wrong_shape", "not_finite", "too_larg
 Features = TypeVar("Features")
 Timestamp = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _DEVICE_ID = re.compile(r"[^/+#\x00\ud800-\udfff]{1,256}")
+_DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 _MAP_BYTES = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # how a MessagePack map begins; JSON never does
 
 
@@ -163,12 +167,11 @@ class RequestDecoder:
         return array
 
     def _array(self, tensor: Tensor) -> NDArray[Any]:
-        try:
-            dtype = np.dtype(tensor.dtype)
-            if dtype.kind not in "fiub":
-                raise TypeError  # noqa: TRY301 - the same refusal as for a name that is no dtype
-        except TypeError:
-            raise RequestError("wrong_type", f"features: dtype {tensor.dtype!r} is not a number type") from None
+        if tensor.dtype not in _DTYPES:
+            raise RequestError(
+                "wrong_type", f"features: dtype {tensor.dtype[:40]!r} is not one of {', '.join(_DTYPES)}"
+            )
+        dtype = np.dtype(tensor.dtype)
         if self.dtype.kind in "iu" and dtype.kind == "f":
             raise RequestError("wrong_type", f"features: dtype {tensor.dtype} where the model takes whole numbers")
         try:
@@ -179,6 +182,10 @@ class RequestDecoder:
             ) from None
         if array.shape != self.shape:
             raise self._wrong_shape(array.shape)
+        if self.dtype.kind in "iu" and dtype.kind in "iu" and array.size:
+            info = np.iinfo(self.dtype)
+            if int(array.min()) < info.min or int(array.max()) > info.max:
+                raise RequestError("not_finite", f"features hold a number beyond {self.dtype.name}")
         with np.errstate(over="ignore", invalid="ignore"):
             array = array.astype(self.dtype)
         if self.dtype.kind == "f" and not np.isfinite(array).all():

@@ -16,7 +16,7 @@ from xedge.config import Config
 from xedge.exceptions import ConfigurationError
 
 Direction = Literal["uplink", "downlink"]
-Knot = tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0)]]
+Knot = tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0, le=3.6e6)]]
 
 
 class Link(Config, frozen=True, kw_only=True):
@@ -62,6 +62,8 @@ class Link(Config, frozen=True, kw_only=True):
         facts = presets().get(name)
         if facts is None:
             raise ConfigurationError(f"no network preset {name!r}; there are {', '.join(presets())}")
+        if direction not in ("uplink", "downlink"):
+            raise ConfigurationError(f"direction {direction!r}: give 'uplink' or 'downlink'")
         knots = [(float(p), float(ms)) for p, ms in facts["rtt_ms"].items()]
         if len(knots) > 1 and not knots[0][0] <= client <= knots[-1][0]:
             raise ConfigurationError(

@@ -11,6 +11,7 @@ from msgspec import Meta
 from xedge.arrivals import Arrivals
 from xedge.config import Config
 from xedge.exceptions import ConfigurationError
+from xedge.messages import Topics
 from xedge.network import Link
 from xedge.sources import Source, Vibration
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from xedge.measurement import Measurement
     from xedge.services import MLService
 
-Scale = Annotated[float, Meta(ge=1)]
+Scale = Annotated[float, Meta(ge=1, le=1e6)]
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -141,7 +142,8 @@ class Scenario(Config, frozen=True, kw_only=True):
     topic_prefix: str = ""
 
     def check(self) -> None:
-        """Refuse a scenario without placements, and a time-out that the links alone exceed."""
+        """Refuse a scenario without placements, a time-out that the links alone exceed, and an impossible prefix."""
+        Topics(self.topic_prefix)
         if not self.placements:
             raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")
         for name, placement in self.placements.items():
@@ -164,7 +166,7 @@ class Scenario(Config, frozen=True, kw_only=True):
             return msgspec.yaml.decode(Path(path).read_bytes(), type=cls)
         except OSError as exc:
             raise ConfigurationError(f"cannot read scenario {path}: {exc.strerror}") from None
-        except (msgspec.ValidationError, msgspec.DecodeError, ConfigurationError) as exc:
+        except (msgspec.DecodeError, ValueError) as exc:  # of msgspec, of YAML, or a ConfigurationError of ours
             raise ConfigurationError(f"scenario {path}: {exc}") from None
 
     def to_yaml(self) -> str:

@@ -143,6 +143,10 @@ class MLService(ServiceLoop):
         except RequestError as exc:
             self._refuse(exc, payload)
             return None
+        except Exception as exc:  # no message whatever may stop a service
+            log.exception("%s: a message that could not even be refused", self.name)
+            self._refuse(RequestError("not_decodable", f"{type(exc).__name__}: {exc}"), payload)
+            return None
         return Item(request, len(payload), read_ns)
 
     def infer(self, items: list[Item]) -> list[Item]:

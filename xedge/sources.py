@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.config import Config
+from xedge.config import Config, read_csv
 from xedge.exceptions import ConfigurationError
 
 POOL = 1000  # distinct inputs made for a trial; longer schedules draw from them again
@@ -24,7 +23,7 @@ class Vibration(Config, frozen=True, kw_only=True, tag_field="kind", tag="vibrat
         from xedge.zoo import vibration
 
         rng = np.random.default_rng(seed)
-        signals, _labels = vibration.windows(min(n, POOL), int(rng.integers(2**31)))
+        signals, _labels = vibration.windows(max(min(n, POOL), 1), int(rng.integers(2**31)))
         made = vibration.features(signals) if math.prod(shape) == len(vibration.FEATURE_NAMES) else signals
         if math.prod(shape) != made[0].size:
             raise ConfigurationError(
@@ -48,11 +47,7 @@ class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
 
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:  # noqa: ARG002 - replay draws nothing
         """Return n inputs (n, *shape): row 0, 1, 2, … of the file, beginning again at its end."""
-        import pandas as pd
-
-        if not Path(self.path).is_file():
-            raise ConfigurationError(f"no CSV file {self.path} to replay (seen from {Path.cwd()})")
-        table = pd.read_csv(self.path)
+        table = read_csv(self.path)
         missing = [c for c in self.columns or [] if c not in table]
         if missing:
             raise ConfigurationError(f"{self.path} has no column {', '.join(missing)}")
@@ -84,4 +79,4 @@ Source = Vibration | CsvReplay | Noise
 
 
 def _draw(pool: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
-    return pool[rng.integers(len(pool), size=n)] if n > len(pool) else pool
+    return pool[rng.integers(len(pool), size=n)] if n > len(pool) else pool[:n]

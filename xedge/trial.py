@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import math
+import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
@@ -41,19 +42,24 @@ def measure(
     """Run the scenario; see `Scenario.measure`."""
     if replications < 1:
         raise ConfigurationError(f"replications={replications}: at least one is needed, five for honest intervals")
-    plans = [_Plan(scenario, number) for number in range(replications)]
+    # Topics of its own: on a shared broker no other service answers these requests, and none of ours others'.
+    prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
+    running = msgspec.structs.replace(scenario, topic_prefix=prefix)
+    plans = [_Plan(running, number) for number in range(replications)]
     started_at, load_before = datetime.now(UTC), conditions.load_average()
     tables: list[pd.DataFrame] = []
     services: dict[str, Any] = {}
     total = sum(len(plan.due_ns) for plan in plans) * len(scenario.placements)
     with (
         _undisturbed(),
-        nullcontext(broker) if broker else Broker(name=f"measurement-{id(plans)}") as used,
+        broker or Broker(name=prefix) as used,
         Sender() as sender,
         Progress(total, "requests", "measuring", progress) as bar,
     ):
-        floor = noise_floor(used, sender, scenario, plans[0].due_ns)
-        links = check_links(used, sender, scenario)
+        for name in scenario.placements:  # a model or source that does not fit is told before anything is measured
+            plans[0].payloads(plans[0].service(name, used))
+        floor = noise_floor(used, sender, running, plans[0].due_ns)
+        links = check_links(used, sender, running)
         begun = perf_counter()
         for plan in plans:
             for name in _order(list(scenario.placements), plan.replication):
@@ -100,6 +106,13 @@ class _Plan:
                 f"{scenario.workload.rate_hz:g} requests/s; make the workload longer"
             )
 
+    def service(self, placement: str, broker: Broker) -> MLService:
+        """The service of a placement on this replication's links, not yet started."""
+        one = self.scenario
+        return one.placements[placement].service(
+            one.model, broker, qos=one.qos, seed=self.link_seed, prefix=one.topic_prefix
+        )
+
     def payloads(self, service: MLService) -> list[bytes]:
         """One encoded request a due time, its `timestamp_us` the wall clock of the schedule."""
         engine, binary = service.engine, self.scenario.encoding == "msgpack"
@@ -135,10 +148,7 @@ def _trial(
     broker: Broker, sender: Sender, plan: _Plan, name: str, tick: Callable[[float], None]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Start the service, fly the schedule, stop the service; return its rows and what it says of itself."""
-    scenario = plan.scenario
-    service = scenario.placements[name].service(
-        scenario.model, broker, qos=scenario.qos, seed=plan.link_seed, prefix=scenario.topic_prefix
-    )
+    service = plan.service(name, broker)
     payloads = plan.payloads(service)
     with service:
         log = sender.fly(plan.flight(broker, payloads), tick)
