@@ -11,7 +11,7 @@ help: ## list these targets
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xedge needs Python 3.11 or newer: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: install python3-venv, or use environment.yml with conda"; exit 1; }
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[lab,test,lint]'
 	@touch $@
 
 report: $(VENV)/ready ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html

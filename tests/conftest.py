@@ -15,6 +15,14 @@ from xedge.paths import models_dir
 from xedge.zoo import REFERENCE_MODELS, read_card
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_broker_of_the_environment() -> Iterator[None]:
+    """Tests start their own brokers, whatever the shell they run in is set to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XEDGE_BROKER", raising=False)
+        yield
+
+
 def _is_intact(name: str) -> bool:
     try:
         return read_card(models_dir() / f"{name}.json").is_intact()

@@ -27,11 +27,6 @@ KINDS = [
 FIRST = "mosquitto" if find_mosquitto() else "embedded"
 
 
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XEDGE_BROKER", raising=False)
-
-
 def answers(host: str, port: int) -> bool:
     try:
         _probe(host, port, 5.0)
@@ -330,10 +325,9 @@ ENDINGS: dict[str, tuple[int | None, str]] = {
 @contextmanager
 def owner(kind: str, prepare: str = "", end: str = "") -> Iterator[tuple[subprocess.Popen[str], int, set[int]]]:
     """A process of its own that owns a broker: the process, the broker's port, and the pids that must go."""
-    environment = {name: value for name, value in os.environ.items() if name != "XEDGE_BROKER"}
     with subprocess.Popen(
         [sys.executable, "-c", OWNER.format(kind=kind, prepare=prepare, end=end)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
@@ -396,8 +390,7 @@ def kernel() -> Iterator[Any]:
     from jupyter_client.manager import KernelManager
 
     manager = KernelManager(kernel_name="python3")
-    environment = {name: value for name, value in os.environ.items() if name != "XEDGE_BROKER"}
-    manager.start_kernel(env=environment)
+    manager.start_kernel()
     try:
         yield manager
     finally:

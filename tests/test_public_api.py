@@ -159,6 +159,11 @@ def environment():
     return data["channels"], conda, pip
 
 
+def needed():
+    """Everything a person in a notebook needs: the dependencies and the extra `lab`."""
+    return [*project()["dependencies"], *project()["optional-dependencies"]["lab"]]
+
+
 def test_environment_uses_conda_forge_and_installs_this_checkout():
     channels, conda, pip = environment()
     assert channels == ["conda-forge"]
@@ -169,8 +174,8 @@ def test_environment_uses_conda_forge_and_installs_this_checkout():
 
 def test_environment_lines_are_declared_dependencies_with_the_same_lower_bound():
     _channels, conda, _pip = environment()
-    declared = bounds(project()["dependencies"])
-    assert len(declared) == len(project()["dependencies"])  # every line was understood
+    declared = bounds(needed())
+    assert len(declared) == len(needed())  # every line was understood
     listed = bounds(conda)
     assert len(listed) == len(conda)
     python_names = {conda_name: name for name, conda_name in CONDA_NAMES.items()}
@@ -179,11 +184,38 @@ def test_environment_lines_are_declared_dependencies_with_the_same_lower_bound()
             assert declared.get(python_names.get(name, name), "not declared") == bound, name
 
 
+def test_edge_extra_is_all_the_service_imports(tmp_path):
+    """A service imports the dependencies and the extra `edge`, nothing of the rest."""
+    allowed = bounds([*project()["dependencies"], *project()["optional-dependencies"]["edge"]])
+    code = "import sys, xedge.cli, xedge.services, xedge.loop; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    heavy = {THIRD_PARTY.get(name, name) for name in ("pandas", "torch", "scipy", "matplotlib", "papermill", "IPython")}
+    assert not heavy & set(loaded.split())
+    assert set(allowed) == {"msgspec", "numpy", "paho-mqtt", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "package", "extra"),
+    [
+        ("xedge.Measurement", "pandas", "lab"),
+        ("xedge.CloudMLService('x.pt').make_engine()", "torch", "lab"),
+        ("xedge.EdgeMLService('x.onnx').make_engine()", "onnxruntime", "edge"),
+    ],
+)
+def test_missing_package_is_told_with_its_extra(statement, package, extra, tmp_path):
+    (tmp_path / "x.onnx").touch()
+    (tmp_path / "x.pt").touch()
+    code = f"import sys; sys.modules[{package!r}] = None; import xedge; {statement}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert "MissingExtraError: " in done.stderr
+    assert f'pip install "xedge[{extra}]"' in done.stderr.splitlines()[-1]
+
+
 def test_environment_brings_every_declared_dependency():
     _channels, conda, pip = environment()
-    by_pip = any(line.startswith("-e .") for line in pip)  # this brings all that are not there yet
+    by_pip = "-e .[lab]" in pip  # this brings all that are not there yet
     listed = bounds(conda)
-    for name in bounds(project()["dependencies"]):
+    for name in bounds(needed()):
         assert by_pip or name in listed or CONDA_NAMES.get(name) in listed, name
 
 
@@ -192,7 +224,7 @@ BROUGHT = {"nbformat": "nbclient", "traitlets": "nbclient", "jinja2": "nbconvert
 
 
 def test_imports_of_the_package_are_declared():
-    declared = bounds([*project()["dependencies"], *project()["optional-dependencies"]["parquet"]])
+    declared = bounds([*needed(), *project()["optional-dependencies"]["parquet"]])
     used = {name.partition(".")[0] for tree in trees().values() for name in imported(tree)}
     for name in used - set(sys.stdlib_module_names) - {"xedge", "__future__"}:
         assert BROUGHT.get(name, THIRD_PARTY.get(name, name)).lower() in declared, name

@@ -156,14 +156,14 @@ def test_sender_that_dies_in_mid_flight_is_a_measurement_error(any_broker: Broke
 
 
 def test_sender_that_is_dead_is_a_measurement_error(any_broker: Broker, prefix: str) -> None:
-    sender = Sender().__enter__()
-    try:
-        sender._process.kill()
-        sender._process.wait(10)
-        with pytest.raises(MeasurementError):
+    def fly_dead() -> None:
+        with Sender() as sender:
+            sender._process.kill()
+            sender._process.wait(10)
             sender.fly(flight(any_broker, prefix, [0.0]))
-    finally:
-        sender.__exit__(None, None, None)
+
+    with pytest.raises(MeasurementError):
+        fly_dead()
 
 
 OWNER = """

@@ -74,7 +74,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f"xedge.{_HOMES[name]}"), name)
+        from xedge.extras import needed
+
+        with needed("lab", f"xedge.{name}"):
+            return getattr(importlib.import_module(f"xedge.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'xedge' has no attribute {name!r}")
 
 

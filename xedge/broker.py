@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any, Self, TextIO
 from urllib.parse import urlsplit
 
 from xedge.connection import Connection
-from xedge.exceptions import BrokerError, ConfigurationError
+from xedge.exceptions import BrokerError, ConfigurationError, MissingExtraError
 
 log = logging.getLogger(__name__)
 _running: dict[str, Broker] = {}
@@ -173,6 +174,11 @@ class Broker:
 
     def _command(self, folder: Path) -> list[str]:
         if self.kind == "embedded":
+            if importlib.util.find_spec("amqtt") is None:
+                raise MissingExtraError(
+                    "no mosquitto here, and the embedded broker needs amqtt: install either, or name a running broker "
+                    'by XEDGE_BROKER=mqtt://host:port; pip install "xedge[lab]" brings amqtt'
+                )
             return [sys.executable, "-P", str(Path(__file__).with_name("_embedded.py")), str(self.port)]
         mosquitto = find_mosquitto()
         if mosquitto is None:
@@ -201,6 +207,11 @@ class Broker:
 
     def _find_version(self) -> str:
         if self.kind == "embedded":
+            if importlib.util.find_spec("amqtt") is None:
+                raise MissingExtraError(
+                    "no mosquitto here, and the embedded broker needs amqtt: install either, or name a running broker "
+                    'by XEDGE_BROKER=mqtt://host:port; pip install "xedge[lab]" brings amqtt'
+                )
             return "amqtt " + importlib.metadata.version("amqtt")
         heard: list[str] = []
         with contextlib.suppress(BrokerError):

@@ -12,6 +12,7 @@ from typing import Any
 
 import xedge
 from xedge.exceptions import ConfigurationError, ModelError, XedgeError
+from xedge.extras import needed
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INVALID = 1, 2, 3
 
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     try:
-        status: int = arguments.command(arguments)
+        with needed("lab", "this command"):
+            status: int = arguments.command(arguments)
     except (ConfigurationError, ModelError) as exc:
         print(f"xedge: {exc}", file=sys.stderr)
         return EXIT_USAGE

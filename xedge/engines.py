@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.exceptions import ConfigurationError, ModelError, XedgeError
+from xedge.extras import needed
 from xedge.paths import model_path
 
 Array = NDArray[Any]
@@ -63,7 +64,8 @@ class OnnxEngine:
 
     def __init__(self, path: PathLike, threads: int = 1) -> None:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
+        with needed("edge", "an ONNX Runtime engine"):
+            import onnxruntime
 
         self.name = "onnxruntime"
         self.version: str = onnxruntime.__version__
@@ -153,7 +155,8 @@ class TorchEngine:
     """
 
     def __init__(self, path: PathLike, device: str = "cpu", threads: int = 1) -> None:
-        import torch
+        with needed("lab", "a PyTorch engine"):
+            import torch
 
         self.name = "torch"
         self.version: str = str(torch.__version__)

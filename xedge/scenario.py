@@ -11,6 +11,7 @@ from msgspec import Meta
 from xedge.arrivals import Arrivals
 from xedge.config import Config
 from xedge.exceptions import ConfigurationError
+from xedge.extras import needed
 from xedge.messages import Topics
 from xedge.network import Link
 from xedge.sources import Source, Vibration
@@ -193,7 +194,8 @@ class Scenario(Config, frozen=True, kw_only=True):
             ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
 
         """
-        from xedge.trial import measure
+        with needed("lab", "measuring"):
+            from xedge.trial import measure
 
         return measure(self, replications, strict=strict, progress=progress, broker=broker)
 
