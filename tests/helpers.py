@@ -41,8 +41,8 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_
 class Client:
     """A paho client with a thread of its own that keeps every message on its topics; subscribed on entry."""
 
-    def __init__(self, broker: Broker, *topics: str) -> None:
-        self._broker, self._topics = broker, topics
+    def __init__(self, broker: Broker, *topics: str, without: str | None = None) -> None:
+        self._broker, self._topics, self._without = broker, topics, without
         self.messages: list[tuple[str, bytes]] = []
         self._news = threading.Condition()
         self._subscribed = threading.Event()
@@ -72,6 +72,8 @@ class Client:
             self._subscribed.set()
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if self._without is not None and message.topic.endswith(self._without):
+            return
         with self._news:
             self.messages.append((message.topic, bytes(message.payload)))
             self._news.notify_all()

@@ -18,6 +18,7 @@ from helpers import Client, Device, children_of, unique_prefix, write_lookup_mod
 import xedge
 from xedge import Cloud, Constant, CsvReplay, Edge, Link, Measurement, Poisson, Scenario, Trace
 from xedge.broker import Broker, _free_port
+from xedge.calibration import DEVICE
 from xedge.exceptions import BrokerError, ConfigurationError, ModelNotFoundError
 from xedge.sources import Noise
 from xedge.summaries import PARTS, STAMPS, milliseconds_between
@@ -37,8 +38,8 @@ def counts(measurement: Measurement) -> dict[str, int]:
 
 
 def results_of(prefix: str) -> str:
-    """The results of a measurement, which puts a level of its own below the scenario's prefix."""
-    return f"{prefix}/+/ml/inference/result/xedge-sensor"
+    """The results of a measurement, which puts a level of its own below the scenario's prefix; some are echoes."""
+    return f"{prefix}/+/ml/inference/result/+"
 
 
 class Taken(NamedTuple):
@@ -56,7 +57,7 @@ def taken(models: Path, any_broker: Broker) -> Taken:
     """Edge and cloud behind a broker that is passed in, two replications, watched from outside."""
     prefix = unique_prefix()
     before, interval = children_of(os.getpid()), sys.getswitchinterval()
-    with Client(any_broker, results_of(prefix)) as listener:
+    with Client(any_broker, results_of(prefix), without=DEVICE) as listener:
         measurement = quick(
             any_broker, 2, workload=Poisson(rate_hz=150, duration_s=1), topic_prefix=prefix, seed=5,
             placements={"edge": Edge(), "cloud": Cloud(link=Link(delay_ms=10))},
@@ -251,7 +252,7 @@ def test_requests_the_engine_fails_on_are_errors(any_broker: Broker, tmp_path: P
 
 def test_requests_while_the_broker_is_away_are_not_sent(prefix: str) -> None:
     own = Broker(name=prefix)
-    with own, Client(own, results_of(prefix)) as listener:
+    with own, Client(own, results_of(prefix), without=DEVICE) as listener:
 
         def stop_the_broker() -> None:
             try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
     from xedge.publishing import publish as publish
     from xedge.scenario import Cloud as Cloud
     from xedge.scenario import Edge as Edge
+    from xedge.scenario import External as External
     from xedge.scenario import Scenario as Scenario
     from xedge.services import CloudMLService as CloudMLService
     from xedge.services import EdgeMLService as EdgeMLService
@@ -37,6 +38,7 @@ _HOMES = {
     "CsvReplay": "sources",
     "Edge": "scenario",
     "EdgeMLService": "services",
+    "External": "scenario",
     "Link": "network",
     "Measurement": "measurement",
     "Noise": "sources",
@@ -58,6 +60,7 @@ __all__ = [
     "CsvReplay",
     "Edge",
     "EdgeMLService",
+    "External",
     "Link",
     "Measurement",
     "Noise",

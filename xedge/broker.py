@@ -65,17 +65,17 @@ class Broker:
         wanted = os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
         if wanted in KINDS:
             kind, wanted = wanted, None
-        url = url or wanted
+        url = wanted if url is None else url
         if kind is not None and kind not in KINDS:
             raise ConfigurationError(f"broker kind {kind!r}: give one of {', '.join(KINDS)}")
         if url is not None and (kind or port):
             raise ConfigurationError("give a broker's url, or the kind and port of one to start, not both")
         self.name, self._wanted = name, (url, kind, port)
-        self.host, self.port = _address(url) if url else ("127.0.0.1", port or 0)
-        self.kind = "external" if url else kind or ("mosquitto" if find_mosquitto() else "embedded")
+        self.host, self.port = address(url) if url is not None else ("127.0.0.1", port or 0)
+        self.kind = "external" if url is not None else kind or ("mosquitto" if find_mosquitto() else "embedded")
         self.version = "unknown"
         self._guard: subprocess.Popen[bytes] | None = None
-        self._entered_running = False
+        self._entered_running: list[bool] = []
 
     @property
     def url(self) -> str:
@@ -86,7 +86,8 @@ class Broker:
     def is_running(self) -> bool:
         """Whether this object's broker is up as far as this process knows."""
         if self.kind == "external":
-            return _running.get(self.name) is self
+            twin = _running.get(self.name)
+            return twin is not None and twin._wanted == self._wanted
         return self._guard is not None and self._guard.poll() is None
 
     def __repr__(self) -> str:
@@ -94,11 +95,13 @@ class Broker:
         return f"<Broker {state}>"
 
     def __enter__(self) -> Self:
-        self._entered_running = self._twin() is not None
-        return self.start()
+        was_running = self._twin() is not None
+        self.start()
+        self._entered_running.append(was_running)
+        return self
 
     def __exit__(self, *_exc: object) -> None:
-        if not self._entered_running:
+        if not self._entered_running.pop():
             self.stop()
 
     def start(self) -> Self:
@@ -125,7 +128,9 @@ class Broker:
 
     def stop(self) -> None:
         """End the broker of this name; stopping again changes nothing."""
-        _running.pop(self.name, None)
+        other = _running.get(self.name)
+        if other is not None and other._wanted == self._wanted and other._guard is self._guard:
+            del _running[self.name]
         guard, self._guard = self._guard, None
         if guard is None:
             return
@@ -155,6 +160,8 @@ class Broker:
         wanted_port = self._wanted[2]
         for attempt in (1, 2, 3):
             self.port = wanted_port or _free_port()
+            if wanted_port:
+                self._check_free()
             with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="xedge-") as folder:
                 self._guard = subprocess.Popen(
                     [sys.executable, "-I", str(Path(__file__).with_name("_guard.py")), *self._command(Path(folder))],
@@ -171,6 +178,14 @@ class Broker:
                     raise
                 else:
                     return
+
+    def _check_free(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except (OSError, OverflowError) as exc:
+                raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {exc}") from None
 
     def _command(self, folder: Path) -> list[str]:
         if self.kind == "embedded":
@@ -235,13 +250,18 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto", path=places)
 
 
-def _address(url: str) -> tuple[str, int]:
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of `mqtt://host:port`.
+
+    Raises:
+        ConfigurationError: it is not of that form.
+    """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 1883
+        host, port = parts.hostname, 1883 if parts.port is None else parts.port
     except ValueError as exc:
         raise ConfigurationError(f"broker {url!r}: {exc}; write mqtt://host:port") from None
-    if parts.scheme != "mqtt" or not host or parts.username or parts.path.strip("/"):
+    if parts.scheme != "mqtt" or not host or port == 0 or parts.username or parts.path.strip("/"):
         raise ConfigurationError(f"broker {url!r}: write mqtt://host:port, without user, password or TLS")
     return host, port
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import xedge
@@ -15,6 +17,7 @@ from xedge.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.extras import needed
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INVALID = 1, 2, 3
+LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done; 1 it failed; 2 what was asked cannot be done as asked; 3 done, but a measurement is not VALID.
     """
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     try:
+        _begin_log(arguments.log_level, arguments.log_format)
         with needed("lab", "this command"):
             status: int = arguments.command(arguments)
     except (ConfigurationError, ModelError) as exc:
@@ -61,14 +64,16 @@ def serve(arguments: argparse.Namespace) -> int:
     if not arguments.model:
         raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
     where: dict[str, Any] = {"broker_host": arguments.broker_host, "broker_port": arguments.broker_port}
+    where |= {"topic_prefix": arguments.topic_prefix, "compute_scale": arguments.compute_scale}
+    where |= {"metrics_interval_s": arguments.metrics_interval}
     if arguments.tier == "cloud":
         where |= {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
-        service: Any = xedge.CloudMLService(arguments.model, topic_prefix=arguments.topic_prefix, **where)
+        service: Any = xedge.CloudMLService(arguments.model, **where)
     else:
-        service = xedge.EdgeMLService(arguments.model, topic_prefix=arguments.topic_prefix, **where)
-    service.load_model()
-    service.connect_mqtt()
+        service = xedge.EdgeMLService(arguments.model, **where)
     _on_end(service.stop)
+    service.load_model()
+    service.connect_mqtt(retry_s=arguments.connect_timeout)
     print(
         f"{service.name} service ready on {service.topics.request} at {service.broker_host}:{service.broker_port}",
         flush=True,
@@ -78,11 +83,33 @@ def serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def health(arguments: argparse.Namespace) -> int:
+    """Ask a running service over MQTT whether it serves: status 0 if it answers, 1 if not."""
+    from xedge.external import ping
+
+    pong = ping(
+        arguments.broker_host, arguments.broker_port, arguments.topic_prefix, arguments.service, arguments.timeout
+    )
+    print(f"{pong.service} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
+    return 0
+
+
+def top(arguments: argparse.Namespace) -> int:
+    """Show the metrics of running services, live, until Ctrl-C."""
+    from xedge.top import watch
+
+    where = (arguments.broker_host, arguments.broker_port, arguments.topic_prefix)
+    watch(*where, sys.stdout, arguments.updates, arguments.timeout)
+    return 0
+
+
 def measure(arguments: argparse.Namespace) -> int:
     """Measure a scenario from a YAML file and save the measurement."""
     from xedge.scenario import Scenario
 
     scenario = Scenario.from_yaml(arguments.scenario)
+    if arguments.out and Path(arguments.out).exists() and not (Path(arguments.out) / "conditions.json").is_file():
+        raise ConfigurationError(f"--out {arguments.out} is there and is not a measurement: give another folder")
     measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict)
     print(measurement)
     if arguments.out:
@@ -108,8 +135,9 @@ def report(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
     parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
-    levels = ["debug", "info", "warning", "error"]
-    parser.add_argument("--log-level", choices=levels, default=os.environ.get("XEDGE_LOG_LEVEL", "warning").lower())
+    level, form = os.environ.get("XEDGE_LOG_LEVEL", "warning"), os.environ.get("XEDGE_LOG_FORMAT", "text")
+    parser.add_argument("--log-level", default=level.lower(), help=f"{', '.join(LEVELS)}; or XEDGE_LOG_LEVEL")
+    parser.add_argument("--log-format", default=form.lower(), help="text or json; or XEDGE_LOG_FORMAT")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = _adder(commands)
     sub = command("build", build)
@@ -120,6 +148,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=1883, help="port on 127.0.0.1 (default 1883)")
     sub.add_argument("--kind", choices=["mosquitto", "embedded"], help="by default mosquitto if it is installed")
     _add_serve(command("serve", serve))
+    sub = command("health", health)
+    _add_broker(sub)
+    sub.add_argument("--service", default="", metavar="NAME", help="edge or cloud; by default whoever answers")
+    sub.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (5)")
+    sub = command("top", top)
+    _add_broker(sub)
+    sub.add_argument("--updates", type=int, metavar="N", help="end after N updates")
+    sub.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
     sub = command("measure", measure)
     sub.add_argument("scenario", metavar="FILE.yaml", help="the scenario")
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
@@ -137,19 +173,50 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_serve(sub: argparse.ArgumentParser) -> None:
-    port = os.environ.get("MQTT_BROKER_PORT", "1883")
+    wait_s = os.environ.get("XEDGE_CONNECT_TIMEOUT_S", "10")
     sub.add_argument("tier", choices=["edge", "cloud"])
     sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
-    sub.add_argument(
-        "--broker-host",
-        default=os.environ.get("MQTT_BROKER_HOST", "localhost"),
-        metavar="H",
-        help="or MQTT_BROKER_HOST",
-    )
-    sub.add_argument("--broker-port", type=int, default=port, metavar="P", help="or MQTT_BROKER_PORT")
+    _add_broker(sub)
     sub.add_argument("--cloud-latency-ms", type=float, default=50.0, metavar="MS", help="cloud: delay each way (50)")
     sub.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cloud: where PyTorch computes")
-    sub.add_argument("--topic-prefix", default="", metavar="T", help="before every topic")
+    sub.add_argument("--compute-scale", type=float, default=1.0, metavar="X", help="inference takes X times as long")
+    sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
+    sub.add_argument(
+        "--connect-timeout",
+        type=float,
+        default=wait_s,
+        metavar="S",
+        help="wait for the broker; or XEDGE_CONNECT_TIMEOUT_S",
+    )
+
+
+def _add_broker(sub: argparse.ArgumentParser) -> None:
+    host, port = os.environ.get("MQTT_BROKER_HOST", "localhost"), os.environ.get("MQTT_BROKER_PORT", "1883")
+    prefix = os.environ.get("XEDGE_TOPIC_PREFIX", "")
+    sub.add_argument("--broker-host", default=host, metavar="H", help="or MQTT_BROKER_HOST (localhost)")
+    sub.add_argument("--broker-port", type=int, default=port, metavar="P", help="or MQTT_BROKER_PORT (1883)")
+    sub.add_argument("--topic-prefix", default=prefix, metavar="T", help="before every topic; or XEDGE_TOPIC_PREFIX")
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a record, metrics as fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
+        fields |= {"message": record.getMessage()} | getattr(record, "metrics", {})
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def _begin_log(level: str, form: str) -> None:
+    if level not in LEVELS:
+        raise ConfigurationError(f"log level {level!r} (--log-level or XEDGE_LOG_LEVEL): give {', '.join(LEVELS)}")
+    if form not in ("text", "json"):
+        raise ConfigurationError(f"log format {form!r} (--log-format or XEDGE_LOG_FORMAT): give text or json")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _adder(commands: Any) -> Callable[[str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]:

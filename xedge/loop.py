@@ -8,9 +8,12 @@ from collections import Counter, deque
 from time import perf_counter_ns
 from typing import Any, Self
 
+import msgspec
+
 from xedge.connection import Connection
-from xedge.exceptions import ServiceError
-from xedge.messages import Topics
+from xedge.exceptions import BrokerError, ServiceError
+from xedge.messages import Ping, Pong, Topics, encode, is_device_id
+from xedge.metrics import Meter
 from xedge.network import Channel, Link
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class ServiceLoop:
         max_batch: most requests given to the engine at once; 1 turns batching off.
         qos: MQTT quality of service, 0 or 1.
         seed: for the links' jitter and loss.
+        metrics_interval_s: log and publish metrics this often; 0 is never.
 
     """
 
@@ -69,18 +73,20 @@ class ServiceLoop:
         max_batch: int = 64,
         qos: int = 0,
         seed: int = 0,
+        metrics_interval_s: float = 0.0,
     ) -> None:
         if compute_scale < 1:
             raise ServiceError(f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more")
         if max_batch < 1:
             raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
-        self.name, self.topics = name, Topics(topic_prefix)
+        self.name, self.topic_prefix, self.topics = name, topic_prefix, Topics(topic_prefix)
         self.broker_host, self.broker_port = broker_host, broker_port
         self.uplink, self.downlink = uplink or FREE, downlink or FREE
         self.compute_scale, self.max_batch, self.qos, self.seed = compute_scale, max_batch, qos, seed
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.inference_ms = 0.0
+        self._metrics_ns = round(metrics_interval_s * 1e9)
         self._key = (type(self).__name__, broker_host, broker_port, self.topics.request)
         self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
@@ -113,15 +119,36 @@ class ServiceLoop:
         """Return the topic and payload of an item's result; override."""
         raise NotImplementedError
 
-    def connect_mqtt(self, timeout_s: float = 10.0) -> Connection:
+    @property
+    def address(self) -> tuple[str, int, str]:
+        """The broker's host and port, and the topic prefix: where a sender finds this service."""
+        return self.broker_host, self.broker_port, self.topic_prefix
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the service says of itself to who pings it; override."""
+        return {}
+
+    def connect_mqtt(self, timeout_s: float = 10.0, retry_s: float = 0.0) -> Connection:
         """Connect and subscribe; returns once the broker has acknowledged. Connecting again changes nothing.
+
+        Args:
+            timeout_s: how long the broker may take to acknowledge.
+            retry_s: how long to try again while no broker is there.
 
         Raises:
             BrokerError: no broker there, or it refused.
-
         """
+        end_ns = perf_counter_ns() + round(retry_s * 1e9)
+        while True:
+            try:
+                return self._connect_once(timeout_s)
+            except BrokerError:
+                if perf_counter_ns() >= end_ns or self._stopping.wait(0.2):
+                    raise
+
+    def _connect_once(self, timeout_s: float) -> Connection:
         if self._connection is None:
-            topics = [self.topics.request]
+            topics = [self.topics.request, self.topics.ping]
             connection = Connection(
                 f"xedge-{self.name}", self.broker_host, self.broker_port, topics, self._on_message, self.qos
             )
@@ -170,6 +197,9 @@ class ServiceLoop:
             if thread.is_alive():
                 raise ServiceError(f"the {self.name} service did not end within 10 s; its engine is still computing")
             self._thread = None
+        if self._connection is not None and not self._ready.is_set():  # connected by hand, never run
+            connection, self._connection = self._connection, None
+            connection.close()
         if _running.get(self._key) is self:
             del _running[self._key]
 
@@ -205,6 +235,9 @@ class ServiceLoop:
         self._computing: list[Item] = []
         self._engine_free_ns = 0
         self._crossing_down: deque[Item] = deque()
+        self._begun_ns = perf_counter_ns()
+        self._meter = Meter(self.name, self._begun_ns)
+        self._metrics_due_ns = self._begun_ns + self._metrics_ns
 
     def _turn(self, connection: Connection) -> None:
         connection.turn(self._timeout_s())
@@ -220,6 +253,8 @@ class ServiceLoop:
             self._compute()
         while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
             self._send(self._crossing_down.popleft())
+        if self._metrics_ns and now_ns >= self._metrics_due_ns:
+            self._report(connection, now_ns)
         connection.flush()
 
     def _timeout_s(self) -> float:
@@ -229,10 +264,15 @@ class ServiceLoop:
         timers = [queue[0].release_ns for queue in (self._crossing_up, self._crossing_down) if queue]
         if self._computing:
             timers.append(self._engine_free_ns)
+        if self._metrics_ns:
+            timers.append(self._metrics_due_ns)
         return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
 
-    def _on_message(self, _topic: str, payload: bytes) -> None:
+    def _on_message(self, topic: str, payload: bytes) -> None:
         read_ns = perf_counter_ns()
+        if topic == self.topics.ping:
+            self._pong(payload, read_ns)
+            return
         self.counts["received"] += 1
         item = self.accept(payload, read_ns)
         if item is None:
@@ -275,7 +315,29 @@ class ServiceLoop:
         queue.append(item)
 
     def _send(self, item: Item) -> None:
-        topic, payload = self.answer(item, perf_counter_ns())
-        if self._connection is not None:
-            self._connection.publish(topic, payload, self.qos)
-            self.counts["answered"] += 1
+        departed_ns = perf_counter_ns()
+        topic, payload = self.answer(item, departed_ns)
+        connection = self._connection
+        # With QoS 1 paho keeps what it could not send, and sends it after the reconnect.
+        sent = connection is not None and (connection.publish(topic, payload, self.qos).rc == 0 or self.qos > 0)
+        self.counts["answered" if sent else "unanswered"] += 1
+        if self._metrics_ns and sent:
+            self._meter.latencies_ns.append(departed_ns - item.read_ns)
+
+    def _report(self, connection: Connection, now_ns: int) -> None:
+        self._metrics_due_ns = now_ns + self._metrics_ns
+        metrics = self._meter.take(now_ns, self.counts, self.refused)
+        log.info(metrics.sentence(), extra={"metrics": msgspec.to_builtins(metrics)})
+        connection.publish(self.topics.metrics(self.name), encode(metrics), self.qos)
+
+    def _pong(self, payload: bytes, now_ns: int) -> None:
+        try:
+            ping = msgspec.json.decode(payload, type=Ping)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            log.warning("%s: a ping that is none: %s", self.name, exc)
+            return
+        if ping.service not in ("", self.name) or not is_device_id(ping.device_id) or self._connection is None:
+            return
+        uptime_s = round((now_ns - self._begun_ns) / 1e9, 1)
+        answer = Pong(self.name, uptime_s, dict(self.counts), dict(self.refused), self.describe())
+        self._connection.publish(self.topics.pong(ping.device_id), encode(answer), self.qos)

@@ -36,6 +36,7 @@ class Topics:
             raise ConfigurationError(f"topic prefix {prefix!r} may not hold + # or NUL, nor begin with $")
         base = f"{prefix.strip('/')}/ml/inference" if prefix.strip("/") else "ml/inference"
         self.request = f"{base}/request"
+        self.ping = f"{base}/ping"
         self._result = f"{base}/result/"
         self._error = f"{base}/error/"
 
@@ -46,6 +47,31 @@ class Topics:
     def error(self, device_id: str) -> str:
         """Return the topic a device's error answers are published on."""
         return self._error + device_id
+
+    def pong(self, device_id: str) -> str:
+        """Return the topic a service answers a device's ping on."""
+        return f"{self.ping.removesuffix('ping')}pong/{device_id}"
+
+    def metrics(self, service: str) -> str:
+        """Return the topic a service publishes its metrics on."""
+        return f"{self.ping.removesuffix('ping')}metrics/{service}"
+
+
+class Ping(msgspec.Struct):
+    """Asks a service whether it serves; `service` is its name, or empty for any."""
+
+    device_id: str
+    service: str = ""
+
+
+class Pong(msgspec.Struct):
+    """A service's answer to a ping: its name, its counters since the start, and what it says of itself."""
+
+    service: str
+    uptime_s: float
+    counts: dict[str, int]
+    refused: dict[str, int]
+    description: dict[str, Any]
 
 
 class Request(msgspec.Struct, Generic[Features]):

@@ -18,6 +18,7 @@ from xedge.sources import Source, Vibration
 
 if TYPE_CHECKING:
     from xedge.broker import Broker
+    from xedge.external import ExternalService
     from xedge.measurement import Measurement
     from xedge.services import MLService
 
@@ -116,13 +117,47 @@ class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"
         )
 
 
+class External(Config, frozen=True, kw_only=True, tag_field="tier", tag="external"):
+    """A service that runs already, started by somebody else: a container, a process, another machine.
+
+    Its clock readings are kept only where they fit between the sender's own: on the same host.
+
+    Args:
+        topic_prefix: the service's topic prefix.
+        broker: `mqtt://host:port` it is behind; by default the measurement's own broker, which must then be one
+            that runs already (`measure(broker=…)` or XEDGE_BROKER).
+        service: its name, "edge" or "cloud"; empty takes whoever answers first.
+    """
+
+    topic_prefix: str = ""
+    broker: str | None = None
+    service: str = ""
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """No emulated links: the network is the real one."""
+        return Link(), Link()
+
+    def running(self, broker: Broker) -> ExternalService:
+        """Return the service, which must answer a ping.
+
+        Raises:
+            ServiceError: nobody answers there.
+        """
+        from xedge.broker import address
+        from xedge.external import ExternalService
+
+        host, port = address(self.broker) if self.broker else (broker.host, broker.port)
+        return ExternalService(host, port, self.topic_prefix, self.service)
+
+
 class Scenario(Config, frozen=True, kw_only=True):
     """Everything that decides a measurement, as frozen data.
 
     Args:
         model: the name of a model in `models/`, or a path to one of its files.
         workload: when requests are due: `Poisson`, `Constant` or `Trace`.
-        placements: name -> `Edge` or `Cloud`; they are measured one after the other on the same seeds.
+        placements: name -> `Edge`, `Cloud` or `External`; they are measured one after the other on the same seeds.
         source: what requests contain: `Vibration`, `CsvReplay` or `Noise`.
         seed: schedules, contents and links are drawn from it, each from a stream of its own.
         timeout_s: a request not answered this long after it was due has timed out.
@@ -134,7 +169,7 @@ class Scenario(Config, frozen=True, kw_only=True):
 
     model: str
     workload: Arrivals
-    placements: dict[str, Edge | Cloud]
+    placements: dict[str, Edge | Cloud | External]
     source: Source = msgspec.field(default_factory=Vibration)
     seed: Annotated[int, Meta(ge=0)] = 0
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0

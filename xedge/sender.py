@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import struct
@@ -62,7 +63,8 @@ class Sender:
         if exc[0] is not None:
             self._process.kill()
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(OSError):  # it died with something unread
+                self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -86,7 +88,11 @@ class Sender:
         answer: list[Log | None] = []
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        _write(self._process.stdin, msgspec.msgpack.encode(flight))
+        try:
+            _write(self._process.stdin, msgspec.msgpack.encode(flight))
+        except OSError:
+            status = self._process.wait(5)
+            raise MeasurementError(f"the sender's process ended with status {status} before the trial") from None
         reader = threading.Thread(
             target=lambda out: answer.append(_read(out, Log)),
             args=(self._process.stdout,),
@@ -139,7 +145,9 @@ def _send_all(connection: Connection, topic: str, flight: Flight, replies: list[
         due_ns = (np.frombuffer(flight.due_ns, np.int64) + start_ns).tolist()
         for number, (due, payload) in enumerate(zip(due_ns, payloads, strict=True)):
             while (left_ns := due - perf_counter_ns()) > 0:
-                connection.turn((left_ns - SPIN_NS) / 1e9)
+                connection.turn(min((left_ns - SPIN_NS) / 1e9, 1.0))
+                if os.getppid() != parent:
+                    raise SystemExit(1)
             while window and number - len(replies) >= window and perf_counter_ns() < due + flight.timeout_s * 1e9:
                 connection.turn(0.1)
             now_ns = perf_counter_ns()

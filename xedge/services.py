@@ -116,6 +116,8 @@ class MLService(ServiceLoop):
         """Return what a measurement's conditions say about this service."""
         return {
             **self.engine.describe(),
+            "input_shape": list(self.engine.input_shape),
+            "input_dtype": self.engine.input_dtype.name,
             "compute_scale": self.compute_scale,
             "max_batch": self.max_batch,
             "qos": self.qos,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import secrets
 import sys
@@ -24,13 +25,14 @@ from xedge.exceptions import ConfigurationError
 from xedge.measurement import Measurement
 from xedge.messages import ErrorAnswer, Result, encode_request
 from xedge.progress import Progress, grouped
+from xedge.scenario import External
 from xedge.sender import Flight, Log, Sender
 
 if TYPE_CHECKING:
+    from xedge.external import ExternalService
     from xedge.scenario import Scenario
     from xedge.services import MLService
 
-DEVICE = "xedge-sensor"
 SWITCH_INTERVAL_S = 0.0005  # how long a busy thread may keep the interpreter from the others; Python's default is 5 ms
 READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
@@ -98,6 +100,7 @@ class _Plan:
         streams = np.random.SeedSequence([scenario.seed, replication]).generate_state(3)
         self.scenario, self.replication = scenario, replication
         self.schedule_seed, self.content_seed, self.link_seed = (int(s) for s in streams)
+        self.device = f"sensor-{secrets.token_hex(4)}"
         self.due_ns = scenario.workload.due_ns(self.schedule_seed)
         self.timestamps_us = np.maximum.accumulate(self.due_ns // 1000) + np.arange(len(self.due_ns))
         if len(self.due_ns) == 0:
@@ -106,14 +109,14 @@ class _Plan:
                 f"{scenario.workload.rate_hz:g} requests/s; make the workload longer"
             )
 
-    def service(self, placement: str, broker: Broker) -> MLService:
-        """The service of a placement on this replication's links, not yet started."""
-        one = self.scenario
-        return one.placements[placement].service(
-            one.model, broker, qos=one.qos, seed=self.link_seed, prefix=one.topic_prefix
-        )
+    def service(self, name: str, broker: Broker) -> MLService | ExternalService:
+        """The service of a placement, on this replication's links and not yet started unless it is external."""
+        one, placement = self.scenario, self.scenario.placements[name]
+        if isinstance(placement, External):
+            return placement.running(broker)
+        return placement.service(one.model, broker, qos=one.qos, seed=self.link_seed, prefix=one.topic_prefix)
 
-    def payloads(self, service: MLService) -> list[bytes]:
+    def payloads(self, service: MLService | ExternalService) -> list[bytes]:
         """One encoded request a due time, its `timestamp_us` the wall clock of the schedule."""
         engine, binary = service.engine, self.scenario.encoding == "msgpack"
         inputs = self.scenario.source.inputs(len(self.due_ns), engine.input_shape, self.content_seed)
@@ -121,16 +124,14 @@ class _Plan:
         self.timestamps_us += round(time() * 1e6) - int(self.timestamps_us[0])
         stamps = self.timestamps_us.tolist()
         return [
-            encode_request(DEVICE, stamp, row, binary=binary, trace=True)
+            encode_request(self.device, stamp, row, binary=binary, trace=True)
             for stamp, row in zip(stamps, inputs, strict=True)
         ]
 
-    def flight(self, broker: Broker, payloads: list[bytes]) -> Flight:
-        """The schedule with these payloads, for the sender."""
-        return Flight(
-            broker.host, broker.port, self.scenario.topic_prefix, DEVICE, self.due_ns.tobytes(), payloads,
-            self.scenario.timeout_s, self.scenario.qos,
-        )  # fmt: skip
+    def flight(self, service: MLService | ExternalService, payloads: list[bytes]) -> Flight:
+        """The schedule with these payloads to that service, for the sender."""
+        due, one = self.due_ns.tobytes(), self.scenario
+        return Flight(*service.address, self.device, due, payloads, one.timeout_s, one.qos)
 
     def facts(self, placement: str) -> dict[str, Any]:
         """What the conditions say of this trial."""
@@ -151,7 +152,7 @@ def _trial(
     service = plan.service(name, broker)
     payloads = plan.payloads(service)
     with service:
-        log = sender.fly(plan.flight(broker, payloads), tick)
+        log = sender.fly(plan.flight(service, payloads), tick)
     rows = _rows(plan, name, payloads, log)
     rows["warm_up"] = rows["request"] < _warm_up_requests(plan, service)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
@@ -165,7 +166,10 @@ def _rows(plan: _Plan, placement: str, payloads: list[bytes], log: Log) -> pd.Da
     prediction, errors, answered = np.full(n, math.nan), np.full(n, None, object), np.zeros(n, bool)
     places = {int(stamp): place for place, stamp in enumerate(plan.timestamps_us)}
     for received_ns, is_error, payload in log.replies:
-        answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
+        try:
+            answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
+        except msgspec.DecodeError:
+            continue  # not of a service of ours
         place = places.get(answer.timestamp_us)
         if place is None or answered[place]:
             continue  # of another sender with our name, or delivered twice (QoS 1)
@@ -178,6 +182,7 @@ def _rows(plan: _Plan, placement: str, payloads: list[bytes], log: Log) -> pd.Da
         for name in READINGS if answer.trace else ():
             columns[name][place] = getattr(answer.trace, name) - log.start_ns
     columns["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
+    _drop_strange_clocks(columns)
     rows = pd.DataFrame({"placement": placement, "replication": plan.replication, "request": np.arange(n)})
     rows["warm_up"], rows["due_ns"] = False, plan.due_ns
     for name in ("sent_ns", *READINGS, "received_ns"):
@@ -188,6 +193,14 @@ def _rows(plan: _Plan, placement: str, payloads: list[bytes], log: Log) -> pd.Da
     rows["prediction"], rows["payload_bytes"] = prediction, [len(payload) for payload in payloads]
     rows["error"] = errors
     return rows
+
+
+def _drop_strange_clocks(columns: dict[str, Any]) -> None:
+    """Forget a service's readings that do not lie between ours: they are of another machine's clock."""
+    edges = [columns[name] for name in ("sent_ns", *READINGS, "received_ns")]
+    strange = np.any([after < before for before, after in itertools.pairwise(edges)], axis=0)
+    for name in READINGS:
+        columns[name][strange] = -1
 
 
 def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan) -> NDArray[Any]:
@@ -206,7 +219,7 @@ def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan) -> NDArr
     return status
 
 
-def _warm_up_requests(plan: _Plan, service: MLService) -> int:
+def _warm_up_requests(plan: _Plan, service: MLService | ExternalService) -> int:
     """METHOD: the queue's transient is max(5 % of requests, 4/(1-√ρ)²), at most half; ρ from the warmed-up engine."""
     n = len(plan.due_ns)
     utilisation = plan.scenario.workload.rate_hz * service.inference_ms * service.compute_scale / 1e3

@@ -1,0 +1,74 @@
+"""What a service says of itself while it runs: throughput, latency percentiles and refusals of the last interval."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Metrics(msgspec.Struct, omit_defaults=True):
+    """One interval of one service; latency is from reading a request off the socket to handing over its result."""
+
+    service: str
+    interval_s: float
+    uptime_s: float
+    received: int
+    answered: int
+    throughput_hz: float
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    lost: int = 0
+    refused: dict[str, int] = {}
+
+    def sentence(self) -> str:
+        """Return the interval in one line for a log."""
+        latency = f", p50 {self.p50_ms:.3g} p95 {self.p95_ms:.3g} p99 {self.p99_ms:.3g} ms" if self.answered else ""
+        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
+        return f"{self.service}: {self.throughput_hz:.4g} answers/s{latency}" + (
+            f", refused {refused}" if refused else ""
+        )
+
+
+class Meter:
+    """Collects between two intervals; `latencies_ns.append` is all that the hot path pays."""
+
+    def __init__(self, service: str, now_ns: int) -> None:
+        self._service, self._begun_ns, self._since_ns = service, now_ns, now_ns
+        self._counts: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self.latencies_ns: list[int] = []
+
+    def take(self, now_ns: int, counts: Mapping[str, int], refused: Mapping[str, int]) -> Metrics:
+        """Return the interval that ends now and begin the next.
+
+        Args:
+            now_ns: monotonic nanoseconds.
+            counts: the service's counters since its start: received, answered, lost.
+            refused: refused requests by reason since its start.
+        """
+        interval_s = max((now_ns - self._since_ns) / 1e9, 1e-9)
+        new, latencies = Counter(counts) - self._counts, sorted(self.latencies_ns)
+        found = Metrics(
+            service=self._service,
+            interval_s=round(interval_s, 3),
+            uptime_s=round((now_ns - self._begun_ns) / 1e9, 1),
+            received=new["received"],
+            answered=new["answered"],
+            throughput_hz=round(new["answered"] / interval_s, 3),
+            lost=new["lost"],
+            refused=dict(Counter(refused) - self._refused),
+        )
+        if latencies:
+            found.p50_ms, found.p95_ms, found.p99_ms = (_quantile_ms(latencies, p) for p in (0.5, 0.95, 0.99))
+        self._since_ns, self._counts, self._refused = now_ns, Counter(counts), Counter(refused)
+        self.latencies_ns.clear()
+        return found
+
+
+def _quantile_ms(ascending_ns: list[int], p: float) -> float:
+    """The inverse empirical CDF, as everywhere in xedge."""
+    place = max(-(-len(ascending_ns) * round(p * 1000) // 1000) - 1, 0)
+    return round(ascending_ns[place] / 1e6, 4)
