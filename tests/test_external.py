@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from helpers import unique_prefix
+from helpers import children_of, unique_prefix
 
-from xedge import Edge, External, Poisson, Scenario
+from xedge import Edge, External, Link, Poisson, Scenario
 from xedge.broker import Broker
-from xedge.exceptions import ServiceError
+from xedge.exceptions import ConfigurationError, ServiceError
 from xedge.services import EdgeMLService
 from xedge.trial import READINGS, _drop_strange_clocks
 
@@ -57,6 +57,30 @@ def test_thread_and_process_side_by_side(any_broker: Broker, process: str) -> No
     assert said["engine"] == "onnxruntime"
     assert process in said["external"]
     assert said["counts"]["answered"] == len(other)
+
+
+def test_process_is_started_for_a_trial_and_gone_after_it(any_broker: Broker) -> None:
+    before = children_of(os.getpid())
+    found = measure(any_broker, process=Edge(run_in="process", compute_scale=3, max_batch=1))
+    assert set(found.rows["status"]) == {"ok"}
+    said = found.conditions["services"]["process"]
+    assert (said["run_in"], said["compute_scale"], said["max_batch"]) == ("process", 3.0, 1)
+    assert children_of(os.getpid()) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"run_in": "process", "link": Link(delay_ms=1)}, "links are emulated in threads only"),
+        ({"run_in": "container"}, "go together"),
+        ({"image": "x"}, "go together"),
+        ({"run_in": "process", "cpus": 0.5}, "cpus limits a container"),
+        ({"run_in": "fog"}, "Invalid enum value 'fog'"),
+    ],
+)
+def test_isolation_that_cannot_be_meant(settings, message) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Edge(**settings)
 
 
 def test_external_service_on_another_broker(any_broker: Broker) -> None:

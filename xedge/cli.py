@@ -65,7 +65,8 @@ def serve(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
     where: dict[str, Any] = {"broker_host": arguments.broker_host, "broker_port": arguments.broker_port}
     where |= {"topic_prefix": arguments.topic_prefix, "compute_scale": arguments.compute_scale}
-    where |= {"metrics_interval_s": arguments.metrics_interval}
+    where |= {"metrics_interval_s": arguments.metrics_interval, "threads": arguments.threads}
+    where |= {"max_batch": arguments.max_batch, "qos": arguments.qos}
     if arguments.tier == "cloud":
         where |= {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
         service: Any = xedge.CloudMLService(arguments.model, **where)
@@ -180,6 +181,9 @@ def _add_serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--cloud-latency-ms", type=float, default=50.0, metavar="MS", help="cloud: delay each way (50)")
     sub.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cloud: where PyTorch computes")
     sub.add_argument("--compute-scale", type=float, default=1.0, metavar="X", help="inference takes X times as long")
+    sub.add_argument("--threads", type=int, default=1, metavar="N", help="the engine's threads (1)")
+    sub.add_argument("--max-batch", type=int, default=64, metavar="N", help="most requests in one batch (64)")
+    sub.add_argument("--qos", type=int, default=0, choices=[0, 1], help="MQTT quality of service (0)")
     sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
     sub.add_argument(
         "--connect-timeout",

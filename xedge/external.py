@@ -57,26 +57,41 @@ class ExternalService:
     """
 
     compute_scale = 1.0
+    inference_ms = 0.0
 
-    def __init__(self, host: str, port: int, topic_prefix: str, service: str) -> None:
+    def __init__(self, host: str, port: int, topic_prefix: str, service: str = "") -> None:
         self.address = (host, port, topic_prefix)
         self._service = service
-        facts = self._ask().description
-        shape, dtype = tuple(facts["input_shape"]), np.dtype(facts["input_dtype"])
-        self.engine = SimpleNamespace(input_shape=shape, input_dtype=dtype)
-        self.inference_ms = float(facts.get("warm_inference_ms", 0.0))
-        self.compute_scale = float(facts.get("compute_scale", 1.0))
+        self.begin()
 
-    def _ask(self) -> Pong:
+    @property
+    def engine(self) -> Any:
+        """What the service says that its model takes: `input_shape` and `input_dtype`."""
+        facts = self._before.description
+        return SimpleNamespace(input_shape=tuple(facts["input_shape"]), input_dtype=np.dtype(facts["input_dtype"]))
+
+    def ask(self, timeout_s: float = 5.0) -> Pong:
+        """Return the service's answer to a ping.
+
+        Raises:
+            ServiceError: nobody answered.
+        """
         host, port, prefix = self.address
-        return ping(host, port, prefix, self._service)
+        return ping(host, port, prefix, getattr(self, "_service", ""), timeout_s)
+
+    def begin(self) -> None:
+        """Note the counters and what the service says of itself, before a trial."""
+        self._before = self._after = self.ask()
+        self.inference_ms = float(self._before.description.get("warm_inference_ms", 0.0))
+        self.compute_scale = float(self._before.description.get("compute_scale", 1.0))
 
     def __enter__(self) -> Self:
-        self._before = self._ask()
+        self.begin()
         return self
 
     def __exit__(self, kind: object, *_exc: object) -> None:
-        self._after = self._before if kind else self._ask()
+        if kind is None:
+            self._after = self.ask()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -91,7 +106,4 @@ class ExternalService:
     def describe(self) -> dict[str, Any]:
         """Return what the service says of itself, and where it was asked."""
         host, port, prefix = self.address
-        return self._after.description | {
-            "external": f"mqtt://{host}:{port}/{prefix}",
-            "uptime_s": self._after.uptime_s,
-        }
+        return self._after.description | {"external": f"mqtt://{host}:{port}/{prefix}"}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from xedge.measurement import Measurement
     from xedge.services import MLService
 
+    AnyService = MLService | ExternalService
+
 Scale = Annotated[float, Meta(ge=1, le=1e6)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -59,7 +61,7 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
 
 
 class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
-    """The model near the sensors: ONNX Runtime in a thread of this process.
+    """The model near the sensors: ONNX Runtime in a thread of this process, or isolated from it.
 
     Args:
         link: what requests and results cross, each way; by default nothing.
@@ -68,11 +70,35 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
-
+        run_in: "thread", "process" or "container". Links are emulated in threads only.
+        image: the container's image (see containers/README.md).
+        cpus: how much processor time the container may use; 0.5 is half a core.
     """
 
-    def service(self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = "") -> MLService:
+    run_in: Literal["thread", "process", "container"] = "thread"
+    image: str | None = None
+    cpus: Annotated[float, Meta(gt=0)] | None = None
+
+    def check(self) -> None:
+        """Refuse links where none are emulated, and container settings without a container."""
+        super().check()
+        if self.run_in != "thread" and not all(link.is_free for link in self.links):
+            raise ConfigurationError(
+                f"Edge(run_in={self.run_in!r}): links are emulated in threads only; leave them out"
+            )
+        if (self.run_in == "container") != (self.image is not None):
+            raise ConfigurationError("Edge: run_in='container' and image go together")
+        if self.cpus is not None and self.run_in != "container":
+            raise ConfigurationError("Edge: cpus limits a container; elsewhere use compute_scale")
+
+    def service(self, model: str, broker: Broker, *, qos: int = 0, seed: int = 0, prefix: str = "") -> AnyService:
         """Return the service of this placement, not yet started."""
+        if self.run_in != "thread":
+            from xedge.isolation import IsolatedService
+
+            options = ["--compute-scale", str(self.compute_scale), "--threads", str(self.threads)]
+            options += ["--max-batch", str(self.max_batch), "--qos", str(qos)]
+            return IsolatedService(model, broker.host, broker.port, prefix, self.image, self.cpus, *options)
         from xedge.services import EdgeMLService
 
         return EdgeMLService(model, broker.host, broker.port, qos=qos, seed=seed, topic_prefix=prefix, **self._loop())
