@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import BareEcho, PahoEcho, Table, UsualWay, ceiling_hz, in_turn, open_loop_ms, pooled, quiet
+from benchmarks.harness import BareEcho, PahoEcho, Table, UsualWay, ceiling_hz, in_turn, open_loop_ms, pooled
 from xedge.broker import Broker
 from xedge.sender import Sender
 from xedge.services import EdgeMLService
+from xedge.trial import undisturbed
 
 
 def ratio(table: Table, latency: dict[str, list[Any]], base: str, p: float, limit: float | None = None) -> None:
@@ -24,7 +25,7 @@ def ratio(table: Table, latency: dict[str, list[Any]], base: str, p: float, limi
 
 def main(rounds: int = 10, duration_s: float = 2.0) -> list[str]:
     table = Table()
-    with Broker(name="bench") as broker, Sender() as sender, quiet():
+    with Broker(name="bench") as broker, Sender() as sender, undisturbed():
         arms = {
             "echo": lambda: PahoEcho(broker),
             "echo in our loop": lambda: BareEcho(broker),

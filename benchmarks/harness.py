@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -26,7 +24,6 @@ from xedge.sender import Flight, Sender
 from xedge.zoo import reference_inputs
 
 DEVICE = "bench"
-SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass
@@ -44,20 +41,6 @@ class Table:
             if not reached:
                 self.missed.append(what)
         print(f"  {what:<58} {value:>10.3f} {unit:<8} {said}", flush=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The arrangement of a measurement: short switch interval, old objects out of the collector's sight."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        sys.setswitchinterval(before)
 
 
 def payloads(n: int) -> list[bytes]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.harness import Table, quiet
+from benchmarks.harness import Table
 from xedge.arrivals import Constant
 from xedge.broker import Broker
 from xedge.calibration import check_links
 from xedge.network import Link
 from xedge.scenario import Edge, Scenario
 from xedge.sender import Sender
+from xedge.trial import undisturbed
 
 KINDS = {
     "1 ms each way": Link(delay_ms=1),
@@ -28,7 +29,7 @@ def main() -> list[str]:
         workload=Constant(rate_hz=400, duration_s=1),
         placements={name: Edge(link=link) for name, link in KINDS.items()},
     )
-    with Broker(name="bench") as broker, Sender() as sender, quiet():
+    with Broker(name="bench") as broker, Sender() as sender, undisturbed():
         for name, found in check_links(broker, sender, scenario).items():
             for level, limit in (("p50_ms", 0.5), ("p99_ms", 2.0)):
                 off = abs(found["measured_ms"][level] - found["requested_ms"][level])

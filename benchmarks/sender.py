@@ -7,11 +7,12 @@ import time
 
 import numpy as np
 
-from benchmarks.harness import DEVICE, BareEcho, Table, flight, quiet
+from benchmarks.harness import DEVICE, BareEcho, Table, flight
 from xedge.arrivals import Poisson
 from xedge.broker import Broker
 from xedge.connection import Connection
 from xedge.sender import Sender
+from xedge.trial import undisturbed
 
 RATE_HZ = 5000.0
 
@@ -36,7 +37,7 @@ def usual_lateness_ms(broker: Broker, duration_s: float) -> np.ndarray:
 
 def main(rounds: int = 3, duration_s: float = 4.0) -> list[str]:
     table = Table()
-    with Broker(name="bench") as broker, Sender() as sender, quiet(), BareEcho(broker):
+    with Broker(name="bench") as broker, Sender() as sender, undisturbed(), BareEcho(broker):
         print(f"sender, {RATE_HZ:g} requests/s, Poisson, every one echoed back, {rounds} × {duration_s:g} s")
         late = []
         for seed in range(rounds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from time import perf_counter_ns
 from typing import Any, Self
@@ -42,7 +43,7 @@ class Item:
         self.prediction: Any = None
 
 
-class ServiceLoop:
+class ServiceLoop(ABC):
     """What every service shares; a subclass says how to decode, infer and encode.
 
     Args:
@@ -104,20 +105,20 @@ class ServiceLoop:
         """Whether the service answers requests now."""
         return self._ready.is_set() and not self._stopping.is_set()
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - not every service has something to prepare
         """Do, in the service's own thread, what must be done before requests are asked for; override."""
 
+    @abstractmethod
     def accept(self, payload: bytes, read_ns: int) -> Item | None:
         """Return the request in `payload`, or None when it was refused; override."""
-        raise NotImplementedError
 
     def infer(self, items: list[Item]) -> list[Item]:
         """Set each item's prediction and return those that have one; override."""
         return items
 
+    @abstractmethod
     def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
         """Return the topic and payload of an item's result; override."""
-        raise NotImplementedError
 
     @property
     def address(self) -> tuple[str, int, str]:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import html
-import importlib
 import json
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from xedge import checks, summaries
-from xedge.exceptions import MeasurementError, MissingExtraError
+from xedge import checks, storage, summaries
+from xedge.exceptions import MeasurementError
 from xedge.statistics import Estimate, FloatArray, binomial_interval
 
 if TYPE_CHECKING:
     from xedge.plots import ReportFigure
 
-Format = Literal["csv", "parquet"]
-_FILES: dict[Format, str] = {"parquet": "rows.parquet", "csv": "rows.csv.gz"}
-_CONDITIONS, _VERDICT, _NA = "conditions.json", "verdict.json", "\\N"
 _SAME = ("versions", "host", "broker", "timeout_s", "scenario")  # what two measurements must share to be one
 _FREE = {  # and what below those they may differ in
     "scenario": ("seed", "replications"),
@@ -119,7 +114,7 @@ class Measurement:
 
         return figure(self)
 
-    def save(self, path: str | Path, format: Format | None = None) -> Path:  # noqa: A002
+    def save(self, path: str | Path, format: storage.Format | None = None) -> Path:  # noqa: A002
         """Write a folder with the rows, `conditions.json` and `verdict.json`, replacing a measurement there.
 
         The rows are `rows.parquet` where pyarrow is installed, else `rows.csv.gz`; `format` decides otherwise.
@@ -130,34 +125,14 @@ class Measurement:
             MissingExtraError: parquet was asked for without pyarrow.
 
         """
-        target = Path(path)
-        if target.exists() and not (target / _CONDITIONS).is_file():
-            raise MeasurementError(f"{target} is there and is not a measurement: give a folder that is not there yet")
-        chosen = _format(format)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            new, old = Path(scratch) / "new", Path(scratch) / "old"
-            new.mkdir()
-            _write_rows(self.rows, new / _FILES[chosen], chosen)
-            _write_json(new / _CONDITIONS, self.conditions)
-            reasons = [str(reason) for reason in self.verdict.reasons]
-            _write_json(new / _VERDICT, {"verdict": self.verdict.word, "reasons": reasons})
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-        return target
+        reasons = [str(reason) for reason in self.verdict.reasons]
+        verdict = {"verdict": self.verdict.word, "reasons": reasons}
+        return storage.write(Path(path), self.rows, self.conditions, verdict, format)
 
     @classmethod
     def load(cls, path: str | Path) -> Measurement:
         """Read the folder that `save` wrote; the rows come back with exactly the dtypes and values they had."""
-        folder = Path(path)
-        if not (folder / _CONDITIONS).is_file():
-            raise MeasurementError(f"{folder} is not a measurement: it has no {_CONDITIONS}")
-        for kind, name in _FILES.items():
-            if (folder / name).is_file():
-                conditions = json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
-                return cls(_read_rows(folder / name, kind), conditions)
-        raise MeasurementError(f"{folder} has neither {' nor '.join(_FILES.values())}: its rows are missing")
+        return cls(*storage.read(Path(path)))
 
     def merge(self, other: Measurement) -> Measurement:
         """Return one measurement of both, the replications of `other` numbered after those of this one.
@@ -345,34 +320,3 @@ def _difference(one: Measurement, other: Measurement, key: str) -> str:
         return f"{key} ({a} and {b})"
     names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
     return f"{key} ({'; '.join(f'{name}: {a.get(name)} and {b.get(name)}' for name in names)})"
-
-
-def _format(wanted: Format | None) -> Format:
-    if wanted is not None and wanted not in _FILES:
-        raise MeasurementError(f"rows are written as {' or '.join(_FILES)}, not as {wanted!r}")
-    try:
-        importlib.import_module("pyarrow")
-    except ImportError as error:
-        if wanted == "parquet":
-            raise MissingExtraError('parquet needs pyarrow: pip install "xedge[parquet]", or format="csv"') from error
-        return "csv"
-    return wanted or "parquet"
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_rows(rows: pd.DataFrame, path: Path, kind: Format) -> None:
-    if kind == "parquet":
-        rows.to_parquet(path, engine="pyarrow", index=False)
-    else:
-        rows.to_csv(path, index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
-
-
-def _read_rows(path: Path, kind: Format) -> pd.DataFrame:
-    if kind == "parquet":
-        _format("parquet")
-        return pd.read_parquet(path, engine="pyarrow")
-    kinds = {**summaries.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
-    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

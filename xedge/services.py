@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import statistics
+from abc import abstractmethod
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -57,9 +58,9 @@ class MLService(ServiceLoop):
         self._engine: Engine | None = None
         self._result_topics: dict[str, str] = {}
 
+    @abstractmethod
     def make_engine(self) -> Engine:
-        """Load the model file into this tier's engine; override."""
-        raise NotImplementedError
+        """Load the model file into this tier's engine."""
 
     @property
     def engine(self) -> Engine:

@@ -53,7 +53,7 @@ def measure(
     services: dict[str, Any] = {}
     total = sum(len(plan.due_ns) for plan in plans) * len(scenario.placements)
     with (
-        _undisturbed(),
+        undisturbed(),
         broker or Broker(name=prefix) as used,
         Sender() as sender,
         Progress(total, "requests", "measuring", progress) as bar,
@@ -243,7 +243,7 @@ def _sentence(rows: pd.DataFrame, elapsed_s: float) -> str:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """While trials run, no thread keeps the interpreter for long and old objects are not searched for garbage."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
