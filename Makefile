@@ -34,4 +34,4 @@ lab: $(VENV)/ready ## open the notebooks in JupyterLab
 
 clean: ## remove the environment and caches; models and reports stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.containers -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
-import os
+import secrets
 import select
 import socket
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 from xedge.exceptions import BrokerError
 
 log = logging.getLogger(__name__)
-_numbers = itertools.count(1)
 KEEPALIVE_S = 30
 _SECOND_NS = 1_000_000_000
 
@@ -58,7 +56,7 @@ class Connection:
         self._backoff_ns = _SECOND_NS // 10
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
-        self._client = self._make_client(f"{name}-{os.getpid()}-{next(_numbers)}")
+        self._client = self._make_client(f"{name}-{secrets.token_hex(4)}")
         self.publish = self._client.publish
 
     def _make_client(self, client_id: str) -> mqtt.Client:

@@ -71,7 +71,7 @@ class OnnxEngine:
         self.version: str = onnxruntime.__version__
         self.path = model_path(path, ".onnx")
         self.threads = _checked_threads(threads)
-        self._sha256 = file_sha256(self.path)
+        self._sha256 = _checked_sha256(self.path)
         try:
             self._session = onnxruntime.InferenceSession(
                 os.fspath(self.path), _session_options(threads), providers=["CPUExecutionProvider"]
@@ -165,7 +165,7 @@ class TorchEngine:
         self._set_threads()
         self._device = torch.device(_checked_device(device))
         self._on_cpu = self._device.type == "cpu"
-        self._sha256 = file_sha256(self.path)
+        self._sha256 = _checked_sha256(self.path)
         saved = _read_saved(self.path)
         self.input_shape: tuple[int, ...] = tuple(saved["input_shape"])
         self.input_dtype: np.dtype[Any] = np.dtype(saved["input_dtype"])
@@ -236,6 +236,13 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as exc:
+        raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
 def _session_options(threads: int) -> Any:
