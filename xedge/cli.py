@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -74,6 +75,8 @@ def serve(arguments: argparse.Namespace) -> int:
         service = xedge.EdgeMLService(arguments.model, **where)
     _on_end(service.stop)
     service.load_model()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: searching it for garbage would only hold up requests
     service.connect_mqtt(retry_s=arguments.connect_timeout)
     print(
         f"{service.name} service ready on {service.topics.request} at {service.broker_host}:{service.broker_port}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
 import secrets
@@ -244,13 +243,10 @@ def _sentence(rows: pd.DataFrame, elapsed_s: float) -> str:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """While trials run, no thread keeps the interpreter for long and old objects are not searched for garbage."""
+    """While trials run, no thread keeps the interpreter from the others for longer than `SWITCH_INTERVAL_S`."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.collect()
-    gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
         sys.setswitchinterval(before)
