@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import cloud, edge, links, sender
+from benchmarks import cloud, container, edge, links, sender
 
-ALL = {"edge": edge.main, "cloud": cloud.main, "links": links.main, "sender": sender.main}
+ALL = {"edge": edge.main, "cloud": cloud.main, "links": links.main, "sender": sender.main, "container": container.main}
 
 wanted = sys.argv[1:] or list(ALL)
 if unknown := [name for name in wanted if name not in ALL]:

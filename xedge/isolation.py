@@ -75,14 +75,21 @@ class IsolatedService(ExternalService):
 
     def _command(self) -> list[str]:
         host, port, prefix = self.address
-        serve = ["serve", "edge", "--broker-host", host, "--broker-port", str(port), "--topic-prefix", prefix]
-        serve += ["--metrics-interval", "0", *self._options]
+        options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", prefix]
+        options += ["--metrics-interval", "0", *self._options]
         if self._image is None:
-            return [sys.executable, "-P", "-m", "xedge.cli", *serve, "--model", str(self._model)]
+            return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
         run = [container_engine(), "run", "--rm", "--name", self._name, "--network", "host", "--pull", "never"]
-        run += ["--read-only", "--cap-drop", "all", "--volume", f"{self._model}:/app/models/model.onnx:ro"]
+        run += [
+            "--no-healthcheck",
+            "--read-only",
+            "--cap-drop",
+            "all",
+            "--volume",
+            f"{self._model}:/app/models/model.onnx:ro",
+        ]
         run += ["--cpus", str(self._cpus)] if self._cpus else []
-        return [*run, self._image, *serve]
+        return [*run, self._image, *options]
 
     def _wait_ready(self, said: Any) -> None:
         end = perf_counter() + READY_TIMEOUT_S
