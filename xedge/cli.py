@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        _begin_log(arguments.log_level, arguments.log_format)
+        _begin_log(arguments)
         with needed("lab", "this command"):
             status: int = arguments.command(arguments)
     except (ConfigurationError, ModelError) as exc:
@@ -139,9 +139,8 @@ def report(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
     parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
-    level, form = os.environ.get("XEDGE_LOG_LEVEL", "warning"), os.environ.get("XEDGE_LOG_FORMAT", "text")
-    parser.add_argument("--log-level", default=level.lower(), help=f"{', '.join(LEVELS)}; or XEDGE_LOG_LEVEL")
-    parser.add_argument("--log-format", default=form.lower(), help="text or json; or XEDGE_LOG_FORMAT")
+    _add_log(parser, None)
+    parser.set_defaults(usual_level="warning")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = _adder(commands)
     sub = command("build", build)
@@ -179,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_serve(sub: argparse.ArgumentParser) -> None:
     wait_s = os.environ.get("XEDGE_CONNECT_TIMEOUT_S", "10")
     sub.add_argument("tier", choices=["edge", "cloud"])
+    _add_log(sub, argparse.SUPPRESS)
+    sub.set_defaults(usual_level="info")
     sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
     _add_broker(sub)
     sub.add_argument("--cloud-latency-ms", type=float, default=50.0, metavar="MS", help="cloud: delay each way (50)")
@@ -195,6 +196,11 @@ def _add_serve(sub: argparse.ArgumentParser) -> None:
         metavar="S",
         help="wait for the broker; or XEDGE_CONNECT_TIMEOUT_S",
     )
+
+
+def _add_log(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument("--log-level", default=default, help=f"{', '.join(LEVELS)}; or XEDGE_LOG_LEVEL")
+    parser.add_argument("--log-format", default=default, help="text or json; or XEDGE_LOG_FORMAT")
 
 
 def _add_broker(sub: argparse.ArgumentParser) -> None:
@@ -216,7 +222,9 @@ class _JsonLines(logging.Formatter):
         return json.dumps(fields)
 
 
-def _begin_log(level: str, form: str) -> None:
+def _begin_log(arguments: argparse.Namespace) -> None:
+    level = (arguments.log_level or os.environ.get("XEDGE_LOG_LEVEL") or arguments.usual_level).lower()
+    form = (arguments.log_format or os.environ.get("XEDGE_LOG_FORMAT") or "text").lower()
     if level not in LEVELS:
         raise ConfigurationError(f"log level {level!r} (--log-level or XEDGE_LOG_LEVEL): give {', '.join(LEVELS)}")
     if form not in ("text", "json"):
