@@ -415,3 +415,12 @@ def test_compute_scale_makes_inference_take_longer(any_broker: Broker, prefix: s
 def test_settings_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
     with pytest.raises(ServiceError, match=next(iter(wrong))):
         EdgeMLService("anomaly_detector", **wrong)
+
+
+def test_a_service_that_breaks_says_so_and_no_longer_runs(any_broker: Broker, prefix: str, caplog) -> None:
+    edge = EdgeMLService("anomaly_detector", any_broker.host, any_broker.port, topic_prefix=prefix)
+    with edge, Device(any_broker, prefix) as device:
+        edge.answer = None  # a fault of our own, not of a message
+        device.request([0.0] * 32)
+        wait_until(lambda: "broke and answers no more" in caplog.text, "the log of it")
+        assert not edge.is_running

@@ -215,7 +215,8 @@ class ServiceLoop(ABC):
         finally:
             self._ready.clear()
             self._connection = None
-            self.counts["unanswered"] += len(self._crossing_up) + len(self._waiting) + len(self._crossing_down)
+            inside = (self._crossing_up, self._waiting, self._computing, self._crossing_down)
+            self.counts["unanswered"] += sum(map(len, inside))
             self.counts["reconnects"] += connection.reconnects
             connection.close()
 
@@ -224,8 +225,9 @@ class ServiceLoop(ABC):
             self.run()
         except BaseException as exc:
             self._failure = exc
-            if self._ready.is_set():
-                log.exception("the %s service broke", self.name)
+            if _running.get(self._key) is self:  # start() has returned: nobody waits for the error
+                self._stopping.set()
+                log.exception("the %s service broke and answers no more", self.name)
             self._ready.set()
 
     def _begin_links(self) -> None:
