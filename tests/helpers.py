@@ -64,6 +64,7 @@ class Client:
     def __exit__(self, *_exc: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        del self._client  # breaks the cycle with our callbacks, so that paho closes its own socket pair now
 
     def _connected(self, client: mqtt.Client, *_: Any) -> None:
         if self._topics:
