@@ -23,7 +23,7 @@ def releases_ms(link, arrivals_ms, size_bytes=0, seed=0):
 @pytest.mark.parametrize(
     ("link", "arrivals_ms", "size_bytes", "expected_ms"),
     [
-        (Link(rate_mbps=1, delay_ms=50), range(1, 11), 125, list(range(52, 62))),  # METHOD 25
+        (Link(rate_mbps=1, delay_ms=50), range(1, 11), 125, list(range(52, 62))),
         (Link(), [0, 3, 3], 1 << 20, [0, 3, 3]),
         (Link(delay_ms=50), [0] * 5, 1 << 20, [50] * 5),  # propagation is pipelined
         (Link(rate_mbps=1), [0] * 4, 125, [1, 2, 3, 4]),  # the rate is not
@@ -164,7 +164,7 @@ def test_link_refuses_what_is_no_link(fields):
         Link(**fields)
 
 
-# METHOD, "Network presets": round trips in ms, rates up and down in Mbit/s, a word of the source.
+# The published networks: round trips in ms, rates up and down in Mbit/s, a word of the source.
 DANG, NARAYANAN, PROFILES = "10.1145/3487552.3487854, Fig. 4", "SIGCOMM 2021", "WebPageTest"
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 PUBLISHED = [

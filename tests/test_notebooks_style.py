@@ -212,7 +212,12 @@ MACHINE_PATHS = [
 HOSTS = [
     ".".join(parts) for parts in (("pythonhosted", "org"), ("anaconda", "org"), ("repo", "maven"), ("r-project", "org"))
 ]
-REGISTRIES = [*HOSTS, "/".join(("pypi.org", "simple")), "-".join(("index", "url")), "-".join(("find", "links"))]
+REGISTRIES = [
+    *HOSTS,
+    "/".join((".".join(("pypi", "org")), "simple")),
+    "-".join(("index", "url")),
+    "-".join(("find", "links")),
+]
 
 
 def committed():

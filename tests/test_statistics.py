@@ -175,7 +175,7 @@ def test_interval_of_p95_covers_the_truth_behind_a_queue():
 
 
 def test_interval_from_neighbouring_requests_would_lie():
-    """Why sections: taking single requests for independent covers the mean far too seldom (rule 10)."""
+    """Why sections: taking single requests for independent covers the mean far too seldom."""
     times = queue(np.random.default_rng(8), 0.8, (200, 5000))
     half = 1.96 * times.std(axis=1) / math.sqrt(5000)
     assert np.mean(np.abs(times.mean(axis=1) - 5) < half) < 0.35

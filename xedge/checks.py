@@ -76,7 +76,7 @@ def placements_of(rows: pd.DataFrame) -> list[str]:
 
 
 def verdict(rows: pd.DataFrame, conditions: Mapping[str, Any]) -> Verdict:
-    """Judge `rows` (the schema of `Measurement`) by METHOD.md's rules 3 and 16.
+    """Judge `rows` (the schema of `Measurement`) as docs/method.md says.
 
     INVALID: the sender could not keep the schedule (unless `conditions["strict"]` is False: then it is a
     doubt), or no request was answered. SATURATED: a placement could not keep up with the rate offered, in at
@@ -123,7 +123,7 @@ def _unanswered(rows: pd.DataFrame, placement: str) -> Iterator[Doubt]:
 
 
 def _late(rows: pd.DataFrame, placement: str) -> Iterator[Doubt]:
-    """Rule 3: over 1 % of the requests over 1 ms late, or p99 lateness over 5 % of the p99 reported."""
+    """Lateness: over 1 % of the requests over 1 ms late, or p99 lateness over 5 % of the p99 reported."""
     own = measured(rows, placement)
     lateness = milliseconds_between(own, "due_ns", "sent_ns")
     never = (own["status"] == "not_sent").to_numpy(dtype=bool)
@@ -166,7 +166,7 @@ def _has_loss(part: Any) -> bool:
 
 
 def _saturated(rows: pd.DataFrame, placement: str, conditions: Mapping[str, Any]) -> Iterator[Doubt]:
-    """Rule 16, in at least half of the trials."""
+    """Saturation, in at least half of the trials."""
     found = _steadiness(rows, placement, conditions)
     if not (measured(rows, placement)["status"] == "ok").any():
         return
@@ -237,7 +237,7 @@ def _drift(rows: pd.DataFrame, placement: str) -> Iterator[Doubt]:
 def _floor(
     rows: pd.DataFrame, placement: str, known: Mapping[float, Estimate], conditions: Mapping[str, Any]
 ) -> Iterator[Doubt]:
-    """Rule 20: p50 within twice that of the echo, or offered more than 20 % of the echo's ceiling."""
+    """Noise floor: p50 within twice that of the echo, or offered more than 20 % of the echo's ceiling."""
     floor = conditions.get("noise_floor") or {}
     p50, of_echo, ceiling = known[0.5].value, floor.get("p50_ms"), floor.get("ceiling_hz")
     if p50 is not None and of_echo and p50 < 2 * of_echo:
@@ -251,7 +251,7 @@ def _floor(
 
 
 def _link(placement: str, conditions: Mapping[str, Any]) -> Iterator[Doubt]:
-    """Rule 28: the link's measured delay off from the requested one."""
+    """Links: the measured delay off from the requested one."""
     check = (conditions.get("link_check") or {}).get(placement) or {}
     requested, got = check.get("requested_ms") or {}, check.get("measured_ms") or {}
     for level, tolerance in LINK_TOLERANCE_MS.items():

@@ -285,7 +285,7 @@ class Steadiness:
 
     @property
     def saturated(self) -> bool:
-        """Whether the service could not keep up with what it was offered (METHOD.md, rule 16)."""
+        """Whether the service could not keep up with what it was offered (docs/method.md, Saturation)."""
         return self.answers_missing or self.backlog_growing or self.slowing or self.throughput_falling
 
     def _apart(self, low: int, high: int) -> bool:

@@ -219,7 +219,7 @@ def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan) -> NDArr
 
 
 def _warm_up_requests(plan: _Plan, service: MLService | ExternalService) -> int:
-    """METHOD: the queue's transient is max(5 % of requests, 4/(1-√ρ)²), at most half; ρ from the warmed-up engine."""
+    """How many to set apart: max(5 % of requests, 4/(1-√ρ)²), at most half."""
     n = len(plan.due_ns)
     utilisation = plan.scenario.workload.rate_hz * service.inference_ms * service.compute_scale / 1e3
     transient = 4 / (1 - math.sqrt(utilisation)) ** 2 if utilisation < 1 else n
