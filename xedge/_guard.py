@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import IO, Any
 
 
 def main(command: list[str]) -> None:
@@ -25,6 +25,26 @@ def main(command: list[str]) -> None:
     threading.Thread(target=lambda: os._exit(child.wait() & 0xFF), daemon=True).start()
     sys.stdin.buffer.read()
     end()
+
+
+def start(command: list[str], said: IO[str]) -> subprocess.Popen[bytes]:
+    """Start `command` under a guard, in a session of its own; what it says on standard error goes to `said`."""
+    guard = [sys.executable, "-I", __file__, *command]
+    return subprocess.Popen(
+        guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+    )
+
+
+def end(guard: subprocess.Popen[bytes]) -> None:
+    """End a guard and what it runs, and wait for it."""
+    if guard.stdin is not None:
+        with contextlib.suppress(OSError):
+            guard.stdin.close()
+    try:
+        guard.wait(10)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait(5)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from time import perf_counter, sleep
 from typing import Any, Self, TextIO
 from urllib.parse import urlsplit
 
+from xedge import _guard
 from xedge.connection import Connection
 from xedge.exceptions import BrokerError, ConfigurationError, MissingExtraError
 
@@ -134,14 +135,7 @@ class Broker:
         guard, self._guard = self._guard, None
         if guard is None:
             return
-        if guard.stdin is not None:
-            with contextlib.suppress(OSError):
-                guard.stdin.close()
-        try:
-            guard.wait(10)
-        except subprocess.TimeoutExpired:
-            guard.kill()
-            guard.wait(5)
+        _guard.end(guard)
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about the broker."""
@@ -163,10 +157,7 @@ class Broker:
             if wanted_port:
                 self._check_free()
             with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="xedge-") as folder:
-                self._guard = subprocess.Popen(
-                    [sys.executable, "-I", str(Path(__file__).with_name("_guard.py")), *self._command(Path(folder))],
-                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-                )  # fmt: skip
+                self._guard = _guard.start(self._command(Path(folder)), said)
                 try:
                     self._wait_ready(said)
                 except BrokerError:

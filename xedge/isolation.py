@@ -6,20 +6,18 @@ import contextlib
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any, Self
 
+from xedge import _guard
 from xedge.engines import Engine, OnnxEngine
 from xedge.exceptions import BrokerError, ConfigurationError, ServiceError
 from xedge.external import ExternalService
 from xedge.paths import model_path
 
 READY_TIMEOUT_S = 60.0
-GUARD = Path(__file__).with_name("_guard.py")
 
 
 class IsolatedService(ExternalService):
@@ -50,15 +48,12 @@ class IsolatedService(ExternalService):
 
     def __enter__(self) -> Self:
         with tempfile.TemporaryFile("w+") as said:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", str(GUARD), *self._command()],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-            )  # fmt: skip
+            self._guard = _guard.start(self._command(), said)
             try:
                 self._wait_ready(said)
                 self.begin()
             except BaseException:
-                self._end()
+                _guard.end(self._guard)
                 raise
         return self
 
@@ -66,7 +61,7 @@ class IsolatedService(ExternalService):
         try:
             super().__exit__(kind, *exc)
         finally:
-            self._end()
+            _guard.end(self._guard)
 
     def describe(self) -> dict[str, Any]:
         """Return what the service says of itself, and what it ran in."""
@@ -102,16 +97,6 @@ class IsolatedService(ExternalService):
                 words = " / ".join(said.read().strip().splitlines()[-3:]) or "it said nothing"
                 raise ServiceError(f"the edge service in a {'container' if self._image else 'process'} ended: {words}")
             sleep(0.05)
-
-    def _end(self) -> None:
-        if self._guard.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._guard.stdin.close()
-        try:
-            self._guard.wait(15)
-        except subprocess.TimeoutExpired:
-            self._guard.kill()
-            self._guard.wait(5)
 
 
 def container_engine() -> str:
