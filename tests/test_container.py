@@ -251,6 +251,23 @@ def test_end_to_end(edge: Container, any_broker: Broker) -> None:
     assert len(answered) > 100
 
 
+def test_container_that_xedge_starts_is_measured_beside_thread_and_process(
+    image: dict[str, str], any_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in image.items():
+        monkeypatch.setenv(name, value)
+    kinds = {"thread": xedge.Edge(), "process": xedge.Edge(run_in="process")}
+    kinds["container"] = xedge.Edge(run_in="container", image=IMAGE, cpus=0.5)
+    scenario = xedge.Scenario(model=MODEL, workload=xedge.Constant(rate_hz=50, duration_s=1), placements=kinds)
+    measurement = scenario.measure(replications=1, strict=False, progress=False, broker=any_broker)
+    assert set(measurement.rows["status"]) == {"ok"}
+    said = measurement.conditions["services"]["container"]
+    assert (said["run_in"], said["image"], said["cpus"]) == ("container", IMAGE, 0.5)
+    left = podman("ps", "--all", "--format", "{{.Names}}", settings=image).stdout.split()
+    prefix = said["external"].rpartition("/")[2]
+    assert f"xedge-{prefix}" not in left
+
+
 def test_container_is_confined(edge: Container, device: Device, features: Any) -> None:
     status = edge.status
     assert status["Uid"].split() == ["10001"] * 4
