@@ -8,28 +8,33 @@ BIN    := $(VENV)/bin
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(VENV)/ready: pyproject.toml constraints.txt
+# What each verb needs of pyproject.toml's extras: a report needs no Spark.
+EXTRAS_lab  := lab
+EXTRAS_text := lab,text,http
+EXTRAS_all  := lab,text,http,kafka,cluster,test,lint
+
+$(VENV)/ready-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xedge needs Python 3.11 or newer: make PYTHON=python3.12")'
-	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: install python3-venv, or use environment.yml with conda"; exit 1; }
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[lab,test,lint]'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "no venv module: install python3-venv, or use environment.yml with conda"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[$(EXTRAS_$*)]'
 	@touch $@
 
-report: $(VENV)/ready ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html
+report: $(VENV)/ready-lab ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html
 	@$(BIN)/xedge report 02_edge_vs_cloud -f notebooks/parameters/edge_vs_cloud.yaml || [ $$? -eq 3 ]
 	@echo "Open reports/edge_vs_cloud.html"
 
-test: $(VENV)/ready ## run all tests
+test: $(VENV)/ready-all ## run all tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/ready ## check style (ruff) and types (mypy --strict)
+lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ready ## print what xedge costs, as ratios against the limits
+bench: $(VENV)/ready-all ## print what xedge costs, as ratios against the limits
 	$(BIN)/python -m benchmarks
 
-lab: $(VENV)/ready ## open the notebooks in JupyterLab
+lab: $(VENV)/ready-lab ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 clean: ## remove the environment and caches; models and reports stay
