@@ -71,7 +71,7 @@ def test_process_is_started_for_a_trial_and_gone_after_it(any_broker: Broker) ->
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"run_in": "process", "link": Link(delay_ms=1)}, "links are emulated in threads only"),
+        ({"run_in": "process", "link": Link(delay_ms=1)}, "link emulated in threads only"),
         ({"run_in": "container"}, "go together"),
         ({"image": "x"}, "go together"),
         ({"run_in": "process", "cpus": 0.5}, "cpus limits a container"),

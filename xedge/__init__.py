@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
     from xedge.scenario import Edge as Edge
     from xedge.scenario import External as External
     from xedge.scenario import Scenario as Scenario
+    from xedge.service_times import Deterministic as Deterministic
+    from xedge.service_times import Exponential as Exponential
     from xedge.services import CloudMLService as CloudMLService
     from xedge.services import EdgeMLService as EdgeMLService
     from xedge.sources import CsvReplay as CsvReplay
@@ -36,8 +38,10 @@ _HOMES = {
     "CloudMLService": "services",
     "Constant": "arrivals",
     "CsvReplay": "sources",
+    "Deterministic": "service_times",
     "Edge": "scenario",
     "EdgeMLService": "services",
+    "Exponential": "service_times",
     "External": "scenario",
     "Link": "network",
     "Measurement": "measurement",
@@ -58,8 +62,10 @@ __all__ = [
     "CloudMLService",
     "Constant",
     "CsvReplay",
+    "Deterministic",
     "Edge",
     "EdgeMLService",
+    "Exponential",
     "External",
     "Link",
     "Measurement",

@@ -94,6 +94,11 @@ class ExternalService:
             self._after = self.ask()
 
     @property
+    def busy_ms(self) -> float:
+        """How long one request on average keeps the service busy, as it said when asked."""
+        return self.inference_ms * self.compute_scale / float(self._before.description.get("servers", 1))
+
+    @property
     def counts(self) -> dict[str, int]:
         """What the service counted during the trial."""
         return {name: count - self._before.counts.get(name, 0) for name, count in self._after.counts.items()}

@@ -6,6 +6,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter, deque
+from heapq import heappop, heappush
 from time import perf_counter_ns
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from xedge.exceptions import BrokerError, ServiceError
 from xedge.messages import Ping, Pong, Topics, encode, is_device_id
 from xedge.metrics import Meter
 from xedge.network import Channel, Link
+from xedge.service_times import ServiceTime
 
 log = logging.getLogger(__name__)
 _running: dict[tuple[str, str, int, str], ServiceLoop] = {}
@@ -54,6 +56,9 @@ class ServiceLoop(ABC):
         uplink: what requests cross before they arrive.
         downlink: what results cross before they depart.
         compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        service_time: inference takes as long as drawn from this, whatever the engine takes; instead of compute_scale.
+        servers: how many batches may be in inference at once; over 1 needs compute_scale or service_time, because
+            the engine itself computes in this one thread.
         max_batch: most requests given to the engine at once; 1 turns batching off.
         qos: MQTT quality of service, 0 or 1.
         seed: for the links' jitter and loss.
@@ -71,6 +76,8 @@ class ServiceLoop(ABC):
         uplink: Link | None = None,
         downlink: Link | None = None,
         compute_scale: float = 1.0,
+        service_time: ServiceTime | None = None,
+        servers: int = 1,
         max_batch: int = 64,
         qos: int = 0,
         seed: int = 0,
@@ -78,12 +85,19 @@ class ServiceLoop(ABC):
     ) -> None:
         if compute_scale < 1:
             raise ServiceError(f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more")
+        if service_time is not None and compute_scale != 1:
+            raise ServiceError("compute_scale and service_time both say how long inference takes: give one of them")
+        if servers < 1 or (servers > 1 and service_time is None and compute_scale == 1):
+            raise ServiceError(
+                f"servers={servers}: engines side by side are emulated; give 1, or compute_scale or service_time too"
+            )
         if max_batch < 1:
             raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
         self.name, self.topic_prefix, self.topics = name, topic_prefix, Topics(topic_prefix)
         self.broker_host, self.broker_port = broker_host, broker_port
         self.uplink, self.downlink = uplink or FREE, downlink or FREE
-        self.compute_scale, self.max_batch, self.qos, self.seed = compute_scale, max_batch, qos, seed
+        self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
+        self.max_batch, self.qos, self.seed = max_batch, qos, seed
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.inference_ms = 0.0
@@ -124,6 +138,12 @@ class ServiceLoop(ABC):
     def address(self) -> tuple[str, int, str]:
         """The broker's host and port, and the topic prefix: where a sender finds this service."""
         return self.broker_host, self.broker_port, self.topic_prefix
+
+    @property
+    def busy_ms(self) -> float:
+        """How long one request on average keeps the service busy: its inference time over the servers."""
+        one_ms = self.service_time.mean_ms if self.service_time else self.inference_ms * self.compute_scale
+        return one_ms / self.servers
 
     def describe(self) -> dict[str, Any]:
         """Return what the service says of itself to who pings it; override."""
@@ -215,7 +235,8 @@ class ServiceLoop(ABC):
         finally:
             self._ready.clear()
             self._connection = None
-            inside = (self._crossing_up, self._waiting, self._computing, self._crossing_down)
+            computing = [item for _, _, items in self._busy for item in items]
+            inside = (self._crossing_up, self._waiting, computing, self._crossing_down)
             self.counts["unanswered"] += sum(map(len, inside))
             self.counts["reconnects"] += connection.reconnects
             connection.close()
@@ -235,8 +256,10 @@ class ServiceLoop(ABC):
         self._down = None if self.downlink.is_free else self.downlink.channel(2 * self.seed + 1)
         self._crossing_up: deque[Item] = deque()
         self._waiting: deque[Item] = deque()
-        self._computing: list[Item] = []
-        self._engine_free_ns = 0
+        self._idle: list[int] = [0] * self.servers  # since when each server is free
+        self._busy: list[tuple[int, int, list[Item]]] = []  # a heap: until when, a number, the batch
+        self._held = self.compute_scale != 1 or self.service_time is not None
+        self._times_ns = self.service_time.draws_ns(self.seed) if self.service_time else None
         self._crossing_down: deque[Item] = deque()
         self._begun_ns = perf_counter_ns()
         self._meter = Meter(self.name, self._begun_ns)
@@ -249,11 +272,15 @@ class ServiceLoop(ABC):
             item = self._crossing_up.popleft()
             item.arrived_ns = perf_counter_ns()
             self._waiting.append(item)
-        if self._computing and now_ns >= self._engine_free_ns:
-            self._finish(self._computing)
-            self._computing = []
-        if self._waiting and not self._computing:
-            self._compute()
+        while self._busy and self._busy[0][0] <= now_ns:
+            free_ns, _, items = heappop(self._busy)
+            heappush(self._idle, free_ns)
+            self._finish(items)
+        if self._waiting and self._idle:
+            if self._held:
+                self._hold()
+            else:
+                self._compute()
         while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
             self._send(self._crossing_down.popleft())
         if self._metrics_ns and now_ns >= self._metrics_due_ns:
@@ -262,11 +289,11 @@ class ServiceLoop(ABC):
 
     def _timeout_s(self) -> float:
         """The time to the next timer; 0 when the engine has work to begin."""
-        if self._waiting and not self._computing:
+        if self._waiting and self._idle:
             return 0.0
         timers = [queue[0].release_ns for queue in (self._crossing_up, self._crossing_down) if queue]
-        if self._computing:
-            timers.append(self._engine_free_ns)
+        if self._busy:
+            timers.append(self._busy[0][0])
         if self._metrics_ns:
             timers.append(self._metrics_due_ns)
         return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
@@ -292,11 +319,26 @@ class ServiceLoop(ABC):
             item.started_ns = started_ns
         done = self.infer(items)
         self.counts["batches"] += 1
-        if self.compute_scale == 1.0:
-            self._finish(done)
-        else:
-            self._engine_free_ns = started_ns + round((perf_counter_ns() - started_ns) * self.compute_scale)
-            self._computing = done
+        self._finish(done)
+
+    def _hold(self) -> None:
+        """Compute now, but let every batch take the time of the hardware that is stood for.
+
+        A server that was free when a request arrived begins there and then, and one with a queue begins when it
+        becomes free: how late this thread woke up does not add up along a queue.
+        """
+        while self._waiting and self._idle:
+            started_ns = max(heappop(self._idle), self._waiting[0].arrived_ns)
+            items: list[Item] = []
+            while self._waiting and len(items) < self.max_batch and self._waiting[0].arrived_ns <= started_ns:
+                items.append(self._waiting.popleft())
+                items[-1].started_ns = started_ns
+            begun_ns = perf_counter_ns()
+            done = self.infer(items)
+            computed_ns = round((perf_counter_ns() - begun_ns) * self.compute_scale)
+            took_ns = next(self._times_ns) if self._times_ns else computed_ns
+            self.counts["batches"] += 1
+            heappush(self._busy, (started_ns + took_ns, self.counts["batches"], done))
 
     def _finish(self, items: list[Item]) -> None:
         finished_ns = perf_counter_ns()

@@ -14,15 +14,17 @@ from xedge.exceptions import ConfigurationError
 from xedge.extras import needed
 from xedge.messages import Topics
 from xedge.network import Link
+from xedge.service_times import ServiceTime
 from xedge.sources import Source, Vibration
 
 if TYPE_CHECKING:
+    from xedge.boxes import Boxes
     from xedge.broker import Broker
     from xedge.external import ExternalService
     from xedge.measurement import Measurement
     from xedge.services import MLService
 
-    AnyService = MLService | ExternalService
+    AnyService = MLService | ExternalService | Boxes
 
 Scale = Annotated[float, Meta(ge=1, le=1e6)]
 Count = Annotated[int, Meta(ge=1)]
@@ -33,11 +35,22 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
     uplink: Link | None = None
     downlink: Link | None = None
     compute_scale: Scale = 1.0
+    service_time: ServiceTime | None = None
+    servers: Count = 1
     threads: Count = 1
     max_batch: Count = 64
 
     def check(self) -> None:
-        """Refuse a link given twice."""
+        """Refuse a link given twice, two service times, and servers that nothing emulates."""
+        if self.service_time is not None and self.compute_scale != 1:
+            raise ConfigurationError(
+                f"{type(self).__name__}: compute_scale and service_time both say how long inference takes; give one"
+            )
+        if self.servers > 1 and self.service_time is None and self.compute_scale == 1:
+            raise ConfigurationError(
+                f"{type(self).__name__}(servers={self.servers}): engines side by side are emulated, the model itself "
+                "computes in one thread; give compute_scale or service_time too"
+            )
         if self.link is not None and (self.uplink is not None or self.downlink is not None):
             raise ConfigurationError(
                 f"{type(self).__name__}: give link (for both directions) or uplink and downlink, not both"
@@ -50,14 +63,8 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
 
     def _loop(self) -> dict[str, Any]:
         up, down = self.links
-        scale, batch = self.compute_scale, self.max_batch
-        return {
-            "uplink": up,
-            "downlink": down,
-            "compute_scale": scale,
-            "max_batch": batch,
-            "threads": self.threads,
-        }
+        names = ("compute_scale", "service_time", "servers", "max_batch", "threads")
+        return {"uplink": up, "downlink": down} | {name: getattr(self, name) for name in names}
 
 
 class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
@@ -68,24 +75,36 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         uplink: what requests cross, if the two directions differ.
         downlink: what results cross, if the two directions differ.
         compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        service_time: inference takes as long as drawn from this, `Deterministic` or `Exponential`, whatever the engine
+            takes: a stand-in with a known answer from queueing theory.
+        servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
         run_in: "thread", "process" or "container". Links are emulated in threads only.
         image: the container's image (see containers/README.md).
         cpus: how much processor time the container may use; 0.5 is half a core.
+        boxes: how many such edge boxes there are; every request belongs to one of them, each with the same probability.
     """
 
     run_in: Literal["thread", "process", "container"] = "thread"
     image: str | None = None
     cpus: Annotated[float, Meta(gt=0)] | None = None
+    boxes: Annotated[int, Meta(ge=1, le=100)] = 1
 
     def check(self) -> None:
         """Refuse links where none are emulated, and container settings without a container."""
         super().check()
-        if self.run_in != "thread" and not all(link.is_free for link in self.links):
-            raise ConfigurationError(
-                f"Edge(run_in={self.run_in!r}): links are emulated in threads only; leave them out"
-            )
+        if self.run_in != "thread":
+            emulated = {
+                "link": not all(link.is_free for link in self.links),
+                "service_time": self.service_time is not None,
+                "servers": self.servers > 1,
+                "boxes": self.boxes > 1,
+            }
+            if wrong := [name for name, given in emulated.items() if given]:
+                raise ConfigurationError(
+                    f"Edge(run_in={self.run_in!r}): {', '.join(wrong)} emulated in threads only; leave it out"
+                )
         if (self.run_in == "container") != (self.image is not None):
             raise ConfigurationError("Edge: run_in='container' and image go together")
         if self.cpus is not None and self.run_in != "container":
@@ -99,9 +118,15 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
             options = ["--compute-scale", str(self.compute_scale), "--threads", str(self.threads)]
             options += ["--max-batch", str(self.max_batch), "--qos", str(qos)]
             return IsolatedService(model, broker.host, broker.port, prefix, self.image, self.cpus, *options)
+        from xedge.boxes import Boxes
         from xedge.services import EdgeMLService
 
-        return EdgeMLService(model, broker.host, broker.port, qos=qos, seed=seed, topic_prefix=prefix, **self._loop())
+        def box(own: str, own_seed: int) -> EdgeMLService:
+            return EdgeMLService(
+                model, broker.host, broker.port, qos=qos, seed=own_seed, topic_prefix=own, **self._loop()
+            )
+
+        return box(prefix, seed) if self.boxes == 1 else Boxes(self.boxes, prefix, seed, box)
 
 
 class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
@@ -112,6 +137,8 @@ class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"
         uplink: what requests cross, if the two directions differ.
         downlink: what results cross, if the two directions differ.
         compute_scale: inference takes this many times as long, 1 or more.
+        service_time: inference takes as long as drawn from this, whatever the engine takes.
+        servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
         device: "cpu" or "cuda".

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from xedge.boxes import box_topics
 from xedge.connection import Connection
 from xedge.exceptions import BrokerError, MeasurementError
-from xedge.messages import Topics
 
 SPIN_NS = 500_000  # sleep until this long before the slot, then poll: a sleep alone is 0.1 ms late
 LEAD_NS = 50_000_000  # from the last preparation to the schedule's zero
@@ -27,7 +27,10 @@ READS_PER_TURN = 4  # a reply costs 40 µs: never let a heap of them stand betwe
 
 
 class Flight(msgspec.Struct):
-    """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and to whom."""
+    """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and to whom.
+
+    `boxes` over 0 says that there are so many services below the prefix, and `box` (uint8 bytes) whose each request is.
+    """
 
     host: str
     port: int
@@ -38,6 +41,8 @@ class Flight(msgspec.Struct):
     timeout_s: float
     qos: int = 0
     window: int = 0
+    boxes: int = 0
+    box: bytes = b""
 
 
 class Log(msgspec.Struct):
@@ -120,19 +125,18 @@ class Sender:
 
 def fly(flight: Flight) -> Log:
     """Send one flight from this process and thread."""
-    topics, replies = Topics(flight.prefix), []
-    results, errors = topics.result(flight.device_id), topics.error(flight.device_id)
+    topics, replies = box_topics(flight.prefix, flight.boxes), []
+    errors = {one.error(flight.device_id) for one in topics}
+    answers = [*errors, *(one.result(flight.device_id) for one in topics)]
 
     def on_message(topic: str, payload: bytes) -> None:
-        replies.append((perf_counter_ns(), topic == errors, payload))
+        replies.append((perf_counter_ns(), topic in errors, payload))
 
-    connection = Connection(
-        "xedge-sender", flight.host, flight.port, [results, errors], on_message, flight.qos, READS_PER_TURN
-    )
+    connection = Connection("xedge-sender", flight.host, flight.port, answers, on_message, flight.qos, READS_PER_TURN)
     try:
         connection.connect()
         connection.wait_subscribed(10)
-        start_ns, sent_ns = _send_all(connection, topics.request, flight, replies)
+        start_ns, sent_ns = _send_all(connection, [one.request for one in topics], flight, replies)
     except BrokerError as exc:
         return Log(0, b"", [], str(exc))
     finally:
@@ -140,7 +144,10 @@ def fly(flight: Flight) -> Log:
     return Log(start_ns, sent_ns.tobytes(), replies)
 
 
-def _send_all(connection: Connection, topic: str, flight: Flight, replies: list[Any]) -> tuple[int, NDArray[np.int64]]:
+def _send_all(
+    connection: Connection, topics: list[str], flight: Flight, replies: list[Any]
+) -> tuple[int, NDArray[np.int64]]:
+    topic_of = [topics[box] for box in flight.box] or topics * len(flight.payloads)
     payloads, publish, qos, window = flight.payloads, connection.publish, flight.qos, flight.window
     parent, sent_ns = os.getppid(), np.full(len(payloads), -1, np.int64)
     gc.collect()
@@ -157,7 +164,7 @@ def _send_all(connection: Connection, topic: str, flight: Flight, replies: list[
             while window and number - len(replies) >= window and perf_counter_ns() < due + flight.timeout_s * 1e9:
                 connection.turn(0.1)
             now_ns = perf_counter_ns()
-            if publish(topic, payload, qos).rc == 0:
+            if publish(topic_of[number], payload, qos).rc == 0:
                 sent_ns[number] = now_ns - start_ns
             connection.flush()
             if left_ns < -1_000_000 and number % 16 == 0:  # behind schedule: still read what has come

@@ -120,6 +120,8 @@ class MLService(ServiceLoop):
             "input_shape": list(self.engine.input_shape),
             "input_dtype": self.engine.input_dtype.name,
             "compute_scale": self.compute_scale,
+            "service_time": self.service_time.as_dict() if self.service_time else None,
+            "servers": self.servers,
             "max_batch": self.max_batch,
             "qos": self.qos,
             "first_call_ms": round(self.first_call_ms, 3),
@@ -214,8 +216,8 @@ class EdgeMLService(MLService):
         broker_host: the broker's host name or address.
         broker_port: the broker's port.
         threads: ONNX Runtime's intra-op threads.
-        loop: what every service takes: topic_prefix, uplink, downlink, compute_scale, max_batch, qos, seed,
-            max_payload_bytes.
+        loop: what every service takes: topic_prefix, uplink, downlink, compute_scale, service_time,
+            servers, max_batch, qos, seed, max_payload_bytes.
 
     """
 
@@ -248,7 +250,8 @@ class CloudMLService(MLService):
         threads: PyTorch's intra-op threads (of the whole process).
         uplink: what requests cross, instead of the constant delay.
         downlink: what results cross, instead of the constant delay.
-        loop: what every service takes: topic_prefix, compute_scale, max_batch, qos, seed, max_payload_bytes.
+        loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch, qos, seed,
+            max_payload_bytes.
 
     """
 

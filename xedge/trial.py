@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xedge import conditions
+from xedge.boxes import Boxes
 from xedge.broker import Broker
 from xedge.calibration import check_links, noise_floor
 from xedge.exceptions import ConfigurationError
@@ -28,9 +29,7 @@ from xedge.scenario import External
 from xedge.sender import Flight, Log, Sender
 
 if TYPE_CHECKING:
-    from xedge.external import ExternalService
-    from xedge.scenario import Scenario
-    from xedge.services import MLService
+    from xedge.scenario import AnyService, Scenario
 
 SWITCH_INTERVAL_S = 0.0005  # how long a busy thread may keep the interpreter from the others; Python's default is 5 ms
 READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
@@ -108,14 +107,14 @@ class _Plan:
                 f"{scenario.workload.rate_hz:g} requests/s; make the workload longer"
             )
 
-    def service(self, name: str, broker: Broker) -> MLService | ExternalService:
+    def service(self, name: str, broker: Broker) -> AnyService:
         """The service of a placement, on this replication's links and not yet started unless it is external."""
         one, placement = self.scenario, self.scenario.placements[name]
         if isinstance(placement, External):
             return placement.running(broker)
         return placement.service(one.model, broker, qos=one.qos, seed=self.link_seed, prefix=one.topic_prefix)
 
-    def payloads(self, service: MLService | ExternalService) -> list[bytes]:
+    def payloads(self, service: AnyService) -> list[bytes]:
         """One encoded request a due time, its `timestamp_us` the wall clock of the schedule."""
         engine, binary = service.engine, self.scenario.encoding == "msgpack"
         inputs = self.scenario.source.inputs(len(self.due_ns), engine.input_shape, self.content_seed)
@@ -127,10 +126,13 @@ class _Plan:
             for stamp, row in zip(stamps, inputs, strict=True)
         ]
 
-    def flight(self, service: MLService | ExternalService, payloads: list[bytes]) -> Flight:
+    def flight(self, service: AnyService, payloads: list[bytes]) -> Flight:
         """The schedule with these payloads to that service, for the sender."""
         due, one = self.due_ns.tobytes(), self.scenario
-        return Flight(*service.address, self.device, due, payloads, one.timeout_s, one.qos)
+        flight = Flight(*service.address, self.device, due, payloads, one.timeout_s, one.qos)
+        if isinstance(service, Boxes):
+            flight.boxes, flight.box = len(service.services), service.assign(len(payloads)).tobytes()
+        return flight
 
     def facts(self, placement: str) -> dict[str, Any]:
         """What the conditions say of this trial."""
@@ -151,16 +153,17 @@ def _trial(
     service = plan.service(name, broker)
     payloads = plan.payloads(service)
     with service:
-        log = sender.fly(plan.flight(service, payloads), tick)
-    rows = _rows(plan, name, payloads, log)
+        flight = plan.flight(service, payloads)
+        log = sender.fly(flight, tick)
+    rows = _rows(plan, name, flight, log)
     rows["warm_up"] = rows["request"] < _warm_up_requests(plan, service)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
     return rows, facts
 
 
-def _rows(plan: _Plan, placement: str, payloads: list[bytes], log: Log) -> pd.DataFrame:
+def _rows(plan: _Plan, placement: str, flight: Flight, log: Log) -> pd.DataFrame:
     """One row a scheduled request; times in nanoseconds from the schedule's zero."""
-    n = len(payloads)
+    n = len(flight.payloads)
     columns: dict[str, Any] = {name: np.full(n, -1, np.int64) for name in (*READINGS, "received_ns")}
     prediction, errors, answered = np.full(n, math.nan), np.full(n, None, object), np.zeros(n, bool)
     places = {int(stamp): place for place, stamp in enumerate(plan.timestamps_us)}
@@ -188,8 +191,8 @@ def _rows(plan: _Plan, placement: str, payloads: list[bytes], log: Log) -> pd.Da
         rows[name] = pd.array(columns[name], dtype="Int64")
         rows.loc[columns[name] == -1, name] = pd.NA
     rows["due_ns"] = rows["due_ns"].astype("Int64")
-    rows["status"] = _status(columns, errors, plan)
-    rows["prediction"], rows["payload_bytes"] = prediction, [len(payload) for payload in payloads]
+    rows["status"] = _status(columns, errors, plan, np.frombuffer(flight.box, np.uint8))
+    rows["prediction"], rows["payload_bytes"] = prediction, [len(payload) for payload in flight.payloads]
     rows["error"] = errors
     return rows
 
@@ -202,27 +205,31 @@ def _drop_strange_clocks(columns: dict[str, Any]) -> None:
         columns[name][strange] = -1
 
 
-def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan) -> NDArray[Any]:
+def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan, box: NDArray[np.uint8]) -> NDArray[Any]:
     """How each request ended.
 
-    Nothing on the path reorders, so an unanswered request is lost if a later one was answered; else it may still
-    be on its way, and has timed out. One answered after the time-out has timed out too.
+    Nothing on the path to one service reorders, so an unanswered request is lost if a later one was answered; else it
+    may still be on its way, and has timed out. One answered after the time-out has timed out too.
     """
     received, sent = columns["received_ns"], columns["sent_ns"]
-    answered = received >= 0
-    last = int(np.flatnonzero(answered)[-1]) if answered.any() else -1
-    status = np.where(answered, "ok", np.where(np.arange(len(sent)) < last, "lost", "timeout")).astype(object)
+    answered, number = received >= 0, np.arange(len(sent))
+    of_box = box if box.size else np.zeros(len(sent), np.uint8)
+    last = {one: np.max(number[answered & (of_box == one)], initial=-1) for one in np.unique(of_box)}
+    overtaken = number < np.array([last[one] for one in of_box])
+    status = np.where(answered, "ok", np.where(overtaken, "lost", "timeout")).astype(object)
     status[answered & (received - plan.due_ns > plan.scenario.timeout_s * 1e9)] = "timeout"
     status[np.array([error is not None for error in errors])] = "error"
     status[(sent < 0) & ~answered] = "not_sent"
     return status
 
 
-def _warm_up_requests(plan: _Plan, service: MLService | ExternalService) -> int:
-    """How many to set apart: max(5 % of requests, 4/(1-√ρ)²), at most half."""
+def _warm_up_requests(plan: _Plan, service: AnyService) -> int:
+    """How many to set apart: max(5 % of requests, 4c/(1-√ρ)² for c servers in all), at most half."""
     n = len(plan.due_ns)
-    utilisation = plan.scenario.workload.rate_hz * service.inference_ms * service.compute_scale / 1e3
-    transient = 4 / (1 - math.sqrt(utilisation)) ** 2 if utilisation < 1 else n
+    utilisation = plan.scenario.workload.rate_hz * service.busy_ms / 1e3
+    facts = service.describe()
+    servers = facts.get("servers", 1) * facts.get("boxes", 1)
+    transient = 4 * servers / (1 - math.sqrt(utilisation)) ** 2 if utilisation < 1 else n
     return min(math.ceil(max(0.05 * n, transient)), n // 2)
 
 
