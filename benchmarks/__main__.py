@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import cloud, container, edge, links, sender
+from benchmarks import cloud, container, edge, instrument, links, report, reproducibility, sender, text
 
-ALL = {"edge": edge.main, "cloud": cloud.main, "links": links.main, "sender": sender.main, "container": container.main}
+EACH = (edge, cloud, links, sender, container, instrument, report, reproducibility, text)
+ALL = {module.__name__.removeprefix("benchmarks."): module.main for module in EACH}
 
 wanted = sys.argv[1:] or list(ALL)
 if unknown := [name for name in wanted if name not in ALL]:

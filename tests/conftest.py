@@ -12,6 +12,8 @@ import xedge
 from xedge.broker import Broker, find_mosquitto
 from xedge.exceptions import ModelError
 from xedge.paths import models_dir
+from xedge.text.labels import TASKS
+from xedge.text.registry import Registry
 from xedge.zoo import REFERENCE_MODELS, read_card
 
 
@@ -21,6 +23,41 @@ def _no_broker_of_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("XEDGE_BROKER", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The model registry of all tests and of the processes they start: never the project's own."""
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XEDGE_TOPIC_MODEL", "XEDGE_SENTIMENT_MODEL", "XEDGE_TEXT_POLL_S", "XEDGE_TEXT_LOAD_TIMEOUT_S"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model registry without models, to be copied: MLflow takes seconds to make its tables."""
+    folder = tmp_path_factory.mktemp("empty") / "registry"
+    Registry(folder).connect()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_registry(_registry_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """The tests' registry with both text models in it, trained quickly and in production.
+
+    Tests that register or promote on purpose make a `Registry` of their own: this one is everybody's.
+    """
+    from xedge.text.training import train
+
+    registry = Registry(_registry_folder)
+    for task in TASKS:
+        folder = tmp_path_factory.mktemp("trained") / task
+        train(task, folder, quick=True)
+        registry.promote(task, registry.register(task, folder).version)
+    return registry
 
 
 def _is_intact(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Programmable service times, servers side by side and several boxes: what a service does with them, by real messages."""
+"""Programmable service times, servers side by side and several boxes, seen through real messages."""
 
 from __future__ import annotations
 

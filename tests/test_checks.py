@@ -136,6 +136,19 @@ def test_too_few_requests_are_named_level_by_level():
     assert text == "edge: 57 requests are too few for p95 (n < 59), p99 (n < 299)"
 
 
+def test_too_few_independent_episodes_are_doubted_behind_a_busy_queue():
+    def doubted(capacity_hz):
+        return [
+            text for text in texts(queued(replicated(5, n=2000), capacity_hz)) if "independent slow episodes" in text
+        ]
+
+    assert doubted(400) == []
+    (text,) = doubted(115)
+    assert text.startswith("edge: p90 (")
+    assert "p99 (" in text
+    assert "fewer than 5 independent" in text
+
+
 def test_censored_percentiles_are_doubted():
     asked = conditions()["scenario"]
     asked["placements"]["cloud"]["link"] = {"loss": 0.1}

@@ -242,10 +242,16 @@ def test_saving_replaces_a_measurement_but_nothing_else(tmp_path):
     measurement(replications=2, n=100).save(path, format="csv")
     assert Measurement.load(path).rows["replication"].nunique() == 2
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(MeasurementError, match="is not a measurement"):
         whole.save(tmp_path / "mine")
     with pytest.raises(MeasurementError, match=r"conditions\.json"):
         Measurement.load(tmp_path / "mine")
+
+
+def test_saving_into_an_empty_folder_is_fine(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert Measurement.load(measurement().save(tmp_path / "empty")).placements == ["edge", "cloud"]
 
 
 def test_without_pyarrow_parquet_names_the_extra_and_the_default_is_csv(tmp_path, monkeypatch):

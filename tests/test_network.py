@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
+from xedge.arrivals import Constant
+from xedge.channel import QuantileTable
 from xedge.exceptions import ConfigurationError
-from xedge.network import Link, presets
+from xedge.network import GilbertElliott, Link, presets, presets_table
+from xedge.scenario import Cloud, Scenario
 
 MS = 1_000_000
 TABLE = [(0.0, 1.0), (0.5, 2.0), (0.9, 10.0), (0.99, 60.0), (1.0, 100.0)]
@@ -74,22 +78,35 @@ def test_channel_delays_are_independent():
 
 
 @pytest.mark.parametrize(
-    ("jitter_ms", "p", "expected_ms"),
+    ("knots", "p", "expected_ms"),
     [
-        (None, 0.99, 3),
-        ([(0, 0), (1, 100)], 0.25, 28),  # linear from 0
-        ([(0, 1), (1, 100)], 0.5, 13),  # log-linear otherwise
-        (TABLE, 0.5, 5),
-        (TABLE, 0.9, 13),
-        (TABLE, 0.25, 3 + math.sqrt(2)),
-        (TABLE, 0, 4),
-        (TABLE, 1, 103),
-        ([(0, 5), (1, 5)], 0.3, 8),
-        ([(0, 0), (0.5, 0), (1, 10)], 0.75, 8),
+        ([(0, 0), (1, 100)], 0.25, 25),  # linear from 0
+        ([(0, 1), (1, 100)], 0.5, 10),  # log-linear otherwise
+        (TABLE, 0.5, 2),
+        (TABLE, 0.9, 10),
+        (TABLE, 0.25, math.sqrt(2)),
+        (TABLE, 0, 1),
+        (TABLE, 1, 100),
+        ([(0, 5), (1, 5)], 0.3, 5),
+        ([(0, 0), (0.5, 0), (1, 10)], 0.25, 0),
+        ([(0, 0), (0.5, 0), (1, 10)], 0.75, 5),
+        ([(0.5, 7)], 0.2, 7),
     ],
 )
-def test_delay_quantile_lies_on_the_table(jitter_ms, p, expected_ms):
-    assert Link(delay_ms=3, jitter_ms=jitter_ms).delay_quantile_ms(p) == pytest.approx(expected_ms)
+def test_quantiles_lie_on_the_table(knots, p, expected_ms):
+    assert QuantileTable(knots)(p) == pytest.approx(expected_ms)
+
+
+@pytest.mark.parametrize(
+    ("link", "least_ms"),
+    [
+        (Link(delay_ms=3), 3),
+        (Link(delay_ms=3, jitter_ms=TABLE, base_ms=[(0, 10), (1, 20)], rebase_s=1), 14),
+        (Link(trace_ms=[(0, 9), (1, None), (2, 4)]), 4),
+    ],
+)
+def test_least_delay_is_the_least_that_can_be_drawn(link, least_ms):
+    assert link.least_ms == least_ms
 
 
 @pytest.mark.parametrize("loss", [0.01, 0.2, 0.9])
@@ -126,6 +143,10 @@ def test_channels_of_one_link_do_not_share_a_wire():
         (Link(jitter_ms=[(0, 0), (1, 1)]), False),
         (Link(rate_mbps=1), False),
         (Link(loss=0.1), False),
+        (Link(loss=GilbertElliott(share=0.1, burst=2)), False),
+        (Link(segment_loss=0.1), False),
+        (Link(base_ms=[(0, 0), (1, 1)], rebase_s=1), False),
+        (Link(trace_ms=[(0, 0), (1, 1)]), False),
     ],
 )
 def test_link_is_free_only_if_nothing_happens_on_it(link, free):
@@ -156,6 +177,28 @@ def test_link_is_free_only_if_nothing_happens_on_it(link, free):
         {"jitter_ms": [(0, 1), (1, math.inf)]},
         {"jitter_ms": [(0, 1), (1,)]},
         {"jitter_ms": 5},
+        {"correlation_ms": 10},
+        {"correlation_ms": -1, "jitter_ms": TABLE},
+        {"correlation_ms": math.inf, "jitter_ms": TABLE},
+        {"base_ms": TABLE},
+        {"rebase_s": 15},
+        {"rebase_s": 0, "base_ms": TABLE},
+        {"base_ms": [(0, 1)], "rebase_s": 15},
+        {"trace_ms": []},
+        {"trace_ms": [(0, 5)]},
+        {"trace_ms": [(1, 5), (2, 5)]},
+        {"trace_ms": [(0, 5), (2, 5), (2, 6)]},
+        {"trace_ms": [(0, 5), (2, 5), (1, 6)]},
+        {"trace_ms": [(0, 5), (1, -1)]},
+        {"trace_ms": [(0, 5), (1, math.nan)]},
+        {"trace_ms": [(0, None), (1, None)]},
+        {"trace_start": "random"},
+        {"trace_start": "last", "trace_ms": [(0, 5), (1, 6)]},
+        {"segment_loss": 1},
+        {"segment_loss": "much"},
+        {"loss": {"share": 0.1}},
+        {"loss": {"share": 0.1, "burst": 5, "length": 3}},
+        {"segment_loss": {"share": 0.1, "burst": 1.05}},
     ],
     ids=repr,
 )
@@ -164,10 +207,53 @@ def test_link_refuses_what_is_no_link(fields):
         Link(**fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"share": 0.1, "burst": 0.5}, "burst"),
+        ({"share": 0, "burst": 5}, "share"),
+        ({"share": 0.5, "burst": 5, "bad": 0.4}, "lies between"),
+        ({"share": 0.1, "burst": 5, "good": 0.2}, "lies between"),
+        ({"share": 0.5, "burst": 1.9}, "independent losses of that share already make 2;"),
+    ],
+)
+def test_bursts_refuse_what_no_chain_can_be(fields, says):
+    with pytest.raises(ConfigurationError, match=says):
+        GilbertElliott(**fields)
+
+
+FULL = {
+    "delay_ms": 1.5, "jitter_ms": [[0, 1], [1, 2]], "correlation_ms": 40, "base_ms": [[0, 1], [1, 2]], "rebase_s": 15,
+    "trace_ms": [[0, 5], [0.5, None], [1, 7]], "trace_start": "random", "rate_mbps": 10,
+    "loss": {"share": 0.02, "burst": 4, "bad": 0.8, "good": 0.001}, "segment_loss": 0.01, "source": "nowhere",
+}  # fmt: skip
+
+
+def test_link_survives_yaml():
+    scenario = Scenario(
+        model="x",
+        workload=Constant(rate_hz=1, duration_s=1),
+        placements={"cloud": Cloud(uplink=Link(**FULL), downlink=Link(segment_loss={"share": 0.02, "burst": 4}))},
+    )
+    text = scenario.to_yaml()
+    assert msgspec.yaml.decode(text, type=Scenario) == scenario
+    loaded = msgspec.yaml.decode(text)["placements"]["cloud"]["uplink"]
+    assert loaded == FULL
+    assert isinstance(Link(**loaded).loss, GilbertElliott)
+
+
+def test_link_that_loses_says_so():
+    lossy = Link(loss=0.1), Link(trace_ms=[(0, 5), (1, None)]), Link(loss={"share": 0.1, "burst": 3})
+    assert [link.loses for link in lossy] == [True] * 3
+    assert not Link(segment_loss=0.1, trace_ms=[(0, 5), (1, 6)]).loses
+
+
 # The published networks: round trips in ms, rates up and down in Mbit/s, a word of the source.
 DANG, NARAYANAN, PROFILES = "10.1145/3487552.3487854, Fig. 4", "SIGCOMM 2021", "WebPageTest"
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 PUBLISHED = [
+    ("wifi-campus", (0.5, 0.9, 0.99), (3, 20, 250), None, "10.1145/2906388.2906393"),
+    ("starlink-europe", (0, 0.25, 0.5, 0.75), (20, 40, 50, 60), None, "arXiv:2310.09242"),
     ("cloud-europe", LEVELS, (14.4, 25.0, 35.2, 48.9, 69.0, 89.6, 168), None, DANG),
     ("cloud-north-america", LEVELS, (9.3, 23.0, 35.0, 50.7, 76.6, 101.5, 225), None, DANG),
     ("cloud-asia", LEVELS, (8.9, 23.6, 41.3, 77.2, 167, 227, 350), None, DANG),
@@ -186,6 +272,10 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("name", "levels", "rtt_ms", "rates", "source"), PUBLISHED, ids=[p[0] for p in PUBLISHED])
 def test_preset_has_the_published_numbers_and_names_their_source(name, levels, rtt_ms, rates, source):
+    assert {float(p): ms for p, ms in presets()[name]["rtt_ms"].items()} == dict(zip(levels, rtt_ms, strict=True))
+    assert source in Link.preset(name).source
+    if "within" in presets()[name]["kind"]:
+        return
     for client, expected in zip(levels, rtt_ms, strict=True):
         up, down = Link.preset(name, client=client), Link.preset(name, "downlink", client)
         assert up.delay_ms + down.delay_ms == pytest.approx(expected)
@@ -219,3 +309,47 @@ def test_preset_without_a_client_is_the_median_one():
 def test_preset_refuses_what_was_not_measured(arguments, says):
     with pytest.raises(ConfigurationError, match=says):
         Link.preset(*arguments)
+
+
+def round_trips_ms(name, seeds, at_ms):
+    up, down = Link.preset(name), Link.preset(name, "downlink")
+    drawn = []
+    for seed in seeds:
+        there, back = up.channel(seed), down.channel(seed, "downlink")
+        for at in at_ms:
+            half = there.release_ns(round(at * MS), 500)
+            drawn.append(back.release_ns(half, 500) / MS - at)
+    return np.array(drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "at_ms"),
+    [("wifi-campus", [1], np.arange(100_000) * 1000.0), ("starlink-europe", range(3000), [0.0])],
+)
+def test_preset_within_a_client_draws_the_published_round_trips(name, seeds, at_ms):
+    """By their ranks: the share of round trips below a published quantile is its level."""
+    drawn = round_trips_ms(name, seeds, at_ms)
+    for p, ms in presets()[name]["rtt_ms"].items():
+        level = float(p)
+        assert abs(np.mean(drawn < ms) - level) < 4 * math.sqrt(level * (1 - level) / len(drawn)) + 0.001
+
+
+def test_preset_starlink_holds_its_base_for_15_s_both_ways():
+    drawn = round_trips_ms("starlink-europe", [5], np.arange(0, 300_000, 100.0))
+    changes = np.flatnonzero(np.abs(np.diff(drawn)) > 1e-6)
+    assert 15 <= len(changes) <= 20
+    assert set(np.diff(changes)) <= {149, 150, 151}
+    assert drawn.min() >= 20
+
+
+def test_presets_are_told_in_a_table():
+    table = presets_table(["wifi-campus", "lte"])
+    assert list(table.index) == ["wifi-campus", "lte"]
+    assert table.loc["wifi-campus", "round trip, ms"] == "p50 3, p90 20, p99 250"
+    assert table.loc["wifi-campus", "spread"] == "within and across"
+    assert table.loc["lte", ["round trip, ms", "Mbit/s"]].tolist() == ["p50 70", "12 up, 12 down"]
+    assert presets_table(["starlink-europe"]).loc["starlink-europe", "round trip, ms"].startswith("least 20, p25 40")
+    assert presets_table()["source"].str.len().min() > 10
+    assert len(presets_table()) == len(presets())
+    with pytest.raises(ConfigurationError, match="mars"):
+        presets_table(["mars"])

@@ -34,7 +34,7 @@ def test_notebook_runs_as_a_report(notebook: Path, tmp_path: Path) -> None:
     assert "Figure without a description" not in page
     assert len(page) < 3_000_000
     if run.verdict is not None:
-        assert (run.folder / "measurement" / "rows.csv.gz").is_file()
+        assert list(run.folder.rglob("rows.csv.gz"))
 
 
 @pytest.mark.usefixtures("models")

@@ -207,7 +207,7 @@ def test_load_file_returns_what_yaml_reads(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("a: 1\nb: [1, 2\n", "line 3: not YAML"),
-        ("- a\n- b\n", "line 1: expected lines `name: value`, got a list"),
+        ("- a\n- b\n", "line 1: expected lines `name: value`, got a str"),
         ("a: 1\na: 2\n", "line 2: 'a' is there already in line 1"),
         ("a: 1\non: 2\n", "line 2: 'on' is not a parameter's name"),
         ("a: !!python/object:os.system x\n", "line 1: not YAML"),

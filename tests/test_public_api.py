@@ -19,6 +19,7 @@ import xedge
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "xedge").rglob("*.py"))
 HEAVY = {"torch", "onnxruntime", "onnx", "pandas", "matplotlib", "scipy", "papermill", "nbconvert", "IPython", "amqtt"}
+HEAVY |= {"mlflow", "fastapi", "pyspark", "confluent_kafka"}
 by_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 PROBE = """
@@ -143,7 +144,7 @@ def project():
 
 def bounds(lines):
     """Return `name -> lower bound` of requirement lines such as `numpy>=1.26`."""
-    split = (re.fullmatch(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?", line.strip()) for line in lines)
+    split = (re.fullmatch(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+)(?:,<[0-9.]+)?)?", line.strip()) for line in lines)
     return {match[1].lower(): match[2] for match in split if match}
 
 
@@ -187,10 +188,15 @@ def test_environment_lines_are_declared_dependencies_with_the_same_lower_bound()
 def test_edge_extra_is_all_the_service_imports(tmp_path):
     """A service imports the dependencies and the extra `edge`, nothing of the rest."""
     allowed = bounds([*project()["dependencies"], *project()["optional-dependencies"]["edge"]])
-    code = "import sys, xedge.cli, xedge.services, xedge.loop; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
-    heavy = {THIRD_PARTY.get(name, name) for name in ("pandas", "torch", "scipy", "matplotlib", "papermill", "IPython")}
-    assert not heavy & set(loaded.split())
+    code = (
+        "import sys, xedge.cli, xedge.services, xedge.loop\n"
+        "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
+        "print(*{name.partition('.')[0] for name, file in files.items() if 'site-packages' in file})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {THIRD_PARTY.get(name, name) for name in done.stdout.split() if not name.startswith(("_", "xedge"))}
+    assert "msgspec" in loaded
+    assert loaded - {"typing_extensions"} <= set(allowed)  # msgspec uses that one where it is installed
     assert set(allowed) == {"msgspec", "numpy", "paho-mqtt", "onnxruntime"}
 
 
@@ -200,6 +206,7 @@ def test_edge_extra_is_all_the_service_imports(tmp_path):
         ("xedge.Measurement", "pandas", "lab"),
         ("xedge.CloudMLService('x.pt').make_engine()", "torch", "lab"),
         ("xedge.EdgeMLService('x.onnx').make_engine()", "onnxruntime", "edge"),
+        ("from xedge.text.registry import Registry; Registry('.').connect()", "mlflow", "text"),
     ],
 )
 def test_missing_package_is_told_with_its_extra(statement, package, extra, tmp_path):
@@ -219,15 +226,67 @@ def test_environment_brings_every_declared_dependency():
         assert by_pip or name in listed or CONDA_NAMES.get(name) in listed, name
 
 
-THIRD_PARTY = {"bs4": "beautifulsoup4", "paho": "paho-mqtt", "yaml": "pyyaml", "IPython": "ipykernel"}
-BROUGHT = {"nbformat": "nbclient", "traitlets": "nbclient", "jinja2": "nbconvert", "jupyter_client": "nbclient"}
+THIRD_PARTY = {
+    "bs4": "beautifulsoup4",
+    "confluent_kafka": "confluent-kafka",
+    "IPython": "ipykernel",
+    "mlflow": "mlflow-skinny",
+    "paho": "paho-mqtt",
+    "yaml": "pyyaml",
+}
+BROUGHT = {
+    "jinja2": "nbconvert",
+    "jupyter_client": "nbclient",
+    "nbformat": "nbclient",
+    "pydantic": "fastapi",
+    "starlette": "fastapi",
+    "traitlets": "nbclient",
+}
+NOT_FOR_USERS = {"test", "lint"}  # what the package itself never imports
+
+
+def declared(*extras):
+    """Return the packages of the dependencies and of `extras`."""
+    return set(bounds([*project()["dependencies"], *(line for e in extras for line in extras_of()[e])]))
+
+
+def extras_of():
+    return project()["optional-dependencies"]
+
+
+def third_party(tree):
+    """Return the packages, as pip calls them, that bring what a module imports, wherever in it."""
+    used = {name.partition(".")[0] for name in imported(tree)} - set(sys.stdlib_module_names) - {"xedge"}
+    return {BROUGHT.get(name, THIRD_PARTY.get(name, name)).lower() for name in used}
 
 
 def test_imports_of_the_package_are_declared():
-    declared = bounds([*needed(), *project()["optional-dependencies"]["parquet"]])
-    used = {name.partition(".")[0] for tree in trees().values() for name in imported(tree)}
-    for name in used - set(sys.stdlib_module_names) - {"xedge", "__future__"}:
-        assert BROUGHT.get(name, THIRD_PARTY.get(name, name)).lower() in declared, name
+    users = declared(*(extras_of().keys() - NOT_FOR_USERS))
+    for path, tree in trees().items():
+        assert third_party(tree) <= users, path
+
+
+ANSWERING = "__init__ features labels loading model references registry requests stores"
+TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
+    "http": ["text", "http"],
+    "kafka": ["text", "kafka"],
+    "spark": ["text", "cluster"],
+}
+
+
+@pytest.mark.parametrize("name", TEXT_EXTRAS)
+def test_text_module_imports_only_what_its_extras_bring(name):
+    """A worker that answers texts needs no packages for training or for another kind of worker."""
+    assert third_party(trees()[ROOT / "xedge" / "text" / f"{name}.py"]) <= declared(*TEXT_EXTRAS[name])
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("registry", "text"), ("http", "http"), ("kafka", "kafka"), ("spark", "cluster")]
+)
+def test_text_module_imports_what_its_extra_is_for(module, extra):
+    of_extra = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafka", "cluster": "pyspark"}[extra]
+    assert of_extra in declared(extra)
+    assert of_extra in third_party(trees()[ROOT / "xedge" / "text" / f"{module}.py"])
 
 
 def test_names_for_type_checkers_are_those_of_the_lazy_table() -> None:

@@ -184,7 +184,7 @@ def test_page_is_self_contained_and_small(page: Any, good: report.Run) -> None:
     html = re.sub(r"data:[\w/+.-]+;base64,[\w+/=]+", "", good.html.read_text(encoding="utf-8"))
     assert len(html) < 40_000
     assert "url(" not in html
-    assert page.select_one("code.math").get_text() == "t_{due}"
+    assert page.select_one("p math msub").get_text() == "tdue"
 
 
 def test_page_embeds_small_data_and_links_large(page: Any) -> None:

@@ -69,7 +69,7 @@ def test_scenario_from_yaml_fills_in_the_defaults(tmp_path):
     path.write_text(BASE)
     read = Scenario.from_yaml(path)
     assert read == scenario()
-    assert (read.source, read.seed, read.timeout_s, read.qos) == (Vibration(), 0, 5.0, 0)
+    assert (read.source, read.seed, read.timeout_s, read.qos) == (None, 0, 5.0, 0)
     assert (read.encoding, read.topic_prefix) == ("json", "")
 
 

@@ -366,3 +366,17 @@ def test_a_live_service_of_the_same_broker_is_left_running(any_broker: Broker) -
         assert mine.is_running
         with Device(any_broker, prefix) as device:
             assert device.ask([0.0] * 32)["timestamp_us"] == 1
+
+
+def test_calibration_is_taken_over_and_only_from_its_like(taken: Taken, any_broker: Broker) -> None:
+    placements = {"edge": Edge(), "cloud": Cloud(link=Link(delay_ms=10))}
+    told = Scenario(model="anomaly_detector", workload=SHORT, placements=placements)
+    again = told.measure(1, progress=False, broker=any_broker, calibration=taken.measurement)
+    for key in ("noise_floor", "link_check"):
+        assert again.conditions[key] == taken.measurement.conditions[key]
+    assert again.conditions["calibrated_at"] == taken.measurement.conditions["started_at"]
+    with Broker(kind="embedded", name="another") as other, pytest.raises(ConfigurationError, match="another kind"):
+        told.measure(1, progress=False, broker=other, calibration=taken.measurement)
+    further = Scenario(model="anomaly_detector", workload=SHORT, placements={"cloud": Cloud()})
+    with pytest.raises(ConfigurationError, match="links of cloud"):
+        further.measure(1, progress=False, broker=any_broker, calibration=taken.measurement)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a test compares the two
+    from xedge.arrivals import Bursty as Bursty
     from xedge.arrivals import Constant as Constant
     from xedge.arrivals import Poisson as Poisson
     from xedge.arrivals import Trace as Trace
     from xedge.broker import Broker as Broker
     from xedge.measurement import Measurement as Measurement
+    from xedge.network import GilbertElliott as GilbertElliott
     from xedge.network import Link as Link
     from xedge.parameters import check_parameters as check_parameters
     from xedge.publishing import publish as publish
@@ -27,6 +29,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
     from xedge.sources import CsvReplay as CsvReplay
     from xedge.sources import Noise as Noise
     from xedge.sources import Vibration as Vibration
+    from xedge.sweeps import sweep as sweep
     from xedge.zoo import build as build
     from xedge.zoo.exporting import export as export
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
 # nothing, configures no logging and loads neither torch nor onnxruntime.
 _HOMES = {
     "Broker": "broker",
+    "Bursty": "arrivals",
     "Cloud": "scenario",
     "CloudMLService": "services",
     "Constant": "arrivals",
@@ -43,6 +47,7 @@ _HOMES = {
     "EdgeMLService": "services",
     "Exponential": "service_times",
     "External": "scenario",
+    "GilbertElliott": "network",
     "Link": "network",
     "Measurement": "measurement",
     "Noise": "sources",
@@ -54,10 +59,12 @@ _HOMES = {
     "check_parameters": "parameters",
     "export": "zoo",
     "publish": "publishing",
+    "sweep": "sweeps",
 }
 
 __all__ = [
     "Broker",
+    "Bursty",
     "Cloud",
     "CloudMLService",
     "Constant",
@@ -67,6 +74,7 @@ __all__ = [
     "EdgeMLService",
     "Exponential",
     "External",
+    "GilbertElliott",
     "Link",
     "Measurement",
     "Noise",
@@ -78,6 +86,7 @@ __all__ = [
     "check_parameters",
     "export",
     "publish",
+    "sweep",
 ]
 
 

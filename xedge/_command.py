@@ -1,16 +1,16 @@
-"""The command that repeats a run of a notebook."""
+"""The command that repeats a run or a sweep of a notebook."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def command(notebook: str, changed: Mapping[str, Any]) -> str:
+def command(verb: str, notebook: str, values: Mapping[str, Any]) -> str:
     """Return the command that runs `notebook` again with these values: `xedge report NAME -p rate_hz 500`."""
-    words = ["xedge", "report", notebook]
-    for name, value in changed.items():
+    words = ["xedge", verb, notebook]
+    for name, value in values.items():
         words += ["-p", name, as_text(value)]
     return shlex.join(words)
 
@@ -26,3 +26,11 @@ def as_text(value: Any) -> str:
         plain = parts and not any(set(part) & set(",'\"[] ") or not part for part in parts)
         return ",".join(parts) if plain else str(value)
     return str(value)
+
+
+def as_texts(values: Sequence[Any]) -> str:
+    """Return the values of a sweep as one types them: 50,100 or, of lists, 50,100;200."""
+    texts = [as_text(value) for value in values]
+    if any(isinstance(value, list) for value in values) or any(set(text) & set(",;'\"[]") for text in texts):
+        return ";".join(texts) + ";" * (len(texts) == 1 and not isinstance(values[0], list))
+    return ",".join(texts)

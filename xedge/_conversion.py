@@ -124,13 +124,14 @@ def _choice(value: Any, kind: Kind, text: bool) -> Any:
 
 def _list(value: Any, item: Kind, text: bool) -> list[Any]:
     if text and isinstance(value, str):
-        value = _split(value)
+        value = split(value)
     if not isinstance(value, (list, tuple) if text else list):
         raise ValueError("not a list")  # noqa: TRY004 - one kind of error for what does not fit
     return [convert(one, item, text=text) for one in value]
 
 
-def _split(text: str) -> list[Any]:
+def split(text: str) -> list[Any]:
+    """Return the parts of "50,100" or "[50, 100]"; with quotes in it text is read as Python reads a list."""
     inner = text.strip()
     if '"' in inner or "'" in inner:
         value = ast.literal_eval(inner if inner.startswith("[") else f"[{inner}]")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from xedge import _page
+from xedge import _estimates, _mathematics, _page
 from xedge._command import as_text
 
 EMBED_LIMIT_BYTES = 1_000_000
 _EMBED_TOTAL_BYTES = 5_000_000
 _TEMPLATES = Path(__file__).with_name("templates")
-_CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _KINDS = [
     "image/svg+xml",
     "image/png",
@@ -47,9 +47,12 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
         "xedge": {
             **facts,
             "title": title,
-            "policy": _CONTENT_POLICY,
+            "policy": CONTENT_POLICY,
             "headline": [_headline(one) for one in facts.get("headline") or []],
-            "parameters": [_parameter(row) for row in facts["parameters"]],
+            "summary": summary(facts.get("estimates") or {}),
+            "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
+            "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
+            "parameters": [parameter(row) for row in facts["parameters"]],
             "conditions": conditions(facts),
             "downloads": _downloads(facts, folder),
             "failing": failing is not None and failing >= 0,
@@ -100,7 +103,18 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _parameter(row: Mapping[str, Any]) -> dict[str, Any]:
+def summary(estimates: _estimates.Estimates) -> dict[str, list[Any]]:
+    """Return the summary table: `heads`, and `rows` of what of and a text for each head."""
+    names = list(dict.fromkeys(name for numbers in estimates.values() for name in numbers))
+    rows = [
+        [of, *(numbers.get(name, {}).get("text", _estimates.NONE) for name in names)]
+        for of, numbers in estimates.items()
+    ]
+    return {"heads": [_estimates.heading(name) for name in names], "rows": rows}
+
+
+def parameter(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter of run.json with its values as one types them."""
     return {**row, "value": as_text(row["value"]), "default": as_text(row["default"])}
 
 
@@ -140,12 +154,13 @@ def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
         inside = size <= EMBED_LIMIT_BYTES and total + size <= _EMBED_TOTAL_BYTES and path.suffix != ".ipynb"
         total += size if inside else 0
         href = _data_url(path) if inside and path.is_file() else quote(f"{folder.name}/{name}")
-        where = _size(size) if inside else f"{_size(size)}, beside this page"
+        where = file_size(size) if inside else f"{file_size(size)}, beside this page"
         found.append({"name": name, "file": path.name, "href": href, "where": where, "inside": str(inside)})
     return found
 
 
-def _size(size: int) -> str:
+def file_size(size: int) -> str:
+    """Return 425448 as "425.4 kB"."""
     unit, factor = next(one for one in (("MB", 1e6), ("kB", 1e3), ("bytes", 1)) if size >= one[1] or one[1] == 1)
     return f"{size / factor:.1f} {unit}" if factor > 1 else f"{size} {unit}"
 
@@ -165,21 +180,30 @@ def _exporter() -> Any:
         template_name="xedge",
         extra_template_basedirs=[str(_TEMPLATES)],
         exclude_anchor_links=True,
-        filters={"markdown2html": _markdown(), "plain": _plain, "base64": _base64, "fragment": _page.fragment},
+        filters={
+            "markdown2html": _markdown(),
+            "plain": _plain,
+            "base64": as_base64,
+            "fragment": _page.fragment,
+            "formula": _formula,
+        },
     )
 
 
 def _markdown() -> Any:
-    """Return the filter for markdown: mathematics stays as it was typed, pasted images are put in."""
+    """Return the filter for markdown: formulas become MathML, pasted images are put in."""
     from jinja2 import pass_context
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
         def inline_math(self, body: str) -> str:
-            return f'<code class="math">{self.escape_html(body)}</code>'
+            return _mathematics.shown(body, block=False)
 
         def block_math(self, body: str) -> str:
-            return f'<pre class="math">{self.escape_html(body.strip())}</pre>'
+            return _mathematics.shown(body, block=True)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return _mathematics.shown(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
     @pass_context
     def markdown2html(context: Any, source: str) -> str:
@@ -190,11 +214,16 @@ def _markdown() -> Any:
     return markdown2html
 
 
+def _formula(tex: str) -> str:
+    return _mathematics.shown(tex, block=True)
+
+
 def _plain(text: str) -> str:
     """Return terminal text as it stood at the end: no colours, of a redrawn line the last state."""
     lines = _ANSI.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines).strip("\n")
 
 
-def _base64(text: str) -> str:
+def as_base64(text: str) -> str:
+    """Return text as base64 of its UTF-8."""
     return base64.b64encode(text.encode()).decode("ascii")

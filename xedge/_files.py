@@ -42,6 +42,8 @@ def clear(folder: Path) -> None:
         path = folder / str(name)
         if folder in path.resolve().parents:
             path.unlink(missing_ok=True)
+            if path.parent != folder and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def files(folder: Path) -> dict[str, int]:

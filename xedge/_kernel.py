@@ -76,7 +76,7 @@ def execute(
     import nbformat
 
     watch, timeout_s = _Watch(on_cell), max(1, math.ceil(timeout_s))  # nbclient wants whole seconds
-    with tempfile.TemporaryFile() as words, _terminated_as_exception(), _quiet_loggers():
+    with tempfile.TemporaryFile() as words, terminated_as_exception(), _quiet_loggers():
         caught = _caught(source, dict(parameters), _options(_manager_class(env, words), timeout_s, watch))
         last_words = _last_words(words)
     read: Any = nbformat.read
@@ -162,7 +162,7 @@ def _quiet_loggers() -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_as_exception() -> Iterator[None]:
+def terminated_as_exception() -> Iterator[None]:
     """Turn SIGTERM into SystemExit(143), so that the kernel is shut down and the report written."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -37,3 +39,10 @@ def find(notebook: str | os.PathLike[str]) -> Path:
 def report_name(notebook: Path) -> str:
     """Return the base name of a notebook's report: its stem without the number in front."""
     return re.sub(r"^\d+[_-]+", "", notebook.stem) or notebook.stem
+
+
+def content_sha256(notebook: Path) -> str:
+    """Return the hash of what a notebook does and says: its cells' kinds, tags and sources, not its outputs."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    said = [[one["cell_type"], one.get("metadata", {}).get("tags", []), "".join(one["source"])] for one in cells]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()

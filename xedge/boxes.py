@@ -27,12 +27,21 @@ def box_topics(prefix: str, boxes: int) -> list[Topics]:
     return [Topics(box_prefix(prefix, box)) for box in range(boxes)] or [Topics(prefix)]
 
 
+def box_seeds(seed: int, boxes: int) -> list[int]:
+    """Return the seed of every box; one box alone has the seed of the trial."""
+    return [seed] if boxes == 1 else np.random.SeedSequence([seed, boxes]).generate_state(boxes).tolist()
+
+
+def assigned_boxes(seed: int, boxes: int, requests: int) -> NDArray[np.uint8]:
+    """Return which box each request belongs to, shape (requests,): all boxes are equally likely."""
+    return np.random.default_rng([seed, 3]).integers(boxes, size=requests, dtype=np.uint8)
+
+
 class Boxes:
     """`boxes` services, made by `make(topic_prefix, seed)` and run together; a trial takes them for one service."""
 
     def __init__(self, boxes: int, prefix: str, seed: int, make: Callable[[str, int], MLService]) -> None:
-        seeds = np.random.SeedSequence([seed, boxes]).generate_state(boxes).tolist()
-        self.services = [make(box_prefix(prefix, box), own) for box, own in enumerate(seeds)]
+        self.services = [make(box_prefix(prefix, box), own) for box, own in enumerate(box_seeds(seed, boxes))]
         self._prefix, self._seed = prefix, seed
 
     def __enter__(self) -> Self:
@@ -76,4 +85,4 @@ class Boxes:
 
     def assign(self, requests: int) -> NDArray[np.uint8]:
         """Return which box each request belongs to, shape (requests,): all boxes are equally likely."""
-        return np.random.default_rng([self._seed, 3]).integers(len(self.services), size=requests, dtype=np.uint8)
+        return assigned_boxes(self._seed, len(self.services), requests)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,15 @@ DEVICE = "xedge-echo"
 PAYLOAD_BYTES = 500
 FLOOR_REQUESTS, CEILING_REQUESTS, CEILING_WINDOW = 1000, 4000, 128
 LINK_REQUESTS, LINK_RATE_HZ = 400, 400.0
+SPARE_S = 1.0  # how long to wait for a message after the links should have released it
+
+
+class Crossing(NamedTuple):
+    """Messages behind links, shape (n,) each: when sent, s from the start, and the delay added, ms; nan is lost."""
+
+    sent_s: NDArray[np.float64]
+    requested_ms: NDArray[np.float64]
+    measured_ms: NDArray[np.float64]
 
 
 def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Any]:
@@ -38,8 +46,13 @@ def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDAr
 
     """
     with _echo(broker, scenario) as echo:
-        latency_ms, _ = _latency_ms(echo, sender, scenario, due_ns[:FLOOR_REQUESTS])
-        _, ceiling_hz = _latency_ms(echo, sender, scenario, np.zeros(CEILING_REQUESTS, np.int64), window=CEILING_WINDOW)
+        due_ns = due_ns[:FLOOR_REQUESTS]
+        _, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
+        answered = _answered(received_ns, echo)
+        latency_ms = (received_ns - due_ns)[answered] / 1e6
+        at_once = np.zeros(CEILING_REQUESTS, np.int64)
+        _, received_ns = _round_trips(echo, sender, scenario, at_once, scenario.timeout_s, window=CEILING_WINDOW)
+        ceiling_hz = _answered(received_ns, echo).sum() / np.nanmax(received_ns) * 1e9
     return quantiles_ms(latency_ms) | {"n": len(latency_ms), "ceiling_hz": round(ceiling_hz)}
 
 
@@ -47,28 +60,62 @@ def check_links(broker: Broker, sender: Sender, scenario: Scenario) -> dict[str,
     """For every placement behind links: the added delay asked for and the added delay an echo measured.
 
     Returns:
-        {placement: {"requested_ms": {p50_ms, p95_ms, p99_ms}, "measured_ms": the same, "n": echoes}}; measured is
-        the echo's latency behind the links less the median of an echo without links.
+        {placement: {"requested_ms": {p50_ms, p95_ms, p99_ms}, "measured_ms": the same, "n": echoes that came back,
+        "off_ms": {p50_ms, …} of |measured - requested| message by message, "lost": {"requested": messages, "measured":
+        messages, "differing": messages}}}; without the quantiles where nothing comes back.
 
     """
-    found: dict[str, Any] = {}
     due_ns = np.round(np.arange(LINK_REQUESTS) / LINK_RATE_HZ * 1e9).astype(np.int64)
-    bare_ms: float | None = None
-    for name, placement in scenario.placements.items():
-        up, down = placement.links
-        if up.is_free and down.is_free:
-            continue
-        if bare_ms is None:
-            with _echo(broker, scenario) as echo:
-                bare_ms = float(np.median(_latency_ms(echo, sender, scenario, due_ns)[0]))
+    return {name: _summary(crossing) for name, crossing in _cross(broker, sender, scenario, due_ns).items()}
+
+
+def measure_links(scenario: Scenario) -> dict[str, Crossing]:
+    """Send echoes on the scenario's schedule behind the links of each of its placements; its model is not used.
+
+    Returns:
+        For every placement behind links, what each message was asked and measured to take. Asked is arithmetic on these
+        very messages; measured is the echo's round trip less the median round trip of an echo without links.
+
+    """
+    from xedge.trial import undisturbed
+
+    with undisturbed(), Broker(name="xedge-links") as broker, Sender() as sender:
+        return _cross(broker, sender, scenario, scenario.workload.due_ns(scenario.seed))
+
+
+def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Crossing]:
+    links = {name: placement.links for name, placement in scenario.placements.items()}
+    behind = {name: pair for name, pair in links.items() if not all(link.is_free for link in pair)}
+    if not behind:
+        return {}
+    with _echo(broker, scenario) as echo:
+        sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
+        answered = _answered(received_ns, echo)
+    bare_ns = float(np.median((received_ns - sent_ns)[answered]))
+    found: dict[str, Crossing] = {}
+    for name, (up, down) in behind.items():
+        wait_s = float(np.nanmax(requested_ms(up, down, due_ns, scenario.seed), initial=0.0)) / 1e3 + SPARE_S
         with _echo(broker, scenario, uplink=up, downlink=down) as echo:
-            added_ms = _latency_ms(echo, sender, scenario, due_ns)[0] - bare_ms
-        found[name] = {
-            "requested_ms": _requested_ms(up, down, due_ns),
-            "measured_ms": quantiles_ms(added_ms),
-            "n": len(added_ms),
-        }
+            sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, min(wait_s, scenario.timeout_s))
+        asked = requested_ms(up, down, np.where(np.isnan(sent_ns), due_ns, sent_ns).astype(np.int64), scenario.seed)
+        measured = (received_ns - sent_ns - bare_ns) / 1e6
+        too_late = (asked > scenario.timeout_s * 1e3) | (measured > scenario.timeout_s * 1e3)  # as good as lost
+        found[name] = Crossing(sent_ns / 1e9, *(np.where(too_late, np.nan, delays) for delays in (asked, measured)))
     return found
+
+
+def requested_ms(
+    up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int, size_bytes: int = PAYLOAD_BYTES
+) -> NDArray[np.float64]:
+    """Return what both links add to messages that are answered at once, by arithmetic: ms, shape (n,); nan is lost."""
+    channels = up.channel(seed), down.channel(seed, "downlink")
+    added = np.full(len(arrived_ns), np.nan)
+    for number, arrived in enumerate(arrived_ns.tolist()):
+        there = channels[0].release_ns(arrived, size_bytes)
+        back = None if there is None else channels[1].release_ns(there, size_bytes)
+        if back is not None:
+            added[number] = (back - arrived) / 1e6
+    return added
 
 
 def quantiles_ms(values_ms: NDArray[Any]) -> dict[str, float]:
@@ -77,37 +124,45 @@ def quantiles_ms(values_ms: NDArray[Any]) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3), "p99_ms": round(float(p99), 3)}
 
 
-def _requested_ms(up: Link, down: Link, due_ns: NDArray[np.int64]) -> dict[str, float]:
-    """Quantiles of what both links add to these very messages, by arithmetic; loss apart."""
-    drawn: list[float] = []
-    for seed in range(20):
-        first, second = (
-            msgspec.structs.replace(link, loss=0.0).channel(2 * seed + k) for k, link in enumerate((up, down))
-        )
-        for due in due_ns.tolist():
-            crossed = second.release_ns(first.release_ns(due, PAYLOAD_BYTES) or due, PAYLOAD_BYTES) or due
-            drawn.append((crossed - due) / 1e6)
-    return quantiles_ms(np.array(drawn))
+def _summary(crossing: Crossing) -> dict[str, Any]:
+    lost, missing = (np.isnan(delays) for delays in crossing[1:])
+    both = ~lost & ~missing
+    asked, measured = crossing.requested_ms[both], crossing.measured_ms[both]
+    counts = {"requested": lost, "measured": missing, "differing": lost != missing}
+    found: dict[str, Any] = {"n": int((~missing).sum()), "lost": {word: int(n.sum()) for word, n in counts.items()}}
+    if both.any():
+        quantiles = {"requested": asked, "measured": measured, "off": np.abs(measured - asked)}
+        found |= {f"{word}_ms": quantiles_ms(values) for word, values in quantiles.items()}
+    return found
 
 
 def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:
     prefix, qos = scenario.topic_prefix, scenario.qos
-    return EchoService(DEVICE, broker.host, broker.port, topic_prefix=prefix, qos=qos, **links)
+    return EchoService(DEVICE, broker.host, broker.port, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
 
 
-def _latency_ms(
-    echo: EchoService, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64], window: int = 0
-) -> tuple[NDArray[np.float64], float]:
-    """Latency from the due time of every echo that came back, and the rate at which they came."""
+def _round_trips(
+    echo: EchoService,
+    sender: Sender,
+    scenario: Scenario,
+    due_ns: NDArray[np.int64],
+    timeout_s: float,
+    window: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """When every message was sent and came back, nanoseconds from the start; nan is never."""
     payloads = [b"%08d" % number + b"x" * (PAYLOAD_BYTES - 8) for number in range(len(due_ns))]
-    log = sender.fly(
-        Flight(
-            echo.broker_host, echo.broker_port, scenario.topic_prefix, DEVICE, due_ns.tobytes(), payloads,
-            scenario.timeout_s, scenario.qos, window,
-        )
-    )  # fmt: skip
-    if not log.replies:
+    where = echo.broker_host, echo.broker_port, scenario.topic_prefix
+    log = sender.fly(Flight(*where, DEVICE, due_ns.tobytes(), payloads, timeout_s, scenario.qos, window))
+    sent_ns = np.frombuffer(log.sent_ns, np.int64).astype(float)
+    sent_ns[sent_ns < 0] = np.nan
+    received_ns = np.full(len(due_ns), np.nan)
+    for received, _, payload in log.replies:
+        received_ns[int(payload[:8])] = received - log.start_ns
+    return sent_ns, received_ns
+
+
+def _answered(received_ns: NDArray[np.float64], echo: EchoService) -> NDArray[np.bool_]:
+    answered: NDArray[np.bool_] = ~np.isnan(received_ns)
+    if not answered.any():
         raise MeasurementError(f"the echo behind {echo.broker_host}:{echo.broker_port} answered nothing")
-    numbers = np.array([int(payload[:8]) for _, _, payload in log.replies])
-    received_ns = np.array([received for received, _, _ in log.replies]) - log.start_ns
-    return (received_ns - due_ns[numbers]) / 1e6, len(numbers) / received_ns[-1] * 1e9
+    return answered

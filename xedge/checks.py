@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from xedge.statistics import Estimate, Steadiness, quantile, steadiness
+from xedge.statistics import Estimate, episodes, quantile
+from xedge.steadiness import Steadiness, steadiness
 from xedge.summaries import (
     count,
     estimates,
@@ -30,6 +31,8 @@ LATE_SHARE = 0.01
 LATENESS_OF_P99 = 0.05
 CEILING_SHARE = 0.2
 FATES = {"lost": "lost", "timeout": "timed out", "error": "answered with an error", "not_sent": "not sent"}
+EPISODES = 1.0  # independent ones beyond a percentile, for each section; below, a 95 % interval covers under 90 %
+EPISODES_OF_A_BATCH = 1.5  # batches of one replication are less independent than replications are
 LINK_TOLERANCE_MS = {"p50": 0.5, "p99": 2.0}
 
 Word = Literal["VALID", "INVALID", "SATURATED"]
@@ -104,6 +107,7 @@ def doubts(rows: pd.DataFrame, conditions: Mapping[str, Any]) -> list[Doubt]:
         found += _saturated(rows, placement, conditions)
         found += _failures(rows, placement)
         found += _counts(placement, known, conditions)
+        found += _alike(rows, placement, known)
         found += _unsteady(rows, placement, conditions)
         found += _drift(rows, placement)
         found += _floor(rows, placement, known, conditions)
@@ -161,7 +165,8 @@ def _loses(conditions: Any, placement: str) -> bool:
 
 def _has_loss(part: Any) -> bool:
     if isinstance(part, Mapping):
-        return any((key == "loss" and bool(value)) or _has_loss(value) for key, value in part.items())
+        lossy = bool(part.get("loss")) or any(ms is None for _, ms in part.get("trace_ms") or ())
+        return lossy or any(map(_has_loss, part.values()))
     return isinstance(part, Sequence) and not isinstance(part, str) and any(map(_has_loss, part))
 
 
@@ -219,6 +224,17 @@ def _counts(placement: str, known: Mapping[float, Estimate], conditions: Mapping
         yield Doubt(placement, "severe", f"{', '.join(beyond)} not known, only that it is more than {than}")
 
 
+def _alike(rows: pd.DataFrame, placement: str, known: Mapping[float, Estimate]) -> Iterator[Doubt]:
+    """Neighbouring requests so alike that the interval is too short: under one independent episode a section."""
+    arrays = list(replications(rows, placement).values())
+    needed = EPISODES if len(arrays) > 1 else EPISODES_OF_A_BATCH
+    found = {p: episodes(arrays, p) for p, e in known.items() if e.low is not None}
+    if few := [p for p, number_of in found.items() if number_of < needed * known[p].sections]:
+        levels = ", ".join(f"{level_name(p)} ({found[p]:.2g})" for p in few)
+        text = f"{levels}: fewer than {needed * known[few[0]].sections:g} independent slow episodes; the interval may"
+        yield Doubt(placement, "warning", f"{text} miss the truth, make the trials longer")
+
+
 def _drift(rows: pd.DataFrame, placement: str) -> Iterator[Doubt]:
     """Fit a line through the replications' p50: over 10 % from end to end, and significant at 1 %."""
     medians = [quantile(values, 0.5) for values in replications(rows, placement).values() if values.size >= 30]
@@ -251,9 +267,15 @@ def _floor(
 
 
 def _link(placement: str, conditions: Mapping[str, Any]) -> Iterator[Doubt]:
-    """Links: the measured delay off from the requested one."""
+    """Links: the measured delay off from the requested one, at a level or message by message, or other losses."""
     check = (conditions.get("link_check") or {}).get(placement) or {}
     requested, got = check.get("requested_ms") or {}, check.get("measured_ms") or {}
+    off_ms, lost = (check.get("off_ms") or {}).get("p50_ms", 0.0), check.get("lost") or {}
+    if off_ms > LINK_TOLERANCE_MS["p50"]:
+        yield Doubt(placement, "warning", f"the link was off by {off_ms:.3g} ms, message by message, at the median")
+    if lost.get("differing"):
+        text = f"{lost['measured']} of the link's messages were lost where {lost['requested']} were asked for"
+        yield Doubt(placement, "warning", f"{text}: {lost['differing']} differ")
     for level, tolerance in LINK_TOLERANCE_MS.items():
         asked, delay = (delays.get(f"{level}_ms", delays.get(level)) for delays in (requested, got))
         if asked is not None and delay is not None and abs(delay - asked) > tolerance:

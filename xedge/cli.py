@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import xedge
+from xedge._cli_text import add_registry
 from xedge.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.extras import needed
 
@@ -68,6 +69,7 @@ def serve(arguments: argparse.Namespace) -> int:
     where |= {"topic_prefix": arguments.topic_prefix, "compute_scale": arguments.compute_scale}
     where |= {"metrics_interval_s": arguments.metrics_interval, "threads": arguments.threads}
     where |= {"max_batch": arguments.max_batch, "qos": arguments.qos}
+    where |= {"keep_warm": not arguments.no_keep_warm}
     if arguments.tier == "cloud":
         where |= {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
         service: Any = xedge.CloudMLService(arguments.model, **where)
@@ -84,6 +86,49 @@ def serve(arguments: argparse.Namespace) -> int:
     )
     service.run()
     print(service.summary(), flush=True)
+    return 0
+
+
+def serve_http(arguments: argparse.Namespace) -> int:
+    """Answer texts over HTTP with the models of the registry until SIGTERM or Ctrl-C; /docs describes the paths."""
+    from xedge.text import http
+
+    if arguments.workers < 1:
+        raise ConfigurationError(f"--workers {arguments.workers}: at least one is needed")
+    tasks = ("topic", "sentiment") if arguments.task == "both" else (arguments.task,)
+    http.serve(
+        arguments.host,
+        arguments.port,
+        arguments.workers,
+        tasks,
+        access_log=arguments.access_log,
+        log_config=_log_config(arguments) if arguments.workers > 1 else None,
+        ready=lambda sentence: print(sentence, flush=True),
+    )
+    print("http service ended", flush=True)
+    return 0
+
+
+def serve_kafka(arguments: argparse.Namespace) -> int:
+    """Answer the texts of a Kafka topic on another until SIGTERM or Ctrl-C; then print a summary."""
+    from xedge.text.kafka import TextConsumer, settings_of
+
+    consumer = TextConsumer(
+        arguments.bootstrap_servers,
+        arguments.topic,
+        arguments.out,
+        arguments.group,
+        arguments.task,
+        errors=arguments.errors,
+        max_batch=arguments.max_batch,
+        connect_timeout_s=arguments.connect_timeout,
+        metrics_interval_s=arguments.metrics_interval,
+        settings=settings_of(arguments.config) if arguments.config else {},
+    )
+    with consumer:
+        print(f"kafka consumer ready: {arguments.topic} to {arguments.out}, group {arguments.group}", flush=True)
+        _wait_for_signal(lambda: consumer.is_running)
+    print(consumer.summary(), flush=True)
     return 0
 
 
@@ -122,18 +167,57 @@ def measure(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Run notebooks with parameters and export each as one HTML page."""
+    """Run notebooks with parameters and export each as one HTML page; several files, or a list in one, compare runs."""
     from xedge import parameters as given
     from xedge import report as reports
 
-    values = given.load_file(arguments.file) if arguments.file else {}
-    values |= dict(arguments.parameter)
-    runs = reports.run_many(arguments.notebook or None, values, arguments.out, timeout_s=arguments.timeout)
+    sets = [one for file in arguments.file for one in given.load_sets(file)] or [{}]
+    sets = [one | dict(arguments.parameter) for one in sets]
+    if len(sets) > 1:
+        return _compare(arguments, sets)
+    runs = reports.run_many(arguments.notebook or None, sets[0], arguments.out, timeout_s=arguments.timeout)
     for run in runs:
         print(f"{run.html}: {run.sentence}" if not sys.stderr.isatty() else run.html)
+    return _status(runs)
+
+
+def _compare(arguments: argparse.Namespace, sets: list[dict[str, Any]]) -> int:
+    from xedge import report as reports
+    from xedge import sweeps
+
+    notebooks = arguments.notebook or reports.DEFAULT_NOTEBOOKS
+    if len(notebooks) > 1:
+        raise ConfigurationError("several notebooks with several sets of parameters: run them one notebook at a time")
+    return _swept(sweeps.run_sets(notebooks[0], sets, arguments.out, timeout_s=arguments.timeout))
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """Run a notebook with every combination of values and compare the runs on one page; what is there is kept."""
+    from xedge import parameters as given
+    from xedge import sweeps
+
+    grid = (given.load_file(arguments.file) if arguments.file else {}) | dict(arguments.parameter)
+    options = {"again": arguments.again, "timeout_s": arguments.timeout}
+    return _swept(sweeps.sweep(arguments.notebook, grid, arguments.out, **options))
+
+
+def _swept(swept: Any) -> int:
+    print(f"{swept.index}: {swept.sentence}" if not sys.stderr.isatty() else swept.index)
+    return EXIT_FAILED if swept.missing else _status(swept.runs)
+
+
+def _status(runs: Sequence[Any]) -> int:
     if not all(run.ok for run in runs):
         return EXIT_FAILED
     return EXIT_INVALID if any(run.verdict not in (None, "VALID") for run in runs) else 0
+
+
+def index(arguments: argparse.Namespace) -> int:
+    """Write the page that compares the runs in a folder, from their run.json."""
+    from xedge import _index, paths
+
+    print(_index.build(Path(arguments.folder or paths.reports_dir())))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,7 +234,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("broker", broker)
     sub.add_argument("--port", type=int, default=1883, help="port on 127.0.0.1 (default 1883)")
     sub.add_argument("--kind", choices=["mosquitto", "embedded"], help="by default mosquitto if it is installed")
-    _add_serve(command("serve", serve))
+    text = "Run a service in the foreground until SIGTERM or Ctrl-C."
+    serving = _adder(
+        commands.add_parser("serve", help=text, description=text).add_subparsers(required=True, metavar="SERVICE")
+    )
+    for tier in ("edge", "cloud"):
+        _add_serve(serving(tier, serve), tier)
+    _add_serve_http(serving("http", serve_http))
+    _add_serve_kafka(serving("kafka", serve_kafka))
     sub = command("health", health)
     _add_broker(sub)
     sub.add_argument("--service", default="", metavar="NAME", help="edge or cloud; by default whoever answers")
@@ -166,20 +257,42 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
     sub = command("report", report)
     sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
-    )
-    sub.add_argument("-f", "--file", metavar="FILE.yaml", help="parameters from a file; -p goes before it")
-    sub.add_argument("--out", metavar="DIR", help="by default the project's reports folder")
-    sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
+    _add_values(sub, "VALUE", "set a parameter")
+    text = "parameters from a file; -p goes before it; several compare runs, as does a list of sets in one file"
+    sub.add_argument("-f", "--file", action="append", default=[], metavar="FILE.yaml", help=text)
+    _add_run(sub, "the project's reports folder")
+    sub = command("sweep", sweep)
+    sub.set_defaults(usual_level="info", again="failed")
+    sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
+    _add_values(sub, "VALUES", "values between commas; lists between semicolons")
+    text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"
+    sub.add_argument("-f", "--file", metavar="FILE.yaml", help=text)
+    _add_run(sub, "NAME_sweep in the project's reports folder")
+    which = sub.add_mutually_exclusive_group()
+    text = "run again what is INVALID or SATURATED, not only what failed"
+    which.add_argument("--again-invalid", action="store_const", const="invalid", dest="again", help=text)
+    which.add_argument("--again", action="store_const", const="all", dest="again", help="run everything again")
+    sub = command("index", index)
+    sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
+    group = commands.add_parser("registry", help="List, promote or roll back versions of the text models.")
+    add_registry(_adder(group.add_subparsers(required=True, metavar="COMMAND")))
     return parser
 
 
-def _add_serve(sub: argparse.ArgumentParser) -> None:
+def _add_values(sub: argparse.ArgumentParser, value: str, about: str) -> None:
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", value)}
+    sub.add_argument("-p", "--parameter", **pair, help=about)  # type: ignore[arg-type]
+
+
+def _add_run(sub: argparse.ArgumentParser, default: str) -> None:
+    sub.add_argument("--out", metavar="DIR", help=f"by default {default}")
+    sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
+
+
+def _add_serve(sub: argparse.ArgumentParser, tier: str) -> None:
     wait_s = os.environ.get("XEDGE_CONNECT_TIMEOUT_S", "10")
-    sub.add_argument("tier", choices=["edge", "cloud"])
     _add_log(sub, argparse.SUPPRESS)
-    sub.set_defaults(usual_level="info")
+    sub.set_defaults(usual_level="info", tier=tier)
     sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
     _add_broker(sub)
     sub.add_argument("--cloud-latency-ms", type=float, default=50.0, metavar="MS", help="cloud: delay each way (50)")
@@ -187,6 +300,7 @@ def _add_serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--compute-scale", type=float, default=1.0, metavar="X", help="inference takes X times as long")
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="the engine's threads (1)")
     sub.add_argument("--max-batch", type=int, default=64, metavar="N", help="most requests in one batch (64)")
+    sub.add_argument("--no-keep-warm", action="store_true", help="never run the engine between requests")
     sub.add_argument("--qos", type=int, default=0, choices=[0, 1], help="MQTT quality of service (0)")
     sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
     sub.add_argument(
@@ -196,6 +310,32 @@ def _add_serve(sub: argparse.ArgumentParser) -> None:
         metavar="S",
         help="wait for the broker; or XEDGE_CONNECT_TIMEOUT_S",
     )
+
+
+def _add_serve_http(sub: argparse.ArgumentParser) -> None:
+    _add_log(sub, argparse.SUPPRESS)
+    sub.set_defaults(usual_level="info")
+    sub.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (127.0.0.1)")
+    sub.add_argument("--port", type=int, default=8000, metavar="P", help="port to listen on; 0 takes a free one (8000)")
+    sub.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each with its models (1)")
+    sub.add_argument("--task", default="both", choices=["topic", "sentiment", "both"], help="what to predict (both)")
+    sub.add_argument("--access-log", action="store_true", help="log every request")
+
+
+def _add_serve_kafka(sub: argparse.ArgumentParser) -> None:
+    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    _add_log(sub, argparse.SUPPRESS)
+    sub.set_defaults(usual_level="info")
+    sub.add_argument("--bootstrap-servers", default=servers, metavar="H:P", help="or KAFKA_BOOTSTRAP_SERVERS")
+    sub.add_argument("--topic", required=True, metavar="IN", help="the Kafka topic to read")
+    sub.add_argument("--out", required=True, metavar="OUT", help="the Kafka topic for results")
+    sub.add_argument("--errors", metavar="E", help="the Kafka topic for refused messages (OUT-errors)")
+    sub.add_argument("--group", default="xedge", metavar="G", help="the consumer group (xedge)")
+    sub.add_argument("--task", default="both", choices=["topic", "sentiment", "both"], help="what to predict (both)")
+    sub.add_argument("--max-batch", type=int, default=500, metavar="N", help="most messages in one batch (500)")
+    sub.add_argument("--config", metavar="FILE", help="settings of librdkafka, a line each: NAME=VALUE")
+    sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log metrics (10)")
+    sub.add_argument("--connect-timeout", type=float, default=10.0, metavar="S", help="wait for a broker (10)")
 
 
 def _add_log(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -222,16 +362,34 @@ class _JsonLines(logging.Formatter):
         return json.dumps(fields)
 
 
+def _log_config(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What this process logs as, for `logging.config.dictConfig` in processes that it starts."""
+    level, form = _log_settings(arguments)
+    handlers = {"stderr": {"()": "xedge.cli.log_handler", "form": form}}
+    root = {"level": level.upper(), "handlers": ["stderr"]}
+    return {"version": 1, "disable_existing_loggers": False, "handlers": handlers, "root": root}
+
+
+def log_handler(form: str) -> logging.Handler:
+    """Return the handler that writes "text" or "json" lines to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
+
+
 def _begin_log(arguments: argparse.Namespace) -> None:
+    level, form = _log_settings(arguments)
+    logging.basicConfig(level=level.upper(), handlers=[log_handler(form)])
+
+
+def _log_settings(arguments: argparse.Namespace) -> tuple[str, str]:
     level = (arguments.log_level or os.environ.get("XEDGE_LOG_LEVEL") or arguments.usual_level).lower()
     form = (arguments.log_format or os.environ.get("XEDGE_LOG_FORMAT") or "text").lower()
     if level not in LEVELS:
         raise ConfigurationError(f"log level {level!r} (--log-level or XEDGE_LOG_LEVEL): give {', '.join(LEVELS)}")
     if form not in ("text", "json"):
         raise ConfigurationError(f"log format {form!r} (--log-format or XEDGE_LOG_FORMAT): give text or json")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    return level, form
 
 
 def _adder(commands: Any) -> Callable[[str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xedge.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.extras import needed
-from xedge.paths import model_path
+from xedge.paths import is_text_model, model_path
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
@@ -33,14 +33,20 @@ _ONNX_TYPES = {
 class Engine(Protocol):
     """What a service needs of a loaded model.
 
-    `input_shape` is one input's shape without the batch axis; -1 stands for an axis of any length, which only
-    an ONNX file that xedge did not export can have.
+    `input_shape` is one input's shape without the batch axis; -1 stands for an axis of any length, as texts
+    have it.
     """
 
     name: str
     version: str
+    path: Path
     input_shape: tuple[int, ...]
     input_dtype: np.dtype[Any]
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the inputs are texts' ids."""
+        ...
 
     def predict(self, batch: Array) -> Array:
         """Return the model's first output, shape (n, ...), for `batch`, shape (n, *input_shape)."""
@@ -109,6 +115,11 @@ class OnnxEngine:
         if bound is None and len(self._bound) < MAX_BOUND and self.input_dtype.kind in "fiu":
             self._bound[batch.shape] = _Bound(self._session, self._input, self._outputs[0], batch, output)
         return output
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the inputs are texts' ids: the file lies in a text model's folder, beside its labels."""
+        return is_text_model(self.path.parent)
 
     def describe(self) -> dict[str, Any]:
         """Return engine, version, threads, device, spinning, file and its sha256."""
@@ -180,7 +191,7 @@ class TorchEngine:
             ConfigurationError: `batch` has another shape or type than the model takes.
             ModelError: the model failed on it.
         """
-        if batch.shape[1:] != self.input_shape or batch.dtype != self.input_dtype:
+        if batch.dtype != self.input_dtype or not _fits(batch.shape[1:], self.input_shape):
             raise _refusal(self, batch, None)
         if getattr(_of_this_thread, "torch_threads", 0) != self._threads:
             self._set_threads()
@@ -200,6 +211,11 @@ class TorchEngine:
         # woke a team of all cores that spun for 4 to 8 ms.
         self._torch.set_num_threads(self._threads)
         _of_this_thread.torch_threads = self._threads
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the inputs are texts' ids: the file lies in a text model's folder, beside its labels."""
+        return is_text_model(self.path.parent)
 
     def describe(self) -> dict[str, Any]:
         """Return engine, version, threads, device, spinning, file and its sha256."""
@@ -325,14 +341,19 @@ def _refusal(engine: Engine, batch: Any, exc: Exception | None) -> XedgeError:
     shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", type(batch).__name__)
     expected = f"(n, {', '.join(map(str, engine.input_shape))})" if engine.input_shape else "(n,)"
     fits = (
-        shape is not None
-        and len(shape) == 1 + len(engine.input_shape)
-        and all(want in (-1, got) for want, got in zip(engine.input_shape, shape[1:], strict=True))
+        bool(shape)
+        and _fits(shape[1:], engine.input_shape)
         and dtype == engine.input_dtype
     )
     if fits and exc is not None:
         return ModelError(f"{engine.name} failed on a batch of shape {shape}: {_one_line(exc)}")
     return ConfigurationError(f"the model takes {engine.input_dtype} of shape {expected}, not {dtype} of shape {shape}")
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return shape == wanted or (
+        len(shape) == len(wanted) and all(want in (-1, got) for want, got in zip(wanted, shape, strict=True))
+    )
 
 
 def _cannot_load(path: Path, what: str, exc: Exception) -> str:

@@ -2,10 +2,12 @@
 
 XedgeError
 ├── ConfigurationError   (also ValueError)       a parameter, scenario or file says something wrong: change it
-│   └── MissingExtraError (also ImportError)     an optional package is not installed: install the extra named
+│   ├── MissingExtraError (also ImportError)     an optional package is not installed: install the extra named
+│   └── TextError         (also TypeError)       a text is not a str: drop or convert it first
 ├── ModelError                                   a model file cannot be used: build or export it again
 │   ├── ModelNotFoundError (also FileNotFoundError)  no such file: build it, or name another
 │   └── ParityError                              the two engines disagree: the export is wrong
+├── RegistryError                                no text model from the registry: the message says what to do
 ├── BrokerError          (also ConnectionError)  no broker could be started or reached: start one, or name another
 ├── ServiceError                                 a service did not get ready or broke: read its message
 ├── RequestError         (also ValueError)       one message is not a request: a service answers and counts it
@@ -29,6 +31,10 @@ class MissingExtraError(ConfigurationError, ImportError):
     """An optional package is needed that is not installed."""
 
 
+class TextError(ConfigurationError, TypeError):
+    """Something that should be a text is not a str."""
+
+
 class ModelError(XedgeError):
     """A model file cannot be used."""
 
@@ -39,6 +45,18 @@ class ModelNotFoundError(ModelError, FileNotFoundError):
 
 class ParityError(ModelError):
     """ONNX Runtime and PyTorch give different answers for one set of weights."""
+
+
+class RegistryError(XedgeError):
+    """The model registry gives no model that can be used.
+
+    `reason` is "unreachable" (the registry, or its store of files), "no model" (of that name), "no version"
+    (of that number or alias), "corrupt" (the version's files) or "timeout" (loading took too long).
+    """
+
+    def __init__(self, message: str, reason: str = "unreachable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class BrokerError(XedgeError, ConnectionError):

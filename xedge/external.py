@@ -66,9 +66,10 @@ class ExternalService:
 
     @property
     def engine(self) -> Any:
-        """What the service says that its model takes: `input_shape` and `input_dtype`."""
+        """What the service says that its model takes: `input_shape`, `input_dtype` and `takes_text`."""
         facts = self._before.description
-        return SimpleNamespace(input_shape=tuple(facts["input_shape"]), input_dtype=np.dtype(facts["input_dtype"]))
+        shape, dtype = tuple(facts["input_shape"]), np.dtype(facts["input_dtype"])
+        return SimpleNamespace(input_shape=shape, input_dtype=dtype, takes_text="labels" in facts)
 
     def ask(self, timeout_s: float = 5.0) -> Pong:
         """Return the service's answer to a ping.

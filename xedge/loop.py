@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter, deque
 from heapq import heappop, heappush
 from time import perf_counter_ns
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
+from xedge.background import Background
 from xedge.connection import Connection
 from xedge.exceptions import BrokerError, ServiceError
 from xedge.messages import Ping, Pong, Topics, encode, is_device_id
@@ -20,9 +20,8 @@ from xedge.network import Channel, Link
 from xedge.service_times import ServiceTime
 
 log = logging.getLogger(__name__)
-_running: dict[tuple[str, str, int, str], ServiceLoop] = {}
 FREE = Link()
-READY_TIMEOUT_S = 120.0
+WARM_EVERY_NS, WARM_FOR_NS = 400_000, 20_000_000  # how often an idle engine is kept warm, and how long after a request
 
 
 class Item:
@@ -45,7 +44,7 @@ class Item:
         self.prediction: Any = None
 
 
-class ServiceLoop(ABC):
+class ServiceLoop(Background):
     """What every service shares; a subclass says how to decode, infer and encode.
 
     Args:
@@ -60,6 +59,8 @@ class ServiceLoop(ABC):
         servers: how many batches may be in inference at once; over 1 needs compute_scale or service_time, because
             the engine itself computes in this one thread.
         max_batch: most requests given to the engine at once; 1 turns batching off.
+        keep_warm: while requests keep coming (50/s and more), run a fast engine every 0.4 ms between them, so that its
+            code and weights stay in the processor's caches.
         qos: MQTT quality of service, 0 or 1.
         seed: for the links' jitter and loss.
         metrics_interval_s: log and publish metrics this often; 0 is never.
@@ -79,6 +80,7 @@ class ServiceLoop(ABC):
         service_time: ServiceTime | None = None,
         servers: int = 1,
         max_batch: int = 64,
+        keep_warm: bool = True,
         qos: int = 0,
         seed: int = 0,
         metrics_interval_s: float = 0.0,
@@ -93,38 +95,29 @@ class ServiceLoop(ABC):
             )
         if max_batch < 1:
             raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
-        self.name, self.topic_prefix, self.topics = name, topic_prefix, Topics(topic_prefix)
+        self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
+        super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
         self.broker_host, self.broker_port = broker_host, broker_port
         self.uplink, self.downlink = uplink or FREE, downlink or FREE
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
-        self.max_batch, self.qos, self.seed = max_batch, qos, seed
+        self.max_batch, self.keep_warm, self.qos, self.seed = max_batch, keep_warm, qos, seed
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.inference_ms = 0.0
+        self._warms = False
+        self._warm_due_ns = self._warm_until_ns = 0
         self._metrics_ns = round(metrics_interval_s * 1e9)
-        self._key = (type(self).__name__, broker_host, broker_port, self.topics.request)
         self._connection: Connection | None = None
-        self._thread: threading.Thread | None = None
-        self._ready, self._stopping = threading.Event(), threading.Event()
-        self._failure: BaseException | None = None
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the service answers requests now."""
-        return self._ready.is_set() and not self._stopping.is_set()
-
-    def prepare(self) -> None:  # noqa: B027 - not every service has something to prepare
+    def prepare(self) -> None:
         """Do, in the service's own thread, what must be done before requests are asked for; override."""
 
     @abstractmethod
     def accept(self, payload: bytes, read_ns: int) -> Item | None:
         """Return the request in `payload`, or None when it was refused; override."""
+
+    def warm(self) -> None:
+        """Run the engine on nothing in particular; override, and set `_warms` where that is quick enough."""
 
     def infer(self, items: list[Item]) -> list[Item]:
         """Set each item's prediction and return those that have one; override."""
@@ -184,46 +177,6 @@ class ServiceLoop(ABC):
                 raise
         return self._connection
 
-    def start(self) -> Self:
-        """Serve in a background thread; returns when ready. A service started before in its place is stopped.
-
-        Raises:
-            ModelError, BrokerError, ServiceError: it cannot get ready; nothing is left running.
-
-        """
-        if self._thread is not None and self._thread.is_alive():
-            return self
-        if (previous := _running.get(self._key)) is not None:
-            previous.stop()
-        self._ready.clear()
-        self._stopping.clear()
-        self._failure = None
-        self._thread = threading.Thread(target=self._run_in_thread, name=f"xedge-{self.name}", daemon=True)
-        self._thread.start()
-        self._ready.wait(READY_TIMEOUT_S)
-        if self._failure is not None or not self._ready.is_set():
-            self.stop()
-            raise self._failure or ServiceError(f"the {self.name} service was not ready within {READY_TIMEOUT_S:g} s")
-        _running[self._key] = self
-        return self
-
-    def stop(self) -> None:
-        """End the service and join its thread; stopping again changes nothing."""
-        self._stopping.set()
-        thread, connection = self._thread, self._connection
-        if connection is not None:
-            connection.wake()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(10)
-            if thread.is_alive():
-                raise ServiceError(f"the {self.name} service did not end within 10 s; its engine is still computing")
-            self._thread = None
-        if self._connection is not None and not self._ready.is_set():  # connected by hand, never run
-            connection, self._connection = self._connection, None
-            connection.close()
-        if _running.get(self._key) is self:
-            del _running[self._key]
-
     def run(self) -> None:
         """Serve in this thread until `stop()` is called from another thread or a signal handler."""
         self.prepare()
@@ -241,19 +194,18 @@ class ServiceLoop(ABC):
             self.counts["reconnects"] += connection.reconnects
             connection.close()
 
-    def _run_in_thread(self) -> None:
-        try:
-            self.run()
-        except BaseException as exc:
-            self._failure = exc
-            if _running.get(self._key) is self:  # start() has returned: nobody waits for the error
-                self._stopping.set()
-                log.exception("the %s service broke and answers no more", self.name)
-            self._ready.set()
+    def _wake(self) -> None:
+        if (connection := self._connection) is not None:  # the service's thread may forget it meanwhile
+            connection.wake()
+
+    def _release(self) -> None:
+        if self._connection is not None and not self._ready.is_set():  # connected by hand, never run
+            connection, self._connection = self._connection, None
+            connection.close()
 
     def _begin_links(self) -> None:
-        self._up = None if self.uplink.is_free else self.uplink.channel(2 * self.seed)
-        self._down = None if self.downlink.is_free else self.downlink.channel(2 * self.seed + 1)
+        self._up = None if self.uplink.is_free else self.uplink.channel(self.seed)
+        self._down = None if self.downlink.is_free else self.downlink.channel(self.seed, "downlink")
         self._crossing_up: deque[Item] = deque()
         self._waiting: deque[Item] = deque()
         self._idle: list[int] = [0] * self.servers  # since when each server is free
@@ -281,6 +233,10 @@ class ServiceLoop(ABC):
                 self._hold()
             else:
                 self._compute()
+            self._warm_due_ns = now_ns + WARM_EVERY_NS
+        elif self._warms and self._warm_due_ns <= now_ns < self._warm_until_ns:
+            self.warm()
+            self._warm_due_ns = now_ns + WARM_EVERY_NS
         while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
             self._send(self._crossing_down.popleft())
         if self._metrics_ns and now_ns >= self._metrics_due_ns:
@@ -296,7 +252,10 @@ class ServiceLoop(ABC):
             timers.append(self._busy[0][0])
         if self._metrics_ns:
             timers.append(self._metrics_due_ns)
-        return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
+        now_ns = perf_counter_ns()
+        if self._warms and now_ns < self._warm_until_ns:
+            timers.append(self._warm_due_ns)
+        return min(0.5, (min(timers) - now_ns) / 1e9) if timers else 0.5
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         read_ns = perf_counter_ns()
@@ -304,6 +263,7 @@ class ServiceLoop(ABC):
             self._pong(payload, read_ns)
             return
         self.counts["received"] += 1
+        self._warm_until_ns = read_ns + WARM_FOR_NS
         item = self.accept(payload, read_ns)
         if item is None:
             return

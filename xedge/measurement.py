@@ -16,7 +16,7 @@ import pandas as pd
 
 from xedge import checks, storage, summaries
 from xedge.exceptions import MeasurementError
-from xedge.statistics import Estimate, FloatArray, binomial_interval
+from xedge.statistics import Estimate, FloatArray, share_estimate
 
 if TYPE_CHECKING:
     from xedge.plots import ReportFigure
@@ -100,13 +100,13 @@ class Measurement:
         return summaries.compare(self.rows, self._known(a), self._known(b), self.verdict.saturated)
 
     def goodput(self, placement: str, deadline_ms: float) -> Estimate:
-        """Return the share of scheduled requests answered within `deadline_ms`; its interval takes them as alike.
+        """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
 
-        Requests that failed in any way did not meet the deadline. Wilson's interval; queueing makes it optimistic.
+        Requests that failed in any way did not meet the deadline. Wilson's interval for as many independent requests as
+        these, who meet the same queues, are worth (`xedge.statistics.share_estimate`).
         """
-        own = summaries.measured(self.rows, self._known(placement))
-        met = int(np.sum(summaries.latency_ms(own) <= deadline_ms))
-        return binomial_interval(met, len(own))
+        own = [trial[~trial["warm_up"]] for _, trial in summaries.trials(self.rows, self._known(placement))]
+        return share_estimate([summaries.latency_ms(trial) <= deadline_ms for trial in own])
 
     def plot(self) -> ReportFigure:
         """Return the report's figure: the distribution, the tail, where the time goes, and when."""

@@ -101,12 +101,13 @@ class Clock(msgspec.Struct, gc=False):
 
 
 class Result(msgspec.Struct, gc=False, omit_defaults=True):
-    """What a service answers; the two latencies come from the cloud only, the trace only when asked for."""
+    """What a service answers; a label comes from text models, the latencies from the cloud, the trace if asked for."""
 
     device_id: str
     timestamp_us: int
     prediction: Any
     inference_time_ms: float
+    label: str | UnsetType = UNSET
     cloud_latency_ms: float | UnsetType = UNSET
     total_latency_ms: float | UnsetType = UNSET
     trace: Clock | UnsetType = UNSET
@@ -141,7 +142,12 @@ def encode_request(
 
 
 class RequestDecoder:
-    """Bytes to checked requests for a model whose input is `shape` (without the batch axis) of `dtype`."""
+    """Bytes to checked requests for a model whose input is `shape` (without the batch axis) of `dtype`.
+
+    -1 in `shape` is an axis of any length; requests whose lengths differ go to the engine one by one.
+    """
+
+    labels: tuple[str, ...] = ()  # what the elements of an output are called, where they have names
 
     def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
         self.shape, self.dtype, self._max_bytes = tuple(shape), np.dtype(dtype), max_payload_bytes
@@ -167,13 +173,10 @@ class RequestDecoder:
                 request.features = self._array(request.features)
             else:
                 request = self._json.decode(payload)
-        except msgspec.ValidationError as exc:
-            too_far = "features" in str(exc) and ("out of range" in str(exc) or "=" in str(exc))
-            raise RequestError("not_finite" if too_far else "wrong_type", str(exc)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise self._not_decodable(payload, exc) from None
+            raise self.unreadable(payload, exc) from None
         if self._flat:
-            if len(request.features) != self.shape[0]:
+            if len(request.features) != self.shape[0] and self.shape[0] != -1:
                 raise self._wrong_shape((len(request.features),))
         else:
             request.features = self._nested(request.features)
@@ -183,12 +186,38 @@ class RequestDecoder:
         """Return the batch (n, *shape) of decoded features."""
         return np.array(features, dtype=self.dtype)
 
+    def one(self, features: Any) -> NDArray[Any]:
+        """Return the batch (1, *shape) of one input that did not come as a message.
+
+        Raises:
+            RequestError: it is not what the model takes.
+
+        """
+        try:
+            batch = np.asarray(features, dtype=self.dtype)[np.newaxis]
+        except (TypeError, ValueError) as exc:
+            raise RequestError("wrong_type", f"features are not numbers: {exc}") from None
+        if not self._fits(batch.shape[1:]):
+            raise self._wrong_shape(batch.shape[1:])
+        if not np.isfinite(batch).all():
+            raise RequestError("not_finite", "features hold NaN or infinity")
+        return batch
+
+    def sample(self) -> NDArray[Any]:
+        """Return a batch of one to warm an engine up with, shape (1, *shape)."""
+        return np.zeros((1, *(abs(length) for length in self.shape)), self.dtype)
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == len(self.shape) and all(
+            want in (-1, got) for want, got in zip(self.shape, shape, strict=True)
+        )
+
     def _nested(self, features: Any) -> NDArray[Any]:
         try:
             array = np.array(features, dtype=self.dtype)
         except ValueError:
             raise RequestError("wrong_shape", "features: rows differ in length") from None
-        if array.shape != self.shape:
+        if array.shape != self.shape and not self._fits(array.shape):
             raise self._wrong_shape(array.shape)
         return array
 
@@ -206,7 +235,7 @@ class RequestDecoder:
             raise RequestError(
                 "wrong_shape", f"features: {len(tensor.data)} bytes are not {tensor.shape} of {tensor.dtype}"
             ) from None
-        if array.shape != self.shape:
+        if array.shape != self.shape and not self._fits(array.shape):
             raise self._wrong_shape(array.shape)
         if self.dtype.kind in "iu" and dtype.kind in "iu" and array.size:
             info = np.iinfo(self.dtype)
@@ -221,7 +250,11 @@ class RequestDecoder:
     def _wrong_shape(self, got: tuple[int, ...]) -> RequestError:
         return RequestError("wrong_shape", f"features have shape {list(got)}; the model takes {list(self.shape)}")
 
-    def _not_decodable(self, payload: bytes, exc: Exception) -> RequestError:
+    def unreadable(self, payload: bytes, exc: Exception) -> RequestError:
+        """Return the refusal of a payload that msgspec could not read as a request."""
+        if isinstance(exc, msgspec.ValidationError):
+            too_far = "features" in str(exc) and ("out of range" in str(exc) or "=" in str(exc))
+            return RequestError("not_finite" if too_far else "wrong_type", str(exc))
         fields = salvage(payload)
         text = payload.decode("utf-8", "replace")
         if fields and re.search(r"\b(NaN|Infinity)\b", text):

@@ -108,6 +108,47 @@ def convert(parameters: list[Parameter], given: Mapping[str, Any]) -> dict[str, 
     return {name: _converted(known[name], value) for name, value in given.items()}
 
 
+def convert_several(parameters: list[Parameter], given: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return name → the values given for a sweep, each converted by the annotation of its parameter.
+
+    Several values are a list, or text between commas: "50,100,200". A parameter that is a list itself takes a list
+    of lists, or text with semicolons between the lists: "50,100; 200" are [50, 100] and [200]; one list is one
+    value. With a semicolon in it text is split there only, so that "a,b;" is the one value "a,b".
+
+    Raises:
+        ConfigurationError: a name the notebook does not have, a value its annotation does not allow, no value at
+            all, or one twice.
+    """
+    known = {parameter.name: _conversion.parse(parameter.annotation) for parameter in parameters}
+    found: dict[str, list[Any]] = {}
+    for name, value in given.items():
+        try:
+            parts = _several(value, known[name].name == "list") if name in known else [value]
+        except (ValueError, SyntaxError) as exc:
+            raise ConfigurationError(f"parameter {name}: {value!r} is no list of values: {exc}") from exc
+        values = [convert(parameters, {name: part})[name] for part in parts]
+        if not values:
+            raise ConfigurationError(f"parameter {name} has no value to sweep over")
+        if twice := [one for place, one in enumerate(values) if one in values[:place]]:
+            raise ConfigurationError(f"parameter {name} is to be {twice[0]!r} twice: give every value once")
+        found[name] = values
+    return found
+
+
+def _several(value: Any, of_lists: bool) -> list[Any]:
+    """Return the values that one entry of a grid means: split text, a list of lists, or one value."""
+    if type(value).__module__ == "numpy":
+        value = value.tolist()
+    if isinstance(value, str):
+        if ";" in value:
+            return [part.strip() for part in value.removesuffix(";").split(";")]
+        return [value] if of_lists else _conversion.split(value) or [value]
+    if not isinstance(value, list | tuple | range):
+        return [value]
+    values = list(value)
+    return values if not of_lists or any(isinstance(one, list | tuple) for one in values) else [values]
+
+
 def _unknown(name: str, parameters: list[Parameter]) -> str:
     if not parameters:
         return f"there is no parameter {name!r}: this notebook has no parameters"
@@ -183,6 +224,18 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ConfigurationError: no such file, not YAML, not names with values, or a name twice; with the line.
     """
+    sets = load_sets(path)
+    if len(sets) != 1:
+        raise ConfigurationError(f"{path} holds {len(sets)} sets of parameters: expected one, lines `name: value`")
+    return sets[0]
+
+
+def load_sets(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the sets of values in a YAML file: of `name: value` lines, or a list of such mappings.
+
+    Raises:
+        ConfigurationError: no such file, not YAML, not names with values, or a name twice; with the line.
+    """
     import yaml
 
     try:
@@ -196,11 +249,17 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigurationError(f"{path}{line}: not YAML: {getattr(exc, 'problem', exc)}") from exc
     if node is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path}, line 1: expected lines `name: value`, got a {type(values).__name__}")
-    _check_names(path, [(key.value, key.tag, key.start_mark.line + 1) for key, _ in node.value])
-    return values
+        return [{}]
+    if values == []:
+        raise ConfigurationError(f"{path}, line 1: an empty list: expected sets of `name: value` lines")
+    several = isinstance(values, list)
+    nodes, sets = (node.value, values) if several else ([node], [values])
+    for one, given in zip(nodes, sets, strict=True):
+        line = one.start_mark.line + 1
+        if not isinstance(given, dict):
+            raise ConfigurationError(f"{path}, line {line}: expected lines `name: value`, got a {type(given).__name__}")
+        _check_names(path, [(key.value, key.tag, key.start_mark.line + 1) for key, _ in one.value])
+    return list(sets)
 
 
 def _check_names(path: str | os.PathLike[str], keys: list[tuple[Any, str, int]]) -> None:

@@ -23,6 +23,7 @@ def in_jupyter() -> bool:
 
 class _Line(Protocol):
     def show(self, done: int) -> None: ...
+    def note(self, sentence: str) -> None: ...
     def close(self, sentence: str) -> None: ...
 
 
@@ -47,6 +48,7 @@ class Progress:
     def __init__(self, total: int, unit: str, label: str, enabled: bool = True) -> None:
         self.total, self.unit, self.label, self.enabled = total, unit, label, enabled
         self._done = 0
+        self._began = time.monotonic()
         self._next = 0.0
         self._sentence: str | None = None
         self._line: _Line | None = None
@@ -56,7 +58,8 @@ class Progress:
         if self.enabled:
             with contextlib.suppress(Exception):
                 self._line = _line(self)
-                self._next = time.monotonic() + REFRESH_S
+                self._began = time.monotonic()
+                self._next = self._began + REFRESH_S
         return self
 
     def update(self, done: int) -> None:
@@ -67,6 +70,22 @@ class Progress:
             self._next = now + REFRESH_S
             with contextlib.suppress(Exception):
                 self._line.show(done)
+
+    def note(self, sentence: str) -> None:
+        """Say what came of one step: above the line in a terminal, as a log record where nobody watches."""
+        if self._line is not None:
+            with contextlib.suppress(Exception):
+                self._line.note(sentence)
+
+    def left(self, done: int) -> str:
+        """Return the time left if the rest goes as what is done went, "about 3 min left"; "" before a step is done."""
+        seconds = time.monotonic() - self._began
+        if done < 1 or done >= self.total or seconds < 2:
+            return ""
+        left = seconds / done * (self.total - done)
+        if left >= 5400:
+            return f"about {left / 3600:.1f} h left"
+        return f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
 
     def finish(self, sentence: str) -> None:
         """Put `sentence` in the place of the line; it is what a reader of the notebook will see."""
@@ -115,10 +134,13 @@ class _Display:
         share = min(max(done / progress.total, 0.0), 1.0) if progress.total else 0.0
         bar = "█" * round(share * 24)
         count = f"{grouped(done)} of {grouped(progress.total)} {progress.unit}"
-        return {"text/plain": f"{progress.label}  {bar:░<24}  {count}"}
+        return {"text/plain": f"{progress.label}  {bar:░<24}  {count}  {progress.left(done)}".rstrip()}
 
     def show(self, done: int) -> None:
         self._handle.update(self._data(done), raw=True, metadata={"xedge": "progress"})
+
+    def note(self, sentence: str) -> None:
+        """Stay silent: a notebook keeps the last sentence only."""
 
     def close(self, sentence: str) -> None:
         self._handle.update({"text/plain": sentence}, raw=True, metadata={"xedge": "progress"})
@@ -141,6 +163,9 @@ class _Terminal:
         self._bar.n = done
         self._bar.refresh()
 
+    def note(self, sentence: str) -> None:
+        self._bar.write(sentence, file=sys.stderr)
+
     def close(self, sentence: str) -> None:
         self._bar.close()
         sys.stderr.write(sentence + "\n")
@@ -152,6 +177,9 @@ class _Log:
 
     def show(self, done: int) -> None:
         """Stay silent."""
+
+    def note(self, sentence: str) -> None:
+        _logger.info("%s", sentence)
 
     def close(self, sentence: str) -> None:
         _logger.info("%s", sentence)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from xedge import report, summaries
+import numpy as np
+
+from xedge import report, statistics, summaries
 from xedge.measurement import Measurement
 from xedge.statistics import Estimate
+
+CURVE_POINTS = 60
 
 
 class Prose(str):
@@ -21,42 +26,76 @@ class Prose(str):
 def publish(measurement: Measurement, name: str = "measurement") -> Prose:
     """Put a measurement on top of the report that is being made, save its data there, and return its conclusion.
 
-    In a notebook that nobody makes a report of, nothing is written and the conclusion is returned all the same.
+    A notebook may publish several, each under a name of its own: the worst verdict stands on top, and numbers and
+    conclusions are told apart by the name. In a notebook that nobody makes a report of, nothing is written and the
+    conclusion is returned all the same.
 
     Args:
         measurement: what to publish.
         name: the folder its rows and conditions are saved in, beside the page.
     """
     conclusion = measurement.conclusion()
-    report.record("verdict", measurement.verdict.word)
-    report.record("headline", _headline(measurement))
-    report.record("conclusion", conclusion)
-    report.record("conditions", _conditions(measurement.conditions))
+    before = report.recorded()
+    prefix = "" if name == "measurement" else f"{name}: "
+    numbers = {f"{prefix}{placement}": _numbers(measurement, placement) for placement in measurement.placements}
+    estimates = {**before.get("estimates", {}), **numbers}
+    curves = {f"{prefix}{placement}": _curve(measurement, placement) for placement in measurement.placements}
+    verdicts = [measurement.verdict.word, before.get("verdict") or "VALID"]
+    told = [before["conclusion"]] if before.get("conclusion") else []
+    report.record("verdict", max(verdicts, key=report.VERDICTS.index))
+    report.record("estimates", estimates)
+    report.record("headline", headline(estimates))
+    report.record("distributions", {**before.get("distributions", {}), **curves})
+    report.record("conclusion", "\n\n".join([*told, f"{prefix}{conclusion}"]))
+    report.record("conditions", _merged(before.get("conditions", {}), _conditions(measurement.conditions), name))
     if (folder := report.data_dir()) is not None:
         measurement.save(folder / name, format="csv")
     return Prose(conclusion)
 
 
-def _headline(measurement: Measurement) -> list[dict[str, str]]:
-    """The medians of the first two placements, the difference, and the worst p99."""
-    names = measurement.placements[:2]
-    found = [_number(measurement, name, 0.5, f"{name}, half answered within") for name in names]
-    found += [_number(measurement, name, 0.99, f"{name}, 99 % answered within") for name in names]
+def _numbers(measurement: Measurement, placement: str) -> dict[str, dict[str, Any]]:
+    """The rate answered and p50, p95, p99 of one placement, in the form that `report.record` wants."""
+    answered = summaries.rates_hz(measurement.rows, placement)["answered_hz"]
+    found: dict[str, dict[str, Any]] = {"answered_hz": {"value": answered, "text": summaries.number(answered)}}
+    saturated = placement in measurement.verdict.saturated
+    for p, estimate in summaries.estimates(measurement.rows, placement).items():
+        if p in summaries.COMPARED_LEVELS:
+            found[f"{summaries.level_name(p)}_ms"] = _number(estimate, measurement, saturated)
     return found
 
 
-def _number(measurement: Measurement, placement: str, p: float, label: str) -> dict[str, str]:
-    if placement in measurement.verdict.saturated:
-        return {"label": label, "value": "saturated", "unit": "", "detail": "no steady state"}
-    estimate = summaries.estimates(measurement.rows, placement)[p]
-    shown = summaries.milliseconds(estimate, measurement.conditions.get("timeout_s"), "")
-    value, _, margin = shown.partition(" ± ")
-    unit = "ms" if value[:1].isdigit() else ""
-    return {"label": label, "value": value, "unit": unit, "detail": _detail(estimate, margin)}
+def _number(estimate: Estimate, measurement: Measurement, saturated: bool) -> dict[str, Any]:
+    if saturated:
+        return {"value": None, "text": "saturated"}
+    text = summaries.milliseconds(estimate, measurement.conditions.get("timeout_s"), "")
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "text": text}
 
 
-def _detail(estimate: Estimate, margin: str) -> str:
-    return f"± {margin} (95 %)" if margin else f"{estimate.n} requests"
+def headline(estimates: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """Return the four numbers to begin with: p50 and p99 of two placements, or p99 alone of more."""
+    levels = {"p50_ms": "half answered within", "p99_ms": "99 % answered within"}
+    wanted = [(name, level) for level in levels for name in estimates]
+    if len(estimates) > 2:
+        wanted = [(name, "p99_ms") for name in estimates]
+    return [_told(f"{name}, {levels[level]}", estimates[name][level]) for name, level in wanted[:4]]
+
+
+def _told(label: str, number: Mapping[str, Any]) -> dict[str, str]:
+    value, _, margin = number["text"].partition(" ± ")
+    detail = f"± {margin} (95 %)" if margin else "no steady state" * (value == "saturated")
+    return {"label": label, "value": value, "unit": "ms" if value[:1].isdigit() else "", "detail": detail}
+
+
+def _curve(measurement: Measurement, placement: str) -> dict[str, list[float]]:
+    """The distribution in few points, for a small figure: share answered within, by latency."""
+    pooled = np.concatenate(measurement.latencies_ms(placement))
+    latency_ms, share = statistics.ecdf(pooled, CURVE_POINTS)
+    return {"latency_ms": [float(f"{x:.4g}") for x in latency_ms], "share": [round(float(y), 4) for y in share]}
+
+
+def _merged(before: dict[str, Any], now: dict[str, Any], name: str) -> dict[str, Any]:
+    """The conditions of both; what differs is told apart by the name of the later measurement."""
+    return before | {key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()}
 
 
 def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:

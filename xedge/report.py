@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xedge import _command, _files, conditions, paths
+from xedge import _command, _estimates, _files, conditions, paths
 from xedge import parameters as _parameters
-from xedge._notebooks import find, report_name
+from xedge._notebooks import content_sha256, find, report_name
 from xedge.exceptions import ConfigurationError, ReportError
 from xedge.progress import Progress
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xedge import _kernel
 
 DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)
-VERDICTS = ("VALID", "INVALID", "SATURATED")
+VERDICTS = ("VALID", "SATURATED", "INVALID")  # the worst last
 _FOLDER_VARIABLE = "XEDGE_REPORT_DIR"
 
 
@@ -51,15 +51,33 @@ class Run:
         return self.record.get("verdict")
 
     @property
-    def sentence(self) -> str:
-        """Return the run in one sentence."""
+    def outcome(self) -> str:
+        """Return how it ended: "completed in 20.1 s, VALID" or "failed in cell 4 (ValueError: …)"."""
         if self.error is None:
-            verdict = f", {self.verdict}" if self.verdict else ""
-            return f"{self.notebook.stem}: completed in {self.duration_s:.1f} s{verdict}: {self.html}"
+            return f"{self.status} in {self.duration_s:.1f} s{f', {self.verdict}' if self.verdict else ''}"
         what = f"{self.error['type']}: {self.error['message']}".splitlines()[0]
         index = self.error["cell_index"]
-        where = "before the first cell" if index is None else f"in cell {index + 1}"
-        return f"{self.notebook.stem}: {self.status} {where} ({what}): {self.html}"
+        return f"{self.status} {'before the first cell' if index is None else f'in cell {index + 1}'} ({what})"
+
+    @property
+    def sentence(self) -> str:
+        """Return the run in one sentence."""
+        return f"{self.notebook.stem}: {self.outcome}: {self.html}"
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Return the run whose run.json is in `folder`; `record` is all that run.json says."""
+        facts = _files.read_json(folder / "run.json")
+        return cls(
+            name=facts["name"],
+            notebook=Path(facts["notebook"].removesuffix(".ipynb") + ".ipynb"),
+            status=facts["status"],
+            duration_s=facts["duration_s"] or 0.0,
+            html=folder.with_name(f"{folder.name}.html"),
+            folder=folder,
+            record=facts,
+            error=facts["error"],
+        )
 
     def raise_for_status(self) -> Run:
         """Return this run, or raise ReportError if a cell failed."""
@@ -79,17 +97,28 @@ def record(key: str, value: Any) -> None:
 
     Args:
         key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label,
-            value, unit and detail, the last two optional), `conclusion` (a sentence or two), `conditions` (a mapping),
-            or a name of your own, which goes to run.json only.
+            value, unit and detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a
+            paragraph), `conditions` (a mapping), `estimates` (what the summary table and the index over several runs
+            show: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}, "load": 0.7}}, the
+            unit at the end of each name), `distributions` (what the index draws small: {"edge": {"latency_ms": […],
+            "share": […]}}), or a name of your own, which goes to run.json only.
         value: anything that JSON can hold; numbers and arrays of NumPy too.
 
     Raises:
-        ConfigurationError: a verdict or headline of another form.
+        ConfigurationError: a verdict, headline, conditions or estimates of another form.
     """
     _check_record(key, value)
+    if key == "estimates":
+        value = _estimates.checked(value)
     folder = data_dir()
     if folder is not None:
-        _files.write_json(folder / "record.json", {**_files.read_json(folder / "record.json"), key: value})
+        _files.write_json(folder / "record.json", {**recorded(), key: value})
+
+
+def recorded() -> dict[str, Any]:
+    """Return what this run has recorded so far; nothing when interactive."""
+    folder = data_dir()
+    return {} if folder is None else _files.read_json(folder / "record.json")
 
 
 def _check_record(key: str, value: Any) -> None:
@@ -97,11 +126,22 @@ def _check_record(key: str, value: Any) -> None:
         raise ConfigurationError(f"record: the verdict is {value!r}, expected one of {', '.join(VERDICTS)}")
     if key == "conditions" and not isinstance(value, Mapping):
         raise ConfigurationError(f"record: conditions is a {type(value).__name__}, expected a mapping")
+    if key == "distributions" and not _are_curves(value):
+        raise ConfigurationError("record: distributions is {of what: {latency_ms: [numbers], share: [as many]}}")
     if key == "headline":
         numbers = value if isinstance(value, list | tuple) else [value]
         good = all(isinstance(one, Mapping) and {"label", "value"} <= one.keys() for one in numbers)
         if not good or len(numbers) > 4 or numbers is not value:
             raise ConfigurationError("record: headline is a list of up to four {label, value, unit, detail}")
+
+
+def _are_curves(value: Any) -> bool:
+    """Return whether `value` is what the index can draw: of what → as many latencies in ms as shares."""
+    axes = ("latency_ms", "share")
+    return isinstance(value, Mapping) and all(
+        isinstance(curve, Mapping) and curve.keys() == set(axes) and len(curve[axes[0]]) == len(curve[axes[1]])
+        for curve in value.values()
+    )
 
 
 def run_many(
@@ -140,8 +180,10 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     *,
     out_dir: str | os.PathLike[str] | None = None,
+    name: str = "",
     timeout_s: float = 1800.0,
     progress: bool = True,
+    on_cell: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Run a notebook in a kernel of this interpreter and write its report.
 
@@ -152,8 +194,10 @@ def run(
         notebook: a path, a stem or a name, as `find` takes them.
         parameters: values by name, converted by the notebook's annotations.
         out_dir: where to write; by default the project's `reports`.
+        name: of the page and the folder; by default the notebook's without its number.
         timeout_s: the longest that one cell may take, seconds.
         progress: show the cells' progress.
+        on_cell: called with (cells done, cells in all) when a cell starts.
 
     Returns:
         The run; its status says "completed" or "failed". A cell that fails does not raise here.
@@ -167,25 +211,26 @@ def run(
     source = find(notebook)
     known = _parameters.inspect(source)
     values = _parameters.convert(known, parameters or {})
-    name = report_name(source)
     out = Path(out_dir or paths.reports_dir()).resolve()
-    folder = out / name
+    folder = out / (name or report_name(source))
     _files.clear(folder)
     before = _files.files(folder)
-    facts = _facts(source, known, values)
+    facts = {"name": folder.name, **_facts(source, known, values)}
     _files.write_json(folder / "run.json", facts)
     began = time.monotonic()
     with Progress(1, "cells", source.stem, enabled=progress) as line:
 
-        def on_cell(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             line.total = total
             line.update(done)
+            if on_cell is not None:
+                on_cell(done, total)
 
-        execution = _kernel.execute(source, values, _environment(folder), timeout_s, on_cell)
+        execution = _kernel.execute(source, values, _environment(folder), timeout_s, show)
         facts |= {"status": execution.status, "duration_s": round(time.monotonic() - began, 3)}
         facts["error"] = _located(execution)
         facts["files"] = [path for path, changed in _files.files(folder).items() if before.get(path) != changed]
-        finished = _finish(source, out / f"{name}.html", folder, facts, execution)
+        finished = _finish(source, out / f"{folder.name}.html", folder, facts, execution)
         line.finish(finished.sentence)
     if execution.interruption is not None:
         raise execution.interruption
@@ -212,13 +257,13 @@ def _facts(source: Path, known: list[_parameters.Parameter], values: dict[str, A
     changed = {row["name"]: row["value"] for row in rows if row["changed"]}
     listed = source.parent == paths.notebooks_dir().resolve()
     return {
-        "name": report_name(source),
         "notebook": source.stem if listed else str(source),
+        "notebook_sha256": content_sha256(source),
         "status": "running",
         "verdict": None,
         "error": None,
         "parameters": rows,
-        "command": _command.command(source.stem if listed else str(source), changed),
+        "command": _command.command("report", source.stem if listed else str(source), changed),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": None,
         "versions": conditions.versions(),

@@ -15,7 +15,7 @@ from xedge.extras import needed
 from xedge.messages import Topics
 from xedge.network import Link
 from xedge.service_times import ServiceTime
-from xedge.sources import Source, Vibration
+from xedge.sources import Source
 
 if TYPE_CHECKING:
     from xedge.boxes import Boxes
@@ -39,6 +39,7 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
     servers: Count = 1
     threads: Count = 1
     max_batch: Count = 64
+    keep_warm: bool = True
 
     def check(self) -> None:
         """Refuse a link given twice, two service times, and servers that nothing emulates."""
@@ -63,7 +64,7 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
 
     def _loop(self) -> dict[str, Any]:
         up, down = self.links
-        names = ("compute_scale", "service_time", "servers", "max_batch", "threads")
+        names = ("compute_scale", "service_time", "servers", "max_batch", "keep_warm", "threads")
         return {"uplink": up, "downlink": down} | {name: getattr(self, name) for name in names}
 
 
@@ -80,6 +81,7 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
+        keep_warm: while requests keep coming, run a fast engine between them so that it stays in the caches.
         run_in: "thread", "process" or "container". Links are emulated in threads only.
         image: the container's image (see containers/README.md).
         cpus: how much processor time the container may use; 0.5 is half a core.
@@ -117,6 +119,7 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
 
             options = ["--compute-scale", str(self.compute_scale), "--threads", str(self.threads)]
             options += ["--max-batch", str(self.max_batch), "--qos", str(qos)]
+            options += [] if self.keep_warm else ["--no-keep-warm"]
             return IsolatedService(model, broker.host, broker.port, prefix, self.image, self.cpus, *options)
         from xedge.boxes import Boxes
         from xedge.services import EdgeMLService
@@ -141,6 +144,7 @@ class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"
         servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
+        keep_warm: while requests keep coming, run a fast engine between them so that it stays in the caches.
         device: "cpu" or "cuda".
 
     """
@@ -209,9 +213,10 @@ class Scenario(Config, frozen=True, kw_only=True):
 
     Args:
         model: the name of a model in `models/`, or a path to one of its files.
-        workload: when requests are due: `Poisson`, `Constant` or `Trace`.
+        workload: when requests are due: `Poisson`, `Constant`, `Bursty` or `Trace`.
         placements: name -> `Edge`, `Cloud` or `External`; they are measured one after the other on the same seeds.
-        source: what requests contain: `Vibration`, `CsvReplay` or `Noise`.
+        source: what requests contain: `Vibration`, `CsvReplay`, `Noise` or `Texts`; by default `Texts` for a text
+            model and `Vibration` for others.
         seed: schedules, contents and links are drawn from it, each from a stream of its own.
         timeout_s: a request not answered this long after it was due has timed out.
         qos: MQTT quality of service, 0 or 1.
@@ -223,7 +228,7 @@ class Scenario(Config, frozen=True, kw_only=True):
     model: str
     workload: Arrivals
     placements: dict[str, Edge | Cloud | External]
-    source: Source = msgspec.field(default_factory=Vibration)
+    source: Source | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
     qos: Literal[0, 1] = 0
@@ -269,6 +274,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         strict: bool = True,
         progress: bool = True,
         broker: Broker | None = None,
+        calibration: Measurement | None = None,
     ) -> Measurement:
         """Run every placement `replications` times behind a real broker and return all rows.
 
@@ -277,6 +283,8 @@ class Scenario(Config, frozen=True, kw_only=True):
             strict: a sender that could not keep time makes the measurement INVALID; False makes it a doubt.
             progress: show progress in the terminal or the notebook.
             broker: one that runs already; by default one is started for the measurement.
+            calibration: a measurement taken shortly before behind the same broker and links, whose noise floor and link
+                check are taken over instead of being measured again: for one of many points.
 
         Raises:
             ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
@@ -285,7 +293,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         with needed("lab", "measuring"):
             from xedge.trial import measure
 
-        return measure(self, replications, strict=strict, progress=progress, broker=broker)
+        return measure(self, replications, strict=strict, progress=progress, broker=broker, calibration=calibration)
 
 
 def _without_none(data: Any) -> Any:

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from xedge.engines import Engine, OnnxEngine, TorchEngine
 from xedge.exceptions import ConfigurationError, RequestError
-from xedge.loop import Item, ServiceLoop
+from xedge.loop import WARM_EVERY_NS, Item, ServiceLoop
 from xedge.messages import (
     MAX_PAYLOAD_BYTES,
     Clock,
@@ -76,9 +76,10 @@ class MLService(ServiceLoop):
         """
         if self._engine is None:
             engine = self.make_engine()
-            self._decoder = RequestDecoder(engine.input_shape, engine.input_dtype, self._max_payload_bytes)
+            self._decoder = _decoder(engine, self._max_payload_bytes)
+            self._labels = self._decoder.labels
             begun_ns = perf_counter_ns()
-            engine.predict(_blank(engine))
+            engine.predict(self._decoder.sample())
             self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
             self._engine = engine
         return self._engine
@@ -88,27 +89,24 @@ class MLService(ServiceLoop):
         engine, took_ms = self.load_model(), []
         for _ in range(WARM_UP_INFERENCES):
             begun_ns = perf_counter_ns()
-            engine.predict(_blank(engine))
+            engine.predict(self._decoder.sample())
             took_ms.append((perf_counter_ns() - begun_ns) / 1e6)
         self.inference_ms = statistics.median(took_ms)
+        self._warms = self.keep_warm and self.service_time is None and 1e6 * self.inference_ms < WARM_EVERY_NS / 10
+
+    def warm(self) -> None:
+        """Run the engine on a sample, so that the next request finds it in the caches."""
+        self.engine.predict(self._decoder.sample())
 
     def run_inference(self, features: Any) -> Inference:
-        """Answer one input of the model's shape directly, without MQTT or links.
+        """Answer one input of the model's shape, or a text model's text, directly, without MQTT or links.
 
         Raises:
             RequestError: the features are not what the model takes.
 
         """
         engine = self.engine
-        try:
-            batch = np.asarray(features, dtype=engine.input_dtype)[np.newaxis]
-        except (TypeError, ValueError) as exc:
-            raise RequestError("wrong_type", f"features are not numbers: {exc}") from None
-        if batch.shape[1:] != tuple(engine.input_shape):
-            got, takes = list(batch.shape[1:]), list(engine.input_shape)
-            raise RequestError("wrong_shape", f"features have shape {got}; the model takes {takes}")
-        if not np.isfinite(batch).all():
-            raise RequestError("not_finite", "features hold NaN or infinity")
+        batch = self._decoder.one(features)
         begun_ns = perf_counter_ns()
         output = engine.predict(batch)
         return Inference(_plain(output)[0], (perf_counter_ns() - begun_ns) / 1e6)
@@ -119,10 +117,12 @@ class MLService(ServiceLoop):
             **self.engine.describe(),
             "input_shape": list(self.engine.input_shape),
             "input_dtype": self.engine.input_dtype.name,
+            **({"labels": list(self._labels)} if self._labels else {}),
             "compute_scale": self.compute_scale,
             "service_time": self.service_time.as_dict() if self.service_time else None,
             "servers": self.servers,
             "max_batch": self.max_batch,
+            "keep_warm": self._warms,
             "qos": self.qos,
             "first_call_ms": round(self.first_call_ms, 3),
             "warm_inference_ms": round(self.inference_ms, 4),
@@ -177,6 +177,8 @@ class MLService(ServiceLoop):
             item.prediction,
             (item.finished_ns - item.started_ns) / 1e6,
         )
+        if self._labels:
+            result.label = self._labels[item.prediction.index(max(item.prediction))]
         if self.reports_links:
             links_ns = item.arrived_ns - item.read_ns + departed_ns - item.finished_ns
             result.cloud_latency_ms = links_ns / 1e6
@@ -217,7 +219,7 @@ class EdgeMLService(MLService):
         broker_port: the broker's port.
         threads: ONNX Runtime's intra-op threads.
         loop: what every service takes: topic_prefix, uplink, downlink, compute_scale, service_time,
-            servers, max_batch, qos, seed, max_payload_bytes.
+            servers, max_batch, keep_warm, qos, seed, max_payload_bytes.
 
     """
 
@@ -250,8 +252,8 @@ class CloudMLService(MLService):
         threads: PyTorch's intra-op threads (of the whole process).
         uplink: what requests cross, instead of the constant delay.
         downlink: what results cross, instead of the constant delay.
-        loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch, qos, seed,
-            max_payload_bytes.
+        loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch, keep_warm,
+            qos, seed, max_payload_bytes.
 
     """
 
@@ -288,8 +290,14 @@ class CloudMLService(MLService):
         return TorchEngine(find_model(self.model_path, ".pt"), device=self._device, threads=self._threads)
 
 
-def _blank(engine: Engine) -> np.ndarray[Any, Any]:
-    return np.zeros((1, *engine.input_shape), engine.input_dtype)
+def _decoder(engine: Engine, max_payload_bytes: int) -> RequestDecoder:
+    """The decoder of the model's requests; a text model's folder, known by its labels, is checked as a whole."""
+    if not engine.takes_text:
+        return RequestDecoder(engine.input_shape, engine.input_dtype, max_payload_bytes)
+    from xedge.text.model import TextModel
+    from xedge.text.requests import TextRequestDecoder
+
+    return TextRequestDecoder(TextModel.load(engine.path.parent, engine=engine).labels, max_payload_bytes)
 
 
 def _plain(output: np.ndarray[Any, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What requests contain: vibration signals, the rows of a CSV file, or noise; drawn from a seed, no clock."""
+"""What requests contain: vibration signals, the rows of a CSV file, noise, or texts; drawn from a seed, no clock."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xedge.config import Config, read_csv
 from xedge.exceptions import ConfigurationError
 
+TEXT_COLUMNS = ("text", "title", "description")
 POOL = 1000  # distinct inputs made for a trial; longer schedules draw from them again
 
 
@@ -75,7 +76,58 @@ class Noise(Config, frozen=True, kw_only=True, tag_field="kind", tag="noise"):
         return _draw(rng.standard_normal((min(n, POOL), *shape)), n, rng)
 
 
-Source = Vibration | CsvReplay | Noise
+class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
+    """Sentences for a text model: those that ship with xedge, or a CSV file's.
+
+    Args:
+        path: the file; by default the corpus of xedge's topic model.
+        column: the column that holds the texts; by default `text`, `title` and `description`, those that are there.
+
+    """
+
+    path: str | None = None
+    column: str | None = None
+
+    def inputs(self, n: int, shape: Sequence[int], seed: int) -> list[str]:  # noqa: ARG002 - a text has no shape
+        """Return n texts drawn from the file without repeating one before all have been used."""
+        texts = self._texts()
+        order = np.random.default_rng(seed).permutation(len(texts))
+        return [texts[order[k % len(order)]] for k in range(n)]
+
+    def _texts(self) -> Sequence[str]:
+        if self.path is None:
+            from xedge.text import corpus
+
+            return corpus.read("topic").texts
+        table = read_csv(self.path)
+        names = [self.column] if self.column else [name for name in TEXT_COLUMNS if name in table]
+        if not names or names[0] not in table:
+            raise ConfigurationError(
+                f"{self.path} has no column {self.column or ', '.join(TEXT_COLUMNS)}: it has {', '.join(table)}; "
+                "name the one with the texts by column="
+            )
+        rows = table[names].fillna("").astype(str).to_numpy().tolist()
+        texts = [text for row in rows if (text := " ".join(row).strip())]
+        if not texts:
+            raise ConfigurationError(f"{self.path} holds no text in {', '.join(names)}")
+        return texts
+
+
+Source = Vibration | CsvReplay | Noise | Texts
+
+
+def matching(source: Source | None, takes_text: bool) -> Source:
+    """Return `source`, or for None the one that suits the model.
+
+    Raises:
+        ConfigurationError: it makes texts and the model takes numbers, or the other way round.
+    """
+    if source is None:
+        return Texts() if takes_text else Vibration()
+    if isinstance(source, Texts) != takes_text:
+        made, taken = ("texts", "numbers") if takes_text is False else ("numbers", "texts")
+        raise ConfigurationError(f"source={type(source).__name__} makes {made}, the model takes {taken}")
+    return source
 
 
 def _draw(pool: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Quantiles with intervals, comparisons and steadiness of latencies: pure arithmetic, no clock and no I/O.
+"""Quantiles, means and shares of latencies with their intervals, and comparisons: pure, no clock and no I/O.
 
 The quantile of level p is everywhere the inverse of the empirical distribution function F: the smallest
 observed x with F(x) ≥ p. It is always a value that occurred, and it stays right when some values are +inf,
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import next_fast_len
 from scipy.special import ndtri, stdtrit
 
 from xedge.exceptions import ConfigurationError, MeasurementError
@@ -57,7 +57,8 @@ def _level(p: float, name: str = "the quantile's level p") -> float:
     return p
 
 
-def _array(values: npt.ArrayLike) -> FloatArray:
+def as_array(values: npt.ArrayLike) -> FloatArray:
+    """Return `values` as one row of floats; NaN is refused."""
     array = np.asarray(values, dtype=np.float64).ravel()
     if np.isnan(array).any():
         raise MeasurementError("the values contain NaN: leave a request without a latency out, or write +inf for it")
@@ -76,7 +77,7 @@ def quantile(values: npt.ArrayLike, p: float) -> float:
         MeasurementError: there are no values, or one is NaN.
 
     """
-    array = _array(values)
+    array = as_array(values)
     if array.size == 0:
         raise MeasurementError("no values to take a quantile of: no request of this kind was answered")
     rank = _rank(array.size, _level(p))
@@ -118,7 +119,7 @@ def _sectioned(value: float, parts: Sequence[float], n: int, confidence: float, 
 
 
 def _filled(sections: Sections) -> list[FloatArray]:
-    return [array for array in map(_array, sections) if array.size]
+    return [array for array in map(as_array, sections) if array.size]
 
 
 def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) -> Estimate:
@@ -187,18 +188,81 @@ def batches(values: npt.ArrayLike, k: int = 10, shortest: int = 1) -> list[Float
     The sections to use when there is a single replication (batch means); they are less independent than
     replications are. One batch when the values do not suffice for two.
     """
-    array = _array(values)
+    array = as_array(values)
     return [np.asarray(part) for part in np.array_split(array, max(1, min(k, array.size // max(shortest, 1))))]
 
 
-def binomial_interval(successes: int, n: int, confidence: float = 0.95) -> Estimate:
-    """Estimate a share from `successes` of `n`, with Wilson's score interval (JASA 22, 1927, 209–212)."""
+def effective_size(sections: Sections) -> float:
+    """Return how many independent values the mean of these `sections`, each in order of time, is worth; at most all.
+
+    Neighbours that are alike count for less than one each: N/τ with τ = 1 + 2·Σρ_t, the autocorrelation ρ_t taken
+    from all sections together and summed over the initial positive, falling pairs (Geyer, Statistical Science 7,
+    1992, 473–483). Sections that differ from each other raise ρ_t (Vehtari et al., Bayesian Analysis 16, 2021,
+    667–718, eq. 10). Values must be finite.
+    """
+    arrays = _filled(sections)
+    n = sum(array.size for array in arrays)
+    arrays = [array for array in arrays if array.size > 1]
+    if not arrays or min(map(np.min, arrays)) == max(map(np.max, arrays)):
+        return float(n)
+    lags = min(array.size for array in arrays)
+    within = np.mean([_autocovariance(array)[:lags] for array in arrays], axis=0)
+    between = float(np.var([array.mean() for array in arrays], ddof=1)) if len(arrays) > 1 else 0.0
+    rho = 1 - (within[0] - within) / (within[0] + between)
+    pairs = rho[: lags // 2 * 2].reshape(-1, 2).sum(axis=1)
+    ends = np.flatnonzero(pairs <= 0)
+    falling = np.minimum.accumulate(pairs[: ends[0] if ends.size else None])
+    return n / max(2 * float(falling.sum()) - 1, 1.0)
+
+
+def _autocovariance(array: FloatArray) -> FloatArray:
+    """Return the autocovariance at lags 0 … n−1, each sum divided by n."""
+    centred = array - array.mean()
+    power = np.abs(np.fft.rfft(centred, next_fast_len(2 * array.size))) ** 2
+    return np.asarray(np.fft.irfft(power, next_fast_len(2 * array.size))[: array.size] / array.size)
+
+
+def episodes(sections: Sections, p: float) -> float:
+    """Return how many independent values beyond the quantile of level `p` these `sections` are worth.
+
+    The effective size of "slower than the pooled quantile", times 1 − p (or p, below the median): a p99 of 5000
+    requests rests on 50 of them, but behind a busy queue these are one or two slow episodes. An interval from R
+    replications covers the truth less often than it says when there is less than about one a replication
+    (tests/test_coverage.py).
+    """
+    arrays = _filled(sections)
+    limit = quantile(np.concatenate(arrays), p) if arrays else 0.0
+    return effective_size([(array > limit).astype(np.float64) for array in arrays]) * min(p, 1 - p)
+
+
+def share_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
+    """Estimate the share of ones in `sections` of 0 and 1, each in order of time.
+
+    Wilson's interval for as many independent values as these are worth (`effective_size`; the effective sample of
+    Korn and Graubard, Survey Methodology 24, 1998, 193–201).
+
+    Raises:
+        MeasurementError: there are no values.
+
+    """
+    arrays = _filled(sections)
+    n, successes = sum(array.size for array in arrays), sum(int(np.sum(array > 0)) for array in arrays)
+    effective = effective_size(arrays)
+    found = binomial_interval(successes, n, confidence, effective)
+    return replace(found, sections=len(arrays), method=f"{found.method}, {effective:.0f} independent requests' worth")
+
+
+def binomial_interval(successes: int, n: int, confidence: float = 0.95, effective: float | None = None) -> Estimate:
+    """Estimate a share from `successes` of `n`, with Wilson's score interval (JASA 22, 1927, 209–212).
+
+    The interval takes them for independent, or for as many as `effective` of them.
+    """
     if n < 1 or not 0 <= successes <= n:
         raise MeasurementError(f"{successes} of {n} is not a share: there must be at least one request")
-    share = successes / n
+    share, size = successes / n, n if effective is None else effective
     z = float(ndtri((1 + _level(confidence, "the confidence")) / 2))
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    centre = (share + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
     return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, 1, f"Wilson, {confidence:.0%}")
 
 
@@ -213,7 +277,7 @@ def _thinned(n: int, points: int) -> npt.NDArray[np.int64]:
 
 def ecdf(values: npt.ArrayLike, points: int = 500) -> tuple[FloatArray, FloatArray]:
     """Return at most `points` of the curve (x, F(x)); F ends below 1 by the share of censored values."""
-    ordered = np.sort(_array(values))
+    ordered = np.sort(as_array(values))
     x = ordered[_thinned(ordered.size, points)]
     share = np.searchsorted(ordered, x, side="right") / max(ordered.size, 1)
     return x[np.isfinite(x)], share[np.isfinite(x)]
@@ -225,113 +289,3 @@ def survival(values: npt.ArrayLike, points: int = 500, cut: int = 10) -> tuple[F
     x, share = ecdf(values, points)
     kept = np.rint((1 - share) * n) >= cut
     return x[kept], 1 - share[kept]
-
-
-@dataclass(frozen=True)
-class Steadiness:
-    """Whether one trial ran in a steady state: three equal windows of its measured part compared.
-
-    Tolerances are a factor `TOLERANCE` *and* more than sampling noise explains, so that short trials raise no
-    false alarm: 4 standard errors for a median (estimated from five parts of each window, which sees that
-    neighbouring requests are alike), 3 for a count.
-    """
-
-    offered: tuple[int, ...]
-    answered: tuple[int, ...]
-    medians: tuple[float, ...]
-    errors: tuple[float, ...]
-    backlog: tuple[float, ...]
-
-    TOLERANCE = 1.10
-    ANSWERED = 0.98
-
-    @property
-    def answered_share(self) -> float:
-        """The requests answered in the three windows over the requests due in them."""
-        return sum(self.answered) / max(sum(self.offered), 1)
-
-    @property
-    def answers_missing(self) -> bool:
-        """Whether under 0.98 of the offered requests were answered, beyond what is in flight by chance."""
-        missing = sum(self.offered) - sum(self.answered)
-        return self.answered_share < self.ANSWERED and missing > 3 * math.sqrt(2 * self.backlog[0]) + 3
-
-    @property
-    def backlog_growing(self) -> bool:
-        """Whether the mean number of open requests rose from window to window by over 1 % of the requests."""
-        first, middle, last = self.backlog
-        noise = max(3 * math.sqrt(2 * first) + 3, 0.01 * sum(self.offered))
-        return first < middle < last and last - first > noise
-
-    @property
-    def slowing(self) -> bool:
-        """Whether a later window's median is above an earlier one's by more than the tolerance."""
-        return any(self._apart(early, late) for early, late in combinations(range(3), 2))
-
-    @property
-    def quickening(self) -> bool:
-        """Whether an earlier window's median is above a later one's: too short a warm-up, or a busy host."""
-        return any(self._apart(late, early) for early, late in combinations(range(3), 2))
-
-    @property
-    def throughput_falling(self) -> bool:
-        """Whether a later window answered a smaller share of what it was offered than an earlier one."""
-        shares = [a / max(o, 1) for a, o in zip(self.answered, self.offered, strict=True)]
-        noise = [share / max(o, 1) for share, o in zip(shares, self.offered, strict=True)]
-        return any(
-            shares[i] > self.TOLERANCE * shares[j] and shares[i] - shares[j] > 3 * math.sqrt(noise[i] + noise[j])
-            for i, j in combinations(range(3), 2)
-        )
-
-    @property
-    def saturated(self) -> bool:
-        """Whether the service could not keep up with what it was offered (docs/method.md, Saturation)."""
-        return self.answers_missing or self.backlog_growing or self.slowing or self.throughput_falling
-
-    def _apart(self, low: int, high: int) -> bool:
-        small, large = self.medians[low], self.medians[high]
-        if math.isinf(large) or math.isinf(small):
-            return math.isinf(large) and not math.isinf(small)
-        noise = math.hypot(self.errors[low], self.errors[high])
-        return large > self.TOLERANCE * small and large - small > 4 * noise
-
-
-def steadiness(due: npt.ArrayLike, received: npt.ArrayLike, start: float) -> Steadiness | None:
-    """Compare three equal windows of a trial from `start` to its last due time; None for under 60 requests.
-
-    `due` and `received` (shape (n,), one unit, +inf for an answer that never came) include the warm-up, whose
-    answers may fall into the first window. Answers are counted in the windows shifted by the shortest
-    latency: with a constant 100 ms on the way, the answers to a window arrive 100 ms after it.
-    """
-    order = np.argsort(_array(due), kind="stable")
-    due_at, received_at = _array(due)[order], _array(received)[order]
-    measured = due_at >= start
-    if measured.sum() < 60:
-        return None
-    edges = np.linspace(start, due_at[-1], 4)
-    shift = float(np.min(received_at - due_at))
-    latency, window = (received_at - due_at)[measured], np.searchsorted(edges[1:3], due_at[measured], "right")
-    spread = [_median_and_error(latency[window == w]) for w in range(3)]
-    open_at = np.isfinite(received_at)  # one that never was answered waits in no queue
-    backlog = np.searchsorted(due_at[open_at], due_at, "right") - np.searchsorted(
-        np.sort(received_at[open_at]), due_at, "right"
-    )
-    return Steadiness(
-        offered=_counts(due_at, edges),
-        answered=_counts(received_at, edges + (shift if math.isfinite(shift) else 0.0)),
-        medians=tuple(median for median, _ in spread),
-        errors=tuple(error for _, error in spread),
-        backlog=tuple(float(np.mean(backlog[measured][window == w])) for w in range(3)),
-    )
-
-
-def _counts(times: FloatArray, edges: FloatArray) -> tuple[int, ...]:
-    finite = times[np.isfinite(times)]
-    return tuple(int(count) for count in np.diff([np.sum(finite < edge) for edge in edges]))
-
-
-def _median_and_error(latency: FloatArray, parts: int = 5) -> tuple[float, float]:
-    medians = [quantile(part, 0.5) for part in np.array_split(latency, parts) if part.size]
-    finite = [median for median in medians if math.isfinite(median)]
-    error = float(np.std(finite, ddof=1)) / math.sqrt(len(finite)) if len(finite) > 2 else math.inf
-    return (quantile(latency, 0.5) if latency.size else math.inf), error

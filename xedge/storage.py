@@ -28,7 +28,8 @@ def write(
         MeasurementError: `target` is there and is no measurement.
         MissingExtraError: Parquet was asked for without pyarrow.
     """
-    if target.exists() and not (target / _CONDITIONS).is_file():
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (target / _CONDITIONS).is_file():
         raise MeasurementError(f"{target} is there and is not a measurement: give a folder that is not there yet")
     chosen = _format(wanted)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -24,9 +24,12 @@ from xedge.calibration import check_links, noise_floor
 from xedge.exceptions import ConfigurationError
 from xedge.measurement import Measurement
 from xedge.messages import ErrorAnswer, Result, encode_request
+from xedge.paths import registered_folder
 from xedge.progress import Progress, grouped
 from xedge.scenario import External
 from xedge.sender import Flight, Log, Sender
+from xedge.sources import matching
+from xedge.steadiness import warm_up_requests
 
 if TYPE_CHECKING:
     from xedge.scenario import AnyService, Scenario
@@ -37,16 +40,23 @@ _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer
 
 
 def measure(
-    scenario: Scenario, replications: int, *, strict: bool, progress: bool, broker: Broker | None
+    scenario: Scenario,
+    replications: int,
+    *,
+    strict: bool,
+    progress: bool,
+    broker: Broker | None,
+    calibration: Measurement | None,
 ) -> Measurement:
     """Run the scenario; see `Scenario.measure`."""
     if replications < 1:
         raise ConfigurationError(f"replications={replications}: at least one is needed, five for honest intervals")
     # Topics of its own: on a shared broker no other service answers these requests, and none of ours others'.
     prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
-    running = msgspec.structs.replace(scenario, topic_prefix=prefix)
+    model = str(registered_folder(scenario.model) or scenario.model)  # the same version for every trial
+    running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
     plans = [_Plan(running, number) for number in range(replications)]
-    started_at, load_before = datetime.now(UTC), conditions.load_average()
+    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), conditions.load_average()
     tables: list[pd.DataFrame] = []
     services: dict[str, Any] = {}
     total = sum(len(plan.due_ns) for plan in plans) * len(scenario.placements)
@@ -58,8 +68,11 @@ def measure(
     ):
         for name in scenario.placements:  # a model or source that does not fit is told before anything is measured
             plans[0].payloads(plans[0].service(name, used))
-        floor = noise_floor(used, sender, running, plans[0].due_ns)
-        links = check_links(used, sender, running)
+        if calibration is None:
+            floor = noise_floor(used, sender, running, plans[0].due_ns)
+            links = check_links(used, sender, running)
+        else:
+            floor, links = _taken_over(calibration, scenario, used)
         begun = perf_counter()
         for plan in plans:
             for name in _order(list(scenario.placements), plan.replication):
@@ -77,11 +90,12 @@ def measure(
             "replications": replications,
             "strict": strict,
             "timeout_s": scenario.timeout_s,
-            "started_at": started_at.isoformat(timespec="seconds"),
+            "started_at": began,
             "broker": broker_facts | {"qos": scenario.qos, "tcp_nodelay": True},
             "host": conditions.host() | {"load_average_before": load_before},
             "versions": conditions.versions(),
             "git_commit": conditions.git_commit(),
+            "calibrated_at": (calibration.conditions if calibration else {}).get("started_at", began),
             "noise_floor": floor,
             "link_check": links,
             "services": services,
@@ -89,6 +103,22 @@ def measure(
             "trials": [plan.facts(name) for plan in plans for name in scenario.placements],
         },
     )
+
+
+def _taken_over(calibration: Measurement, scenario: Scenario, broker: Broker) -> tuple[Any, Any]:
+    """The noise floor and the link check of a measurement taken behind the same broker and links."""
+    before = calibration.conditions
+    earlier = msgspec.convert(before["scenario"], type(scenario), strict=False)
+    links = {name: placement.links for name, placement in scenario.placements.items()}
+    if {key: before["broker"].get(key) for key in broker.describe()} != broker.describe():
+        raise ConfigurationError("calibration: it was taken behind another kind of broker; leave it out")
+    if other := [name for name in links if links[name] != _links_of(earlier, name)]:
+        raise ConfigurationError(f"calibration: the links of {', '.join(other)} are not those it checked; leave it out")
+    return before["noise_floor"], before["link_check"]
+
+
+def _links_of(scenario: Scenario, name: str) -> Any:
+    return scenario.placements[name].links if name in scenario.placements else None
 
 
 class _Plan:
@@ -117,12 +147,17 @@ class _Plan:
     def payloads(self, service: AnyService) -> list[bytes]:
         """One encoded request a due time, its `timestamp_us` the wall clock of the schedule."""
         engine, binary = service.engine, self.scenario.encoding == "msgpack"
-        inputs = self.scenario.source.inputs(len(self.due_ns), engine.input_shape, self.content_seed)
-        inputs = inputs.astype(engine.input_dtype)
+        encode: Any = encode_request
+        if engine.takes_text:
+            from xedge.text.requests import encode_text_request as encode
+        self.source = matching(self.scenario.source, engine.takes_text)
+        inputs: Any = self.source.inputs(len(self.due_ns), engine.input_shape, self.content_seed)
+        if not engine.takes_text:
+            inputs = inputs.astype(engine.input_dtype)
         self.timestamps_us += round(time() * 1e6) - int(self.timestamps_us[0])
         stamps = self.timestamps_us.tolist()
         return [
-            encode_request(self.device, stamp, row, binary=binary, trace=True)
+            encode(self.device, stamp, row, binary=binary, trace=True)
             for stamp, row in zip(stamps, inputs, strict=True)
         ]
 
@@ -158,6 +193,7 @@ def _trial(
     rows = _rows(plan, name, flight, log)
     rows["warm_up"] = rows["request"] < _warm_up_requests(plan, service)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
+    facts["source"] = plan.source.as_dict()
     return rows, facts
 
 
@@ -181,6 +217,8 @@ def _rows(plan: _Plan, placement: str, flight: Flight, log: Log) -> pd.DataFrame
             continue
         if isinstance(answer.prediction, float):
             prediction[place] = answer.prediction
+        elif answer.label is not msgspec.UNSET:  # of a text model: how sure it is of its label
+            prediction[place] = max(answer.prediction)
         for name in READINGS if answer.trace else ():
             columns[name][place] = getattr(answer.trace, name) - log.start_ns
     columns["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
@@ -224,13 +262,11 @@ def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan, box: NDA
 
 
 def _warm_up_requests(plan: _Plan, service: AnyService) -> int:
-    """How many to set apart: max(5 % of requests, 4c/(1-√ρ)² for c servers in all), at most half."""
     n = len(plan.due_ns)
     utilisation = plan.scenario.workload.rate_hz * service.busy_ms / 1e3
     facts = service.describe()
     servers = facts.get("servers", 1) * facts.get("boxes", 1)
-    transient = 4 * servers / (1 - math.sqrt(utilisation)) ** 2 if utilisation < 1 else n
-    return min(math.ceil(max(0.05 * n, transient)), n // 2)
+    return warm_up_requests(n, utilisation, servers)
 
 
 def _order(placements: list[str], replication: int) -> Iterator[str]:

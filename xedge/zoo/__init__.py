@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
@@ -67,10 +68,15 @@ def ready(model: str, *, quick: bool = False) -> ModelCard:
 
     Raises:
         ModelNotFoundError: neither a reference model nor one exported to `models/`.
+        RegistryError: a text model was named that the registry does not have.
     """
     if model in REFERENCE_MODELS:
         return build(model, quick=quick)[0]
-    return read_card(paths.model_path(model, ".json"))
+    path = paths.model_path(model, ".json")
+    if paths.is_text_model(path.parent):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return ModelCard(path, {"name": f"xedge-{facts['task']}", **facts})
+    return read_card(path)
 
 
 def reference_inputs(name: str, n: int, seed: int) -> NDArray[np.float32]:

@@ -62,13 +62,15 @@ def export(
     card: Mapping[str, Any] | None = None,
     parity_inputs: Array | None = None,
     tolerance: float = 1e-5,
+    free_axis: int | None = None,
 ) -> ModelFiles:
     """Write `models/NAME.onnx`, `.pt` and the card `.json` of any trained module, and return their paths.
 
     `example_input` is a batch, shape (n, ...): it gives the shape and type of one input. `init` are the
     keyword arguments the module's class was made with. Both files are loaded again in their engines and
     compared over at least 1000 inputs: `parity_inputs`, shape (n, ...), or ones drawn around the example's
-    mean and spread (whole numbers: between its smallest and largest). `card` adds facts to the card. The
+    mean and spread (whole numbers: between its smallest and largest). `free_axis` is an axis of the example, 1 or
+    more, that may be of any length later; both engines' `input_shape` says -1 there. `card` adds facts to the card. The
     module given keeps its mode and device. The files appear only at the end: after an error the folder is as
     it was.
 
@@ -83,6 +85,7 @@ def export(
     _check_name(name)
     ready = _ready(module)
     example = _example(ready, example_input)
+    shape = _free_shape(example, free_axis)
     inputs = parity.parity_inputs(example.numpy(), parity_inputs)
     folder = Path(models_dir) if models_dir is not None else paths.models_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,11 +94,11 @@ def export(
         _architecture(ready, name, init) as a,
     ):
         draft = _files(Path(scratch), name)
-        _write_onnx(ready, example, draft.onnx, output_name)
-        _write_pt(ready, example, draft.pt, a.name, a.init)
+        _write_onnx(ready, example, draft.onnx, output_name, free_axis)
+        _write_pt(ready, example, shape, draft.pt, a.name, a.init)
         difference = parity.largest_difference(name, draft.onnx, draft.pt, inputs, tolerance)
         found = {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance}
-        _write_card(ready, example, draft, a, {**(card or {}), "parity": found, "output_name": output_name})
+        _write_card(ready, example, shape, draft, a, {**(card or {}), "parity": found, "output_name": output_name})
         for file in (draft.onnx, draft.pt, draft.card):
             file.replace(folder / file.name)
     return _files(folder, name, difference)
@@ -115,6 +118,16 @@ def _check_name(name: str) -> None:
         raise ConfigurationError(
             f"model name {name!r}: use letters, digits, '_', '-' and '.', without folders or file endings"
         )
+
+
+def _free_shape(example: Tensor, free_axis: int | None) -> list[int]:
+    """Return one input's shape, -1 for an axis of any length."""
+    shape = list(example.shape[1:])
+    if free_axis is not None:
+        if not 1 <= free_axis <= len(shape):
+            raise ConfigurationError(f"free_axis is {free_axis}: the example has axes 1 to {len(shape)} of its inputs")
+        shape[free_axis - 1] = -1
+    return shape
 
 
 def _ready(module: nn.Module) -> nn.Module:
@@ -193,7 +206,7 @@ def _remakes(module: nn.Module, known: str) -> bool:
     return True
 
 
-def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str) -> None:
+def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str, free_axis: int | None) -> None:
     import onnx
 
     batch = torch.cat([example] * 2)  # a batch of one would be taken for a fixed size
@@ -208,7 +221,7 @@ def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str
                 external_data=False,
                 input_names=[INPUT_NAME],
                 output_names=[output_name],
-                dynamic_shapes=({0: "batch"},),
+                dynamic_shapes=({0: "batch"} | ({} if free_axis is None else {free_axis: "length"}),),
             )
     except Exception as exc:
         raise ModelError(_export_failure(module, exc)) from exc
@@ -244,11 +257,13 @@ def _export_failure(module: nn.Module, exc: Exception) -> str:
     )
 
 
-def _write_pt(module: nn.Module, example: Tensor, path: Path, architecture: str, init: dict[str, Any]) -> None:
+def _write_pt(
+    module: nn.Module, example: Tensor, shape: list[int], path: Path, architecture: str, init: dict[str, Any]
+) -> None:
     saved = {
         "architecture": architecture,
         "init": init,
-        "input_shape": list(example.shape[1:]),
+        "input_shape": shape,
         "input_dtype": str(example.numpy().dtype),
         "state_dict": module.state_dict(),
     }
@@ -256,7 +271,12 @@ def _write_pt(module: nn.Module, example: Tensor, path: Path, architecture: str,
 
 
 def _write_card(
-    module: nn.Module, example: Tensor, files: ModelFiles, made: _Architecture, facts: Mapping[str, Any]
+    module: nn.Module,
+    example: Tensor,
+    shape: list[int],
+    files: ModelFiles,
+    made: _Architecture,
+    facts: Mapping[str, Any],
 ) -> None:
     import onnx
     import onnxruntime
@@ -271,7 +291,7 @@ def _write_card(
         "importable": made.importable,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "input_name": INPUT_NAME,
-        "input_shape": list(example.shape[1:]),
+        "input_shape": shape,
         "input_dtype": str(example.numpy().dtype),
         "sha256": {"onnx": file_sha256(files.onnx), "pt": file_sha256(files.pt)},
         "versions": {

@@ -1,0 +1,137 @@
+"""The performance inversion: crossings of simulated queues with a known answer, and one short real measurement."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from queues import mm1, mmc
+
+import xedge.inversion as inversions
+from xedge import inversion_plots
+from xedge.exceptions import ConfigurationError
+from xedge.inversion import Inversion, _zero
+from xedge.measurement import Measurement
+
+SERVICE_MS, EXTRA_MS, BOXES = 10.0, 10.0, 4
+
+
+def rows(placement, replication, latency_ms, rate_hz):
+    due = np.arange(len(latency_ms)) / rate_hz * 1e9
+    received = due + latency_ms * 1e6
+    table = pd.DataFrame({"placement": placement, "replication": replication, "request": np.arange(len(due))})
+    table["warm_up"], table["due_ns"], table["sent_ns"] = False, due.astype(np.int64), due.astype(np.int64)
+    for name in ("arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns"):
+        table[name] = received.astype(np.int64)
+    return table.assign(status="ok", prediction=0.5, payload_bytes=500, error=pd.NA)
+
+
+def simulated(utilisation, seed, replications=5, n=20_000):
+    """A measurement whose latencies are those of simulated queues."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for replication in range(replications):
+        edge = SERVICE_MS * mm1(rng, utilisation, n)
+        cloud = SERVICE_MS * mmc(rng, utilisation, BOXES, n) + EXTRA_MS
+        found += [rows("edge", replication, edge, 100), rows("cloud", replication, cloud, 100)]
+    return Measurement(pd.concat(found, ignore_index=True), {"timeout_s": 30.0})
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    taken = {level: simulated(level, k) for k, level in enumerate((0.1, 0.25, 0.4, 0.55, 0.7))}
+    return Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
+
+
+@pytest.mark.parametrize("statistic", list(inversions.STATISTICS))
+def test_crossing_of_simulated_queues_is_the_theoretical_one(simulation, statistic):
+    found, expected = simulation.found(statistic), simulation.expected(statistic)
+    assert found.low <= expected <= found.high
+    assert abs(found.value - expected) < 0.06
+
+
+def test_tails_invert_earlier(simulation):
+    crossings = [simulation.found(statistic).value for statistic in ("mean", "p95", "p99")]
+    assert crossings == sorted(crossings, reverse=True)
+
+
+@pytest.mark.parametrize("placement", ["edge", "cloud"])
+def test_theory_agrees_with_the_simulated_queues(simulation, placement):
+    for utilisation in (0.25, 0.55):
+        for statistic in inversions.STATISTICS:
+            theory = simulation.theory_ms(placement, utilisation, statistic)
+            assert simulation.measured_ms(placement, utilisation, statistic).value == pytest.approx(theory, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("gains", "crossing"),
+    [
+        ([-2.0, -1.0, 1.0], 2.5),
+        ([-1.0, 3.0, 5.0], 1.25),
+        ([-1.0, 2.0, -1.0, 1.0], 3.5),  # above 0 for good
+        ([1.0, 2.0, 3.0], -math.inf),
+        ([-3.0, -2.0, 0.0], math.inf),
+        ([-1.0, math.nan, 2.0], None),
+        ([-math.inf, 1.0], 2.0),
+        ([-1.0, math.inf], 1.0),
+    ],
+)
+def test_zero_is_where_the_gains_rise_above_it_for_good(gains, crossing):
+    assert _zero(list(range(1, len(gains) + 1)), gains) == crossing
+
+
+def test_conclusion_says_what_was_not_reached():
+    taken = {level: simulated(level, k, n=4000) for k, level in enumerate((0.6, 0.7))}
+    far = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken).conclusion()
+    assert "p99: the cloud wins already below 0.6 as measured, from utilisation 0.18 on by theory" in far
+    near = Inversion(BOXES, SERVICE_MS, 1e4, taken)
+    assert "mean: the cloud wins already below 0.6" in near.conclusion()
+    assert near.expected("mean") > 0.99
+
+
+def test_figure_shows_every_measured_point_and_says_it_in_words(simulation):
+    made = inversion_plots.figure(simulation)
+    assert isinstance(made, Figure)
+    assert "4 edge boxes" in made.alt
+    for statistic in inversions.STATISTICS:
+        ax = next(one for one in made.axes if one.get_title(loc="left") == statistic)
+        assert ax.get_xlabel() == "utilisation"
+        assert ax.get_ylabel() == "latency, ms"
+        points = [line.get_ydata() for line in ax.get_lines() if line.get_marker() in ("o", "s")]
+        expected = [simulation.measured_ms("edge", level, statistic).value for level in sorted(simulation.measurements)]
+        assert any(np.allclose(one, expected) for one in points if len(one) == len(expected))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"boxes": 1}, "boxes=1"),
+        ({"utilisations": [0.5]}, "at least two"),
+        ({"utilisations": [0.5, 1.0]}, "utilisation 1.0"),
+        ({"utilisations": [0.0, 0.5]}, "utilisation 0.0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_measured(changes, words):
+    told = {"boxes": 2, "mean_service_ms": 5, "extra_rtt_ms": 5, "utilisations": [0.2, 0.4], "duration_s": 1}
+    with pytest.raises(ConfigurationError, match=words):
+        inversions.measure(**told | changes)
+
+
+@pytest.mark.usefixtures("models")
+def test_real_measurement_has_both_placements_at_every_utilisation():
+    found = inversions.measure(2, 5.0, 5.0, [0.2, 0.6], 1.0, replications=2, seed=1, progress=False)
+    table = found.table()
+    assert sorted(set(table["utilisation"])) == [0.2, 0.6]
+    for utilisation, measurement in found.measurements.items():
+        assert measurement.placements == ["edge", "cloud"]
+        assert (measurement.rows["status"] == "ok").all()
+        services = measurement.conditions["services"]
+        assert (services["edge"]["boxes"], services["cloud"]["servers"]) == (2, 2)
+        offered = measurement.conditions["scenario"]["workload"]["rate_hz"]
+        assert offered == pytest.approx(utilisation * 2 / 0.005)
+    floors = [one.conditions["noise_floor"] for one in found.measurements.values()]
+    assert floors[0] == floors[1]  # calibrated once
+    assert found.verdict in ("VALID", "INVALID", "SATURATED")

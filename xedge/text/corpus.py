@@ -1,0 +1,179 @@
+"""Labelled texts for training: the corpus that ships with xedge, or any CSV of labels with titles or texts."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from xedge.engines import file_sha256
+from xedge.exceptions import ConfigurationError
+from xedge.text.labels import SENTIMENT_LABELS, TASKS
+
+MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
+FEWEST_ROWS = 4  # of a label, in each of the two parts
+HELD_OUT_EVERY = 5  # of a file without a column `split`, every fifth text is held out
+_TEXT_COLUMNS = ("text", "title", "description")
+_PARTS = {"train": False, "held_out": True, "test": True}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts with their labels, and which of them are held out of training; one row each.
+
+    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before.
+    """
+
+    source: str
+    sha256: str
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    held_out: tuple[bool, ...]
+    split: str
+    bad_rows: tuple[str, ...] = ()
+    duplicates: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels that occur, in the order of the task's own where it is one of those, else sorted."""
+        found = set(self.labels)
+        return next((own for own in TASKS.values() if found == set(own)), tuple(sorted(found)))
+
+    def part(self, held_out: bool) -> tuple[list[str], list[str]]:
+        """Return the texts and labels to learn from, or those held out."""
+        rows = [row for row, out in zip(zip(self.texts, self.labels, strict=True), self.held_out, strict=True)]
+        chosen = [row for row, out in zip(rows, self.held_out, strict=True) if out is held_out]
+        return [text for text, _ in chosen], [label for _, label in chosen]
+
+
+def shipped(task: str) -> Path:
+    """Return the file of the corpus that ships with xedge.
+
+    Raises:
+        ConfigurationError: `task` is not "topic" or "sentiment".
+    """
+    check_task(task)
+    return Path(__file__).with_name("data") / f"{task}.csv"
+
+
+def check_task(task: str) -> None:
+    """Raise ConfigurationError if `task` is not "topic" or "sentiment"."""
+    if task not in TASKS:
+        raise ConfigurationError(f"task is {task!r}: give one of {', '.join(TASKS)}")
+
+
+def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: str = "label") -> Corpus:
+    """Return the labelled texts in a CSV file; by default the corpus that ships with xedge.
+
+    The file is UTF-8 with a line of column names in any order and case: `labels_column` with the labels as words,
+    and `text`, or `title` and `description` (joined), or one of the two. A column `split` may say "train",
+    "held_out" or "test" of each row; without it, every fifth text is held out, chosen by its own checksum, so
+    that it stays held out when the file grows and a text never stands on both sides. Labels are
+    brought to lower case. Rows that cannot be used are left out and told.
+
+    Raises:
+        ConfigurationError: no such file, a column is missing, more than 5 % of the rows are bad, fewer
+            than two labels, too few rows of a label, or for "sentiment" other labels than its own three.
+    """
+    check_task(task)
+    path = Path(data).expanduser() if data else shipped(task)
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            corpus = _read(file, task, path, labels_column.strip().lower())
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read the data file {path}: {exc.strerror or exc}") from exc
+    _check(corpus, task, path)
+    return corpus
+
+
+def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
+    reader = _numbered(file)
+    _, header, _ = next(reader, (0, [], ""))
+    columns = {name.strip().lower(): index for index, name in enumerate(header)}
+    text_columns = [columns[name] for name in _TEXT_COLUMNS if name in columns and name != labels_column]
+    if labels_column not in columns or not text_columns:
+        raise ConfigurationError(
+            f"{path}, line 1: the columns are {', '.join(header) or 'none'}; needed are {labels_column!r} for the "
+            f"labels (another name is given by labels_column) and text, title or description"
+        )
+    rows: dict[str, tuple[str, str, bool]] = {}
+    bad: list[str] = []
+    count = 0
+    for line, fields, problem in reader:
+        count += 1
+        label = fields[columns[labels_column]].strip().lower() if len(fields) == len(header) else ""
+        text = " ".join(part for i in text_columns if len(fields) == len(header) and (part := fields[i].strip()))
+        part = fields[columns["split"]].strip().lower() if "split" in columns and len(fields) == len(header) else ""
+        problem = problem or _problem(task, fields, len(header), label, text)
+        if not problem and "split" in columns and part not in _PARTS:
+            problem = f"split is {part!r}, not one of {', '.join(_PARTS)}"
+        if problem:
+            bad.append(f"line {line}: {problem}")
+        else:
+            key = _key(text)
+            rows.setdefault(
+                key, (text, label, _PARTS[part] if part else zlib.crc32(key.encode()) % HELD_OUT_EVERY == 0)
+            )
+    if len(bad) > MOST_BAD * count or not rows:
+        told = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {told or 'there are no rows'}")
+    texts, labels, held_out = zip(*rows.values(), strict=True)
+    how = "column split" if "split" in columns else f"every {HELD_OUT_EVERY}th text by its checksum"
+    return Corpus(path.name, file_sha256(path), texts, labels, held_out, how, tuple(bad), count - len(bad) - len(rows))
+
+
+def _numbered(file: TextIO) -> Iterator[tuple[int, list[str], str]]:
+    """Yield the line each row begins in, its fields, and what is wrong with it as CSV; blank lines are no rows."""
+    reader = csv.reader(file, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as exc:
+            yield line, [], f"not CSV ({exc})"
+            continue
+        if fields:
+            yield line, fields, ""
+
+
+def _problem(task: str, fields: list[str], columns: int, label: str, text: str) -> str:
+    if len(fields) != columns:
+        return f"{len(fields)} fields in {columns} columns"
+    if any("\udc80" <= character <= "\udcff" for field in fields for character in field if character > "\ud7ff"):
+        return "not UTF-8"
+    if not label:
+        return "no label"
+    if not any(character.isalpha() for character in label):
+        return f"the label {label!r} is not a word"
+    if task == "sentiment" and label not in SENTIMENT_LABELS:
+        return f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}"
+    return "" if text else "no text"
+
+
+def _key(text: str) -> str:
+    """Return what two texts share that are the same but for case, blanks and signs."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = "".join(character if character.isalnum() else " " for character in folded).split()
+    return " ".join(words) or text
+
+
+def _check(corpus: Corpus, task: str, path: Path) -> None:
+    names = corpus.names
+    if len(names) < 2 or (task == "sentiment" and names != SENTIMENT_LABELS):
+        wanted = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
+        raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {wanted}")
+    for held_out, what in ((False, "to learn from"), (True, "held out")):
+        counts = Counter(corpus.part(held_out)[1])
+        few = [f"{name} {counts[name]}" for name in names if counts[name] < FEWEST_ROWS]
+        if few:
+            raise ConfigurationError(
+                f"{path}: too few rows {what}: {', '.join(few)}; each label needs {FEWEST_ROWS} ({corpus.split})"
+            )

@@ -1,0 +1,243 @@
+"""One model a task and process: loaded once at the first call, within a time limit, swapped whole, safe under fork."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING
+
+from xedge.exceptions import ConfigurationError, ModelError, RegistryError, XedgeError
+from xedge.text.labels import TASKS
+from xedge.text.references import check_task, configured, configured_folder, variable_of
+
+if TYPE_CHECKING:
+    from xedge.text.model import TextModel
+    from xedge.text.registry import ModelVersion, Registry
+
+TIMEOUT_S = 60.0
+FORK_WAIT_S = 5.0  # longest that a fork waits for loads under way
+_log = logging.getLogger("xedge.text")
+
+
+class _Attempt:
+    """One load under way, in a daemon thread: nothing else can be left behind at a time limit."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ended = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.model: TextModel | None = None
+        self.error: BaseException | None = None
+
+
+class _Slot:
+    """The model of one task in this process; the lock is held for a few assignments only, never while loading."""
+
+    def __init__(self, task: str, model: TextModel | None = None, found: ModelVersion | None = None) -> None:
+        self.task = task
+        self.model = model
+        self.found = found
+        self.lock = threading.Lock()
+        self.under_way: list[_Attempt] = []
+        self._started = 0
+        self._taken = 0  # the number of the attempt that `model` is from
+
+    def get(self, timeout_s: float | None) -> TextModel:
+        """Return the model, or that of the load under way, or of a new one."""
+        with self.lock:
+            if self.model is not None:
+                return self.model
+            attempt = self.under_way[-1] if self.under_way else self._start()
+        return self._wait(attempt, timeout_s)
+
+    def reload(self, timeout_s: float | None) -> TextModel:
+        """Return the model of a new load: one under way may have read the alias before it was moved."""
+        with self.lock:
+            attempt = self._start()
+        return self._wait(attempt, timeout_s)
+
+    def _start(self) -> _Attempt:
+        self._started += 1
+        attempt = _Attempt(self._started)
+        attempt.thread = threading.Thread(
+            target=self._run, args=(attempt,), name=f"xedge-load-{self.task}", daemon=True
+        )
+        attempt.thread.start()
+        self.under_way.append(attempt)
+        return attempt
+
+    def _run(self, attempt: _Attempt) -> None:
+        try:
+            attempt.model = self._load(attempt)
+        except BaseException as exc:
+            attempt.error = exc
+        self._forget(attempt)
+        attempt.ended.set()
+
+    def _forget(self, attempt: _Attempt) -> None:
+        with self.lock:
+            if attempt in self.under_way:
+                self.under_way.remove(attempt)
+
+    def _wait(self, attempt: _Attempt, timeout_s: float | None) -> TextModel:
+        limit_s = _seconds("XEDGE_TEXT_LOAD_TIMEOUT_S", TIMEOUT_S) if timeout_s is None else timeout_s
+        if not attempt.ended.wait(limit_s):
+            self._forget(attempt)  # left behind: the next call begins anew
+            raise RegistryError(
+                f"{_asked(self.task)} was not loaded within {limit_s:g} s: check that the place answers, or allow more "
+                f"time by XEDGE_TEXT_LOAD_TIMEOUT_S; the next call tries again",
+                "timeout",
+            )
+        if attempt.model is None:
+            assert attempt.error is not None
+            # Every waiting thread raises one of its own: a raised error carries its thread's traceback.
+            error = copy.copy(attempt.error).with_traceback(attempt.error.__traceback__)
+            raise error from attempt.error.__cause__
+        return attempt.model
+
+    def _load(self, attempt: _Attempt) -> TextModel:
+        started = perf_counter()
+        found, registry = _find(self.task)
+        with self.lock:
+            if self.model is not None and registry is not None and found == self.found:
+                self._taken = max(self._taken, attempt.number)
+                return self.model
+        model = _open(self.task, found, registry)
+        with self.lock:
+            if attempt.number > self._taken:  # one that was left behind does not undo what came after it
+                self.model, self.found, self._taken = model, found, attempt.number
+        _log.info("%s: version %s loaded in %.2f s", self.task, model.version, perf_counter() - started)
+        _start_polling()
+        return model
+
+
+def get(task: str, timeout_s: float | None = None) -> TextModel:
+    """Return the task's model, loaded if it is not yet; see `xedge.text.get_model`."""
+    slot = _slots.get(task) or _slots[check_task(task)]
+    return slot.model or slot.get(timeout_s)
+
+
+def reload(task: str, timeout_s: float | None = None) -> TextModel:
+    """Return the task's model as the registry has it now, used from here on; see `xedge.text.reload_model`."""
+    return _slots[check_task(task)].reload(timeout_s)
+
+
+def loaded() -> list[str]:
+    """Return the tasks whose models this process has loaded."""
+    return [task for task, slot in _slots.items() if slot.model is not None]
+
+
+def _find(task: str) -> tuple[ModelVersion, Registry | None]:
+    """Return the version to load and the registry it is from, None for a folder that the environment names."""
+    from xedge.text.registry import ModelVersion, Registry
+
+    if folder := configured_folder(task):
+        return ModelVersion("", folder.name, "", folder), None
+    registry = Registry()
+    return registry.resolve(task), registry
+
+
+def _open(task: str, found: ModelVersion, registry: Registry | None) -> TextModel:
+    from xedge.text.registry import load_version
+
+    try:
+        return load_version(found.folder, task, found.version)
+    except ModelError as exc:
+        if registry is None:
+            raise RegistryError(f"{variable_of(task)}: {exc}", "corrupt") from exc
+        raise registry.corrupt(found, exc) from exc
+
+
+def _asked(task: str) -> str:
+    from xedge.text.stores import store_at
+
+    folder = configured_folder(task)
+    return str(folder) if folder else f"{configured(task)} of the model registry {store_at(None).where}"
+
+
+def _seconds(variable: str, usual: float) -> float:
+    value = os.environ.get(variable, "").strip() or str(usual)
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise ConfigurationError(f"{variable} is {value!r}: give a number of seconds, 0 or more")
+    return seconds
+
+
+def _start_polling() -> None:
+    """Begin to look at the aliases every `XEDGE_TEXT_POLL_S` seconds, if set, in one thread of this process."""
+    global _poller
+    interval_s = _seconds("XEDGE_TEXT_POLL_S", 0)
+    with _poller_lock:
+        if interval_s > 0 and _poller is None:
+            _poller = threading.Thread(target=_poll, args=(interval_s,), name="xedge-text-poll", daemon=True)
+            _poller.start()
+
+
+def _poll(interval_s: float) -> None:
+    pause, failing = threading.Event(), set[str]()
+    while not pause.wait(interval_s):
+        for task in loaded():
+            try:
+                reload(task)
+                failing.discard(task)
+            except XedgeError as exc:
+                if task not in failing:
+                    _log.warning("%s: the version loaded before goes on answering: %s", task, exc)
+                failing.add(task)
+
+
+def _begin() -> None:
+    global _slots, _poller, _poller_lock
+    _slots = {task: _Slot(task) for task in TASKS}
+    _poller, _poller_lock = None, threading.Lock()
+
+
+def _before_fork() -> None:
+    """Wait until no load is under way, and hold the slots meanwhile so that none begins.
+
+    A child forked amid a load would inherit locks of Python's imports, of MLflow or of ONNX Runtime that nobody
+    ever releases. A load that hangs is not waited for longer than `FORK_WAIT_S`.
+    """
+    global _was_alone
+    end = monotonic() + FORK_WAIT_S
+    while True:
+        for slot in _slots.values():
+            slot.lock.acquire()
+        me = threading.current_thread()  # a load may itself start a process
+        loads = [one for slot in _slots.values() for one in slot.under_way if one.thread is not me]
+        if not loads or monotonic() >= end:
+            break
+        _after_fork_in_parent()
+        loads[0].ended.wait(max(0.0, end - monotonic()))
+    _was_alone = threading.active_count() == 1
+
+
+def _after_fork_in_parent() -> None:
+    for slot in _slots.values():
+        slot.lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Begin anew; a model is kept only if no other thread can have been using it when the fork came."""
+    before = _slots
+    _inherited.append(before)  # never freed: freeing may need a lock that another thread of the parent held
+    _begin()
+    if _was_alone:
+        for task, slot in before.items():
+            _slots[task] = _Slot(task, slot.model, slot.found)
+
+
+_slots: dict[str, _Slot]
+_poller: threading.Thread | None
+_poller_lock: threading.Lock
+_was_alone = False
+_inherited: list[dict[str, _Slot]] = []
+_begin()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
