@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help report test lint bench lab clean
+.PHONY: help report text test lint bench lab clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,10 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 report: $(VENV)/ready-lab ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html
 	@$(BIN)/xedge report 02_edge_vs_cloud -f notebooks/parameters/edge_vs_cloud.yaml || [ $$? -eq 3 ]
 	@echo "Open reports/edge_vs_cloud.html"
+
+text: $(VENV)/ready-text ## train, register and serve the text models; print a first answer
+	@$(BIN)/xedge report 09_train_text
+	@$(BIN)/python -m xedge.text.first_answer
 
 test: $(VENV)/ready-all ## run all tests
 	$(BIN)/python -m pytest

@@ -124,9 +124,7 @@ def measured_ms(port: int, rate_hz: float, duration_s: float, seed: int) -> NDAr
 
 def main(rounds: int = 8, duration_s: float = 2.0) -> list[str]:
     table, ports = Table(), {name: _free_port() for name in ("echo", "xedge")}
-    print(
-        f"HTTP at {RATE_HZ:g} requests/s, Poisson, {rounds} × {duration_s:g} s an arm in turn, {CONNECTIONS} sockets"
-    )
+    print(f"HTTP at {RATE_HZ:g} requests/s, Poisson, {rounds} × {duration_s:g} s an arm in turn, {CONNECTIONS} sockets")
     with service("echo", ports["echo"]), service("xedge", ports["xedge"]):
         latency: dict[str, list[Any]] = {name: [] for name in ports}
         for number in range(rounds):

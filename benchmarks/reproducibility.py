@@ -44,7 +44,7 @@ def main(pairs: int = 10, rate_hz: float = 250, duration_s: float = 1.2, replica
     while sum(word == "VALID" for word, _ in made) < 2 * pairs and len(made) < 4 * pairs:
         made.append(run(len(made), rate_hz, duration_s, replications))
     valid = [found for word, found in made if word == "VALID"][: 2 * pairs]
-    table.row("runs that were VALID", len(valid), f"of {len(made)}", 2, at_least=True)
+    table.row("runs that were VALID", len(valid), f"of {len(made)}", pairs, at_least=True)
     half = len(valid) // 2
     for p in LEVELS if half else ():
         name, found = level_name(p), [one[p] for one in valid]

@@ -58,13 +58,11 @@ def pyfunc(version: Path) -> Any:
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
 
-        warnings.simplefilter("ignore")  # once more: MLflow sets filters of its own
-
         class Wrapped(mlflow.pyfunc.PythonModel):
             def load_context(self, context: Any) -> None:
                 self.model = TextModel.load(context.artifacts["version"])
 
-            def predict(self, context, model_input, params=None):  # noqa: ARG002  # the names are MLflow's
+            def predict(self, model_input: list[str]):
                 return self.model.probabilities(list(model_input))
 
         folder = str(version.parent / "pyfunc")

@@ -167,6 +167,12 @@ def test_drift_over_the_replications_is_doubted():
     assert not any("drifted" in text for text in texts(replicated(5)))
 
 
+@pytest.mark.parametrize(("load", "doubted"), [(None, False), (1.9, False), (2.4, True)])
+def test_a_machine_busy_before_the_measurement_is_doubted(load, doubted):
+    found = texts(replicated(), host={"cores": 2, "load_average_before": load})
+    assert any("load average 2.4 on 2 cores" in text for text in found) == doubted
+
+
 @pytest.mark.parametrize(("p50_ms", "doubted"), [(0.2, False), (0.6, True)])
 def test_latency_near_the_noise_floor_is_doubted(p50_ms, doubted):
     found = texts(replicated(), noise_floor={"p50_ms": p50_ms})

@@ -88,7 +88,7 @@ def test_version_of_the_installed_command() -> None:
     assert call("--version").stdout == done.stdout
 
 
-@pytest.mark.parametrize("command", ["build", "broker", "serve", "measure", "report"])
+@pytest.mark.parametrize("command", ["build", "broker", "serve", "measure", "report", "sweep", "index"])
 def test_help_of_every_command(command: str) -> None:
     done = call(command, "--help")
     assert done.returncode == 0

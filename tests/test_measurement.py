@@ -129,6 +129,19 @@ def test_summary_has_rates_counts_and_intervals():
     assert table.loc["cloud", "p50_ms"] == pytest.approx(101, rel=0.01)
 
 
+def test_utilisation_is_the_busy_share_of_one_server_with_batches_counted_once():
+    whole = measurement()
+    assert whole.summary().set_index("placement").loc["edge", "utilisation"] == pytest.approx(0.07, rel=0.05)
+    facts = {"cloud": {"servers": 2, "boxes": 3}}
+    shared = Measurement(whole.rows, {**whole.conditions, "services": facts}).summary().set_index("placement")
+    assert shared.loc["cloud", "utilisation"] == pytest.approx(0.07 / 6, rel=0.05)
+    rows = whole.rows.copy()
+    for stamp in ("started_ns", "finished_ns"):  # two requests a batch
+        rows[stamp] = rows.groupby(["placement", "replication", rows["request"] // 2])[stamp].transform("first")
+    assert summaries.utilisation(rows, "edge") == pytest.approx(0.035, rel=0.05)
+    assert np.isnan(summaries.utilisation(rows.assign(started_ns=pd.NA), "edge"))
+
+
 def test_summary_gives_no_number_below_the_floor_and_inf_beyond_the_time_out():
     few = measurement(replications=1, n=200).summary().set_index("placement").loc["edge"]
     assert few["p95_ms"] > 0

@@ -117,5 +117,40 @@ def test_progress_in_jupyter_is_one_display(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
+def test_progress_notes_stand_above_the_line_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal = use_terminal(monkeypatch)
+    with Progress(2, "runs", "sweep") as line:
+        line.note("1 of 2: VALID")
+        line.note("2 of 2: VALID")
+        line.finish(SENTENCE)
+    kept = [text.rpartition("\r")[2] for text in terminal.getvalue().split("\n")]
+    assert [text for text in kept if text.strip()] == ["1 of 2: VALID", "2 of 2: VALID", SENTENCE]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    caplog.set_level(logging.INFO, "xedge")
+    with Progress(2, "runs", "sweep") as line:
+        line.note("1 of 2: VALID")
+        line.finish(SENTENCE)
+    assert [record.getMessage() for record in caplog.records] == ["1 of 2: VALID", SENTENCE]
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "done", "said"),
+    [
+        (60.0, 10, "about 3 min left"),
+        (20.0, 10, "about 60 s left"),
+        (7200.0, 10, "about 6.0 h left"),
+        (60.0, 0, ""),
+        (60.0, 40, ""),
+        (1.0, 10, ""),
+    ],
+)
+def test_progress_tells_the_time_left_from_the_time_taken(elapsed_s: float, done: int, said: str) -> None:
+    line = Progress(40, "runs", "sweep")
+    line._began = time.monotonic() - elapsed_s
+    assert line.left(done) == said
+
+
 def test_in_jupyter_is_false_here() -> None:
     assert not progress.in_jupyter()

@@ -22,7 +22,7 @@ from helpers import children_of, is_alive, wait_until
 
 from xedge.broker import _free_port
 from xedge.messages import MAX_PAYLOAD_BYTES
-from xedge.text import TOPICS, predict_sentiment, predict_topic
+from xedge.text import TOPICS, http, predict_sentiment, predict_topic
 from xedge.text.registry import Registry
 
 LIMIT_S = 60
@@ -172,6 +172,13 @@ def test_a_caller_that_leaves_in_the_middle_harms_nobody(service: Service) -> No
         with socket.create_connection((url.host, url.port)) as rude:
             rude.sendall(b"POST /topic HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert service.client.post("/topic", json={"text": TEXT}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_are_sent_without_delay(host: str) -> None:
+    listening = http._listen(host, 0)
+    with listening:
+        assert listening.proto == socket.IPPROTO_TCP  # for others asyncio leaves Nagle's algorithm on
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,6 +18,7 @@ from xedge.broker import Broker
 from xedge.engines import OnnxEngine, TorchEngine
 from xedge.exceptions import ConfigurationError, ModelError, ModelNotFoundError, RegistryError, RequestError
 from xedge.external import ping
+from xedge.isolation import IsolatedService
 from xedge.messages import Request, RequestDecoder, Tensor
 from xedge.network import Link
 from xedge.scenario import Cloud, Edge, External, Scenario
@@ -294,3 +295,14 @@ def test_texts_of_a_file(tmp_path: Path) -> None:
     path.write_text("text\n \n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="holds no text"):
         Texts(path=str(path)).inputs(1, (-1,), 0)
+
+
+def test_container_gets_the_whole_folder(folder: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xedge.isolation.container_engine", lambda: "podman")
+
+    def volume(model: Path) -> str:
+        command = IsolatedService(str(model), "127.0.0.1", 1883, "", "image", None)._command()
+        return command[command.index("--volume") + 1]
+
+    assert volume(folder) == f"{folder}:/app/models:ro"
+    assert volume(models / "anomaly_detector.onnx") == f"{models}/anomaly_detector.onnx:/app/models/model.onnx:ro"

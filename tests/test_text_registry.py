@@ -54,16 +54,15 @@ def test_registry_default_place_is_in_the_project_and_mlflow_can_name_another(tm
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@registry.test:5000")
     assert Registry().uri == "http://someone:secret@registry.test:5000"
     assert Registry().where == "http://registry.test:5000"
-    assert not Registry().is_embedded
 
 
 def test_uri_of_every_kind_is_understood(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = f"sqlite:///{tmp_path}/reg/mlflow.db"
     for uri in ("reg", Path("reg"), tmp_path / "reg", "sqlite:///reg/mlflow.db", wanted, f"{wanted}?timeout=5"):
-        assert (Registry(uri).uri, Registry(uri).is_embedded) == (wanted, True)
+        assert Registry(uri).uri == wanted
     for uri in ("https://registry.test", "databricks", "postgresql://db.test/mlflow"):
-        assert (Registry(uri).uri, Registry(uri).is_embedded) == (uri, False)
+        assert Registry(uri).uri == uri
 
 
 def test_version_registered_promoted_and_resolved(registry, add, tmp_path):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
     from xedge.services import EdgeMLService as EdgeMLService
     from xedge.sources import CsvReplay as CsvReplay
     from xedge.sources import Noise as Noise
+    from xedge.sources import Texts as Texts
     from xedge.sources import Vibration as Vibration
     from xedge.sweeps import sweep as sweep
     from xedge.zoo import build as build
@@ -53,6 +54,7 @@ _HOMES = {
     "Noise": "sources",
     "Poisson": "arrivals",
     "Scenario": "scenario",
+    "Texts": "sources",
     "Trace": "arrivals",
     "Vibration": "sources",
     "build": "zoo",
@@ -80,6 +82,7 @@ __all__ = [
     "Noise",
     "Poisson",
     "Scenario",
+    "Texts",
     "Trace",
     "Vibration",
     "build",

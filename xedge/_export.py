@@ -103,14 +103,15 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
-def summary(estimates: _estimates.Estimates) -> dict[str, list[Any]]:
-    """Return the summary table: `heads`, and `rows` of what of and a text for each head."""
+def summary(estimates: _estimates.Estimates) -> dict[str, Any]:
+    """Return the summary table: `heads`, `rows` of what of and a text for each head, and whether a ± is in it."""
     names = list(dict.fromkeys(name for numbers in estimates.values() for name in numbers))
     rows = [
         [of, *(numbers.get(name, {}).get("text", _estimates.NONE) for name in names)]
         for of, numbers in estimates.items()
     ]
-    return {"heads": [_estimates.heading(name) for name in names], "rows": rows}
+    interval = any("±" in text for row in rows for text in row[1:])
+    return {"interval": interval, "heads": [_estimates.heading(name) for name in names], "rows": rows}
 
 
 def parameter(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def doubts(rows: pd.DataFrame, conditions: Mapping[str, Any]) -> list[Doubt]:
     if rows["replication"].nunique() == 1:
         text = "one replication only: the intervals come from its batches and say nothing about a next run"
         found.append(Doubt(None, "note", text))
+    found += _busy(conditions)
     order = ("severe", "warning", "note")
     return sorted(found, key=lambda doubt: order.index(doubt.severity))
 
@@ -264,6 +265,15 @@ def _floor(
         share = f"{percent(offered / ceiling)} of the ceiling of {number(ceiling)}/s (at most 20 %)"
         text = f"{number(offered)} requests/s are {share}"
         yield Doubt(placement, "warning", text)
+
+
+def _busy(conditions: Mapping[str, Any]) -> Iterator[Doubt]:
+    """More runnable programs than cores before the measurement began: what replications minutes apart would show."""
+    host = conditions.get("host") or {}
+    load, cores = host.get("load_average_before"), host.get("cores")
+    if load and cores and load > cores:
+        text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
+        yield Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say")
 
 
 def _link(placement: str, conditions: Mapping[str, Any]) -> Iterator[Doubt]:

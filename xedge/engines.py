@@ -341,7 +341,8 @@ def _refusal(engine: Engine, batch: Any, exc: Exception | None) -> XedgeError:
     shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", type(batch).__name__)
     expected = f"(n, {', '.join(map(str, engine.input_shape))})" if engine.input_shape else "(n,)"
     fits = (
-        bool(shape)
+        shape is not None
+        and len(shape) == 1 + len(engine.input_shape)
         and _fits(shape[1:], engine.input_shape)
         and dtype == engine.input_dtype
     )

@@ -15,7 +15,7 @@ from xedge import _guard
 from xedge.engines import Engine, OnnxEngine
 from xedge.exceptions import BrokerError, ConfigurationError, ServiceError
 from xedge.external import ExternalService
-from xedge.paths import model_path
+from xedge.paths import is_text_model, model_path
 
 READY_TIMEOUT_S = 60.0
 
@@ -74,6 +74,9 @@ class IsolatedService(ExternalService):
         options += ["--metrics-interval", "0", *self._options]
         if self._image is None:
             return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
+        volume = f"{self._model}:/app/models/model.onnx:ro"
+        if is_text_model(self._model.parent):
+            volume = f"{self._model.parent}:/app/models:ro"
         run = [container_engine(), "run", "--rm", "--name", self._name, "--network", "host", "--pull", "never"]
         run += [
             "--no-healthcheck",
@@ -81,7 +84,7 @@ class IsolatedService(ExternalService):
             "--cap-drop",
             "all",
             "--volume",
-            f"{self._model}:/app/models/model.onnx:ro",
+            volume,
         ]
         run += ["--cpus", str(self._cpus)] if self._cpus else []
         return [*run, self._image, *options]

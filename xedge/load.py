@@ -15,7 +15,8 @@ import msgspec
 from xedge import report
 from xedge.broker import Broker
 from xedge.exceptions import ConfigurationError
-from xedge.load_curve import Limit, LoadCurve, Probe, judge, tried
+from xedge.load_curve import Limit, LoadCurve
+from xedge.load_probe import Probe, judge, tried
 from xedge.measurement import Measurement
 from xedge.progress import Progress
 from xedge.publishing import Prose, _conditions

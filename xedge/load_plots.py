@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from xedge.load_curve import LoadCurve, Probe
+from xedge.load_curve import LoadCurve
+from xedge.load_probe import Probe
 from xedge.plots import _LOOKS, ReportFigure, _plain_number, styled
 from xedge.statistics import FloatArray
 from xedge.summaries import level_name, number
@@ -89,7 +90,7 @@ def figure(curve: LoadCurve) -> ReportFigure:
                 ax.axis("off")
                 continue
             latency(ax, curve, curve.arms[place], ylim)
-            ax.set(xlim=(min(rates) / 1.1, max(rates) * 1.1))
+            ax.set(xlim=(min(rates) / 1.5, max(rates) * 1.1))
             _log(ax.xaxis)
             _log(ax.yaxis)
             ax.set_ylabel("latency, ms" if place % columns == 0 else "")

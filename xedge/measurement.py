@@ -85,11 +85,13 @@ class Measurement:
         return list(summaries.replications(self.rows, self._known(placement)).values())
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a placement: rates in Hz, counts by status, p50 p90 p95 p99 in ms with intervals.
+        """Return one row a placement: rates in Hz, utilisation, counts by status, p50 p90 p95 p99 in ms with intervals.
 
         NaN stands for too few requests or no steady state, inf for "more than the time-out".
         """
-        return summaries.summary(self.rows, self.placements, self.verdict.saturated)
+        facts = self.conditions.get("services") or {}
+        servers = {name: one.get("servers", 1) * one.get("boxes", 1) for name, one in facts.items()}
+        return summaries.summary(self.rows, self.placements, self.verdict.saturated, servers)
 
     def breakdown(self) -> pd.DataFrame:
         """Return the median and mean of every part of the latency, in ms, one row a placement and part."""

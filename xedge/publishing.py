@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xedge import report, statistics, summaries
+from xedge.exceptions import ConfigurationError
 from xedge.measurement import Measurement
 from xedge.statistics import Estimate
 
@@ -33,6 +34,9 @@ def publish(measurement: Measurement, name: str = "measurement") -> Prose:
     Args:
         measurement: what to publish.
         name: the folder its rows and conditions are saved in, beside the page.
+
+    Raises:
+        ConfigurationError: this run has published another one under this name.
     """
     conclusion = measurement.conclusion()
     before = report.recorded()
@@ -40,6 +44,8 @@ def publish(measurement: Measurement, name: str = "measurement") -> Prose:
     numbers = {f"{prefix}{placement}": _numbers(measurement, placement) for placement in measurement.placements}
     estimates = {**before.get("estimates", {}), **numbers}
     curves = {f"{prefix}{placement}": _curve(measurement, placement) for placement in measurement.placements}
+    if before.get("distributions", {}).keys() & curves.keys():
+        raise ConfigurationError(f"publish: {name!r} is published already: give every measurement a name of its own")
     verdicts = [measurement.verdict.word, before.get("verdict") or "VALID"]
     told = [before["conclusion"]] if before.get("conclusion") else []
     report.record("verdict", max(verdicts, key=report.VERDICTS.index))
@@ -56,7 +62,7 @@ def publish(measurement: Measurement, name: str = "measurement") -> Prose:
 def _numbers(measurement: Measurement, placement: str) -> dict[str, dict[str, Any]]:
     """The rate answered and p50, p95, p99 of one placement, in the form that `report.record` wants."""
     answered = summaries.rates_hz(measurement.rows, placement)["answered_hz"]
-    found: dict[str, dict[str, Any]] = {"answered_hz": {"value": answered, "text": summaries.number(answered)}}
+    found: dict[str, dict[str, Any]] = {"answered_hz": {"value": answered}}
     saturated = placement in measurement.verdict.saturated
     for p, estimate in summaries.estimates(measurement.rows, placement).items():
         if p in summaries.COMPARED_LEVELS:
@@ -74,9 +80,9 @@ def _number(estimate: Estimate, measurement: Measurement, saturated: bool) -> di
 def headline(estimates: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, str]]:
     """Return the four numbers to begin with: p50 and p99 of two placements, or p99 alone of more."""
     levels = {"p50_ms": "half answered within", "p99_ms": "99 % answered within"}
-    wanted = [(name, level) for level in levels for name in estimates]
+    wanted = [(name, level) for level in levels for name in estimates if level in estimates[name]]
     if len(estimates) > 2:
-        wanted = [(name, "p99_ms") for name in estimates]
+        wanted = [(name, level) for name, level in wanted if level == "p99_ms"]
     return [_told(f"{name}, {levels[level]}", estimates[name][level]) for name, level in wanted[:4]]
 
 

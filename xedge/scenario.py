@@ -241,7 +241,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         if not self.placements:
             raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")
         for name, placement in self.placements.items():
-            delay_ms = sum(link.delay_ms for link in placement.links)
+            delay_ms = sum(link.least_ms for link in placement.links)
             if delay_ms >= self.timeout_s * 1e3:
                 raise ConfigurationError(
                     f"placement {name!r}: its links alone take {delay_ms:g} ms, over timeout_s={self.timeout_s:g}"

@@ -169,17 +169,37 @@ def rates_hz(rows: pd.DataFrame, placement: str) -> dict[str, float]:
     return dict(zip(("offered_hz", "sent_hz", "answered_hz"), map(float, values), strict=True))
 
 
-def summary(rows: pd.DataFrame, placements: Sequence[str], saturated: Sequence[str]) -> pd.DataFrame:
-    """Return one row a placement: rates in Hz, counts by status, percentiles in ms with `_low` and `_high`.
+def utilisation(rows: pd.DataFrame, placement: str, servers: int = 1) -> float:
+    """Return the share of the trials' measured part in which a server of `placement` was busy; NaN if it tells nothing.
+
+    Requests of one batch have the same readings `started` and `finished` and count once.
+    """
+    busy = length = 0.0
+    for _, trial in trials(rows, placement):
+        due = trial["due_ns"].to_numpy(dtype=np.float64)
+        begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
+        spans = trial[["started_ns", "finished_ns"]].dropna().drop_duplicates().to_numpy(dtype=np.float64)
+        if end > begin and len(spans):
+            length += end - begin
+            busy += float(np.diff(np.clip(spans, begin, end), axis=1).sum())
+    return busy / (length * servers) if length else math.nan
+
+
+def summary(
+    rows: pd.DataFrame, placements: Sequence[str], saturated: Sequence[str], servers: Mapping[str, int] | None = None
+) -> pd.DataFrame:
+    """Return one row a placement: rates in Hz, utilisation, counts by status, percentiles in ms with `_low`, `_high`.
 
     NaN where there are too few requests or the placement is saturated (no steady state has percentiles); inf
-    where too many requests timed out.
+    where too many requests timed out. `servers` says how many batches a placement can have in inference at once,
+    where that is not one.
     """
     table = []
     for placement in placements:
         own = measured(rows, placement)
         counts = own["status"].value_counts()
         row: dict[str, Any] = {"placement": placement, "requests": len(own), **rates_hz(rows, placement)}
+        row["utilisation"] = utilisation(rows, placement, (servers or {}).get(placement, 1))
         row |= {status: int(counts.get(status, 0)) for status in STATUSES}
         for p, estimate in estimates(rows, placement).items():
             for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -158,8 +159,13 @@ class _HttpService:
     def _wait_ready(self, said: Any) -> None:
         end = perf_counter() + READY_TIMEOUT_S
         while True:
-            with suppress(OSError), urllib.request.urlopen(f"http://{self.host}:{self.port}/health", timeout=10):
-                return
+            try:
+                with urllib.request.urlopen(f"http://{self.host}:{self.port}/health", timeout=10):
+                    return
+            except urllib.error.HTTPError as exc:
+                raise ServiceError(f"the HTTP service has no model: {exc.read().decode()[:500]}") from None
+            except OSError:
+                pass  # not yet
             if self._guard.poll() is not None or perf_counter() > end:
                 said.seek(0)
                 raise ServiceError(f"the HTTP service did not get ready: {last_words(said.read())}")

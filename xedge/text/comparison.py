@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from xedge import plots, report, summaries
+from xedge import plots, publishing, report, summaries
 from xedge.checks import Verdict
 from xedge.measurement import Measurement
 from xedge.publishing import Prose
@@ -91,7 +91,7 @@ class CopyOrServe:
         most = max(self.measurements)
         with plots.styled():
             made = plots.ReportFigure(figsize=(9, 3.6))
-            left, right = made.subplots(1, 2)
+            left, right = made.subplots(1, 2, width_ratios=(4, 5))
             self.plot_memory(left)
             left.set_title("Memory of all processes together")
             plots.ecdf(right, self.measurements[most])
@@ -106,8 +106,8 @@ class CopyOrServe:
         for name in (COPY, *SHARED):
             own = self.memory[self.memory["arrangement"] == name]
             look = plots._look(self.measurements[max(self.measurements)], name)
-            ends = np.array([0.8, most + 0.2])
-            artists += ax.plot(ends, self.line(name).at(ends), label=name, **look)
+            ends = (0.8, most + 0.2)
+            artists += ax.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
             artists += ax.plot(
                 own["workers"], own["total_mb"], marker="o", markersize=4, color=look["color"], linestyle="none"
             )
@@ -126,7 +126,7 @@ class CopyOrServe:
         return "\n\n".join(found)
 
     def doubts(self) -> list[str]:
-        """Return the doubts about the memory, about the latencies with the most workers, and how many more there are."""
+        """Return the doubts about memory and about latency with the most workers, and how many more there are."""
         found = []
         if set(self.memory["kind"]) != {"PSS"}:
             found.append("memory is RSS, which counts shared pages in every process: sharing looks dearer than it is")
@@ -146,7 +146,7 @@ class CopyOrServe:
     def _memory_words(self, shared: str) -> str:
         copy, other, most = self.line(COPY), self.line(shared), int(self.memory["workers"].max())
         facts = (
-            f"each further worker takes {other.each_mb:.0f} MB instead of the {copy.each_mb:.0f} MB of one with its own copy, "
+            f"each further worker takes {other.each_mb:.0f} MB instead of {copy.each_mb:.0f} MB with its own copy, "
             f"and what the workers share takes {other.fixed_mb:.0f} MB."
         )
         number = self.break_even(shared)
@@ -175,7 +175,10 @@ def publish(result: CopyOrServe) -> Prose:
         [_headline(result, name, most) for name in SHARED] + [_memory_headline(result, name) for name in SHARED],
     )
     report.record("conclusion", conclusion)
-    facts = result.measurements[most].conditions
+    largest = result.measurements[most]
+    report.record("estimates", {name: publishing._numbers(largest, name) for name in largest.placements})
+    report.record("distributions", {name: publishing._curve(largest, name) for name in largest.placements})
+    facts = largest.conditions
     report.record("conditions", {key: facts.get(key) for key in ("replications", "strict", "broker")})
     if (folder := report.data_dir()) is not None:
         for count, measurement in result.measurements.items():

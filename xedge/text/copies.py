@@ -18,7 +18,7 @@ from xedge import conditions
 from xedge.arrivals import Poisson
 from xedge.exceptions import ConfigurationError, RegistryError, ServiceError
 from xedge.measurement import Measurement
-from xedge.paths import models_dir, registered_folder
+from xedge.paths import model_path, models_dir, registered_folder
 from xedge.progress import Progress
 from xedge.sources import Texts
 from xedge.text._worker import TIMEOUT_S
@@ -28,17 +28,21 @@ from xedge.text.comparison import CopyOrServe
 WARM_UP_SHARE = 0.05
 
 
-def model_folder(task: str = "topic", *, quick: bool = False) -> Path:
+def model_folder(task: str = "topic") -> Path:
     """Return the folder of the task's model in production; where none is registered, one is trained in `models/text`.
 
-    The training runs in a process of its own: what it loads would share memory with the processes to be measured.
+    It is trained quickly: here it matters what a model costs, not how often it is right. And in a process of its own,
+    for what training loads would share memory with the processes to be measured.
+
+    Raises:
+        ServiceError: the training failed.
     """
     with suppress(RegistryError):
         if (folder := registered_folder(f"xedge-{task}")) is not None:
             return folder
-    folder = models_dir() / ("text-quick" if quick else "text") / task
+    folder = models_dir() / "text" / task
     if not (folder / "card.json").is_file():
-        code = f"from xedge.text.training import train; train({task!r}, {str(folder)!r}, quick={quick}, progress=False)"
+        code = f"from xedge.text.training import train; train({task!r}, {str(folder)!r}, quick=True, progress=False)"
         done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServiceError(f"the {task} model could not be trained: {last_words(done.stderr)}")
@@ -73,11 +77,13 @@ def compare(
 
     Raises:
         ConfigurationError: a number of workers below one, or none.
+        ModelNotFoundError: `folder` holds no text model.
         ServiceError, BrokerError: something that is needed did not start.
     """
     counts = sorted(set(workers))
     if not counts or counts[0] < 1 or replications < 1:
         raise ConfigurationError(f"workers={list(workers)}, replications={replications}: each must be 1 or more")
+    model_path(folder, ".onnx")  # that it is not there is told before anything starts
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), conditions.load_average()
     trials = len(ARRANGEMENTS) * len(counts) * replications
     with Progress(trials + len(ARRANGEMENTS), "steps", "copy or serve", progress) as bar:
@@ -151,7 +157,7 @@ def _trial(arrangement: Arrangement, name: str, replication: int, flights: list[
         rows[column] = pd.array(answered, dtype="Int64")
         rows.loc[answered < 0, column] = pd.NA
     rows["status"] = np.where(answered < 0, "error", "ok")
-    rows["error"] = pd.Series(np.where(answered < 0, "engine: no answer", None), dtype=object)
+    rows["error"] = pd.Series(["no answer" if one < 0 else None for one in answered], dtype=object)
     rows["worker"] = np.repeat(np.arange(len(flights)), [len(flight["due_ns"]) for flight in flights])
     rows["prediction"], rows["payload_bytes"] = math.nan, [len(t.encode()) for f in flights for t in f["texts"]]
     rows = rows.sort_values("due_ns", kind="stable", ignore_index=True)

@@ -93,11 +93,11 @@ def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: s
 
 
 def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
-    reader = _numbered(file)
+    reader = _numbered(file, path)
     _, header, _ = next(reader, (0, [], ""))
-    columns = {name.strip().lower(): index for index, name in enumerate(header)}
-    text_columns = [columns[name] for name in _TEXT_COLUMNS if name in columns and name != labels_column]
-    if labels_column not in columns or not text_columns:
+    names = [name.strip().lower() for name in header]
+    text_columns = [name for name in _TEXT_COLUMNS if name in names and name != labels_column]
+    if labels_column not in names or not text_columns:
         raise ConfigurationError(
             f"{path}, line 1: the columns are {', '.join(header) or 'none'}; needed are {labels_column!r} for the "
             f"labels (another name is given by labels_column) and text, title or description"
@@ -107,28 +107,30 @@ def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
     count = 0
     for line, fields, problem in reader:
         count += 1
-        label = fields[columns[labels_column]].strip().lower() if len(fields) == len(header) else ""
-        text = " ".join(part for i in text_columns if len(fields) == len(header) and (part := fields[i].strip()))
-        part = fields[columns["split"]].strip().lower() if "split" in columns and len(fields) == len(header) else ""
-        problem = problem or _problem(task, fields, len(header), label, text)
-        if not problem and "split" in columns and part not in _PARTS:
-            problem = f"split is {part!r}, not one of {', '.join(_PARTS)}"
+        row = dict(zip(names, (field.strip() for field in fields), strict=False))
+        label, text = row.get(labels_column, "").lower(), _joined([row.get(name, "") for name in text_columns])
+        problem = problem or _problem(task, fields, names, label, text, row.get("split", "train"))
         if problem:
             bad.append(f"line {line}: {problem}")
-        else:
-            key = _key(text)
-            rows.setdefault(
-                key, (text, label, _PARTS[part] if part else zlib.crc32(key.encode()) % HELD_OUT_EVERY == 0)
-            )
+            continue
+        key = _key(text)
+        rows.setdefault(key, (text, label, _is_held_out(row.get("split"), key)))
     if len(bad) > MOST_BAD * count or not rows:
         told = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {told or 'there are no rows'}")
     texts, labels, held_out = zip(*rows.values(), strict=True)
-    how = "column split" if "split" in columns else f"every {HELD_OUT_EVERY}th text by its checksum"
+    how = "column split" if "split" in names else f"every {HELD_OUT_EVERY}th text by its checksum"
     return Corpus(path.name, file_sha256(path), texts, labels, held_out, how, tuple(bad), count - len(bad) - len(rows))
 
 
-def _numbered(file: TextIO) -> Iterator[tuple[int, list[str], str]]:
+def _joined(parts: list[str]) -> str:
+    """Return title and description as one text, with a full stop between them where there is no sign."""
+    filled = [part for part in parts if part]
+    ended = [part if part[-1] in ".!?:…" else f"{part}." for part in filled[:-1]]
+    return " ".join([*ended, *filled[-1:]])
+
+
+def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str], str]]:
     """Yield the line each row begins in, its fields, and what is wrong with it as CSV; blank lines are no rows."""
     reader = csv.reader(file, strict=True)
     while True:
@@ -138,16 +140,21 @@ def _numbered(file: TextIO) -> Iterator[tuple[int, list[str], str]]:
         except StopIteration:
             return
         except csv.Error as exc:
+            if reader.line_num > line or "end of data" in str(exc):
+                raise ConfigurationError(
+                    f"{path}, line {line}: a quote that is opened here is not closed ({exc}): everything after it "
+                    f"would be one field"
+                ) from exc
             yield line, [], f"not CSV ({exc})"
             continue
         if fields:
             yield line, fields, ""
 
 
-def _problem(task: str, fields: list[str], columns: int, label: str, text: str) -> str:
-    if len(fields) != columns:
-        return f"{len(fields)} fields in {columns} columns"
-    if any("\udc80" <= character <= "\udcff" for field in fields for character in field if character > "\ud7ff"):
+def _problem(task: str, fields: list[str], names: list[str], label: str, text: str, split: str) -> str:
+    if len(fields) != len(names):
+        return f"{len(fields)} fields in {len(names)} columns"
+    if any("\ud800" <= character <= "\udfff" for character in "".join(fields)):
         return "not UTF-8"
     if not label:
         return "no label"
@@ -155,7 +162,13 @@ def _problem(task: str, fields: list[str], columns: int, label: str, text: str) 
         return f"the label {label!r} is not a word"
     if task == "sentiment" and label not in SENTIMENT_LABELS:
         return f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}"
+    if split.lower() not in _PARTS:
+        return f"split is {split!r}, not one of {', '.join(_PARTS)}"
     return "" if text else "no text"
+
+
+def _is_held_out(split: str | None, key: str) -> bool:
+    return zlib.crc32(key.encode()) % HELD_OUT_EVERY == 0 if split is None else _PARTS[split.lower()]
 
 
 def _key(text: str) -> str:

@@ -17,6 +17,7 @@ from xedge.text.corpus import Corpus
 from xedge.text.model import TextModel
 
 CALIBRATION_BINS = 10
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Evaluation:
     @cached_property
     def right(self) -> NDArray[np.bool_]:
         """Whether the most probable label is the true one, shape (n,)."""
-        return self.probabilities.argmax(axis=1) == self.truth
+        right: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.truth
+        return right
 
     @property
     def accuracy(self) -> Estimate:
@@ -121,31 +123,43 @@ class Gate:
         return f"gate {'passed' if self.passed else 'not passed'}: {'; '.join(self.reasons)}"
 
 
-def gate(new: Evaluation, old: Evaluation | None, least_accuracy: float, most_lost: float = 0.0) -> Gate:
+def check_limits(least_accuracy: float, most_lost: float) -> None:
+    """Raise ConfigurationError if one of the gate's limits is not a share."""
+    for name, value in (("least_accuracy", least_accuracy), ("most_lost", most_lost)):
+        if not 0 <= value <= 1:
+            raise ConfigurationError(f"{name} is {value}: give a share between 0 and 1")
+
+
+def gate(
+    new: Evaluation, old: Evaluation | None, least_accuracy: float, most_lost: float = 0.0, obstacle: str = ""
+) -> Gate:
     """Return whether `new` is good enough and not worse than `old`, the one in production (None if there is none).
 
     The lower end of the accuracy's 95 % interval must reach `least_accuracy`, and the accuracy may be at most
-    `most_lost` below that of `old` on the same texts.
+    `most_lost` below that of `old` on the same texts. An `obstacle`, a reason why production cannot be compared
+    with, keeps the gate shut: somebody must look.
 
     Raises:
         ConfigurationError: a limit is not between 0 and 1.
     """
-    for name, value in (("least_accuracy", least_accuracy), ("most_lost", most_lost)):
-        if not 0 <= value <= 1:
-            raise ConfigurationError(f"{name} is {value}: give a share between 0 and 1")
+    check_limits(least_accuracy, most_lost)
     low = new.accuracy.low or 0.0
     enough = low >= least_accuracy
-    rules = [(enough, f"accuracy is at least {low:.3f} (95 %), {'' if enough else 'not the '}{least_accuracy:g} asked")]
-    if old is None:
+    rules = [(enough, f"accuracy at least {low:.3f} (95 %), where {least_accuracy:g} is asked for")]
+    if obstacle:
+        rules.append((False, obstacle))
+    elif old is None:
         rules.append((True, "nothing is in production yet"))
     else:
-        lost = -(difference(new, old).value or 0.0)
-        kept = lost <= most_lost + 1e-12
-        than = (
-            f"{abs(lost):.3f} {'less' if lost > 0 else 'more'} accurate than production"
-            if lost
-            else "as accurate as production"
-        )
-        rules.append((kept, than + ("" if kept else f", at most {most_lost:g} less is allowed")))
+        rules.append(_against(new, old, most_lost))
     rules.sort(key=lambda rule: rule[0])
     return Gate(all(passed for passed, _ in rules), tuple(reason for _, reason in rules))
+
+
+def _against(new: Evaluation, old: Evaluation, most_lost: float) -> tuple[bool, str]:
+    lost = -(difference(new, old).value or 0.0)
+    kept = lost <= most_lost + _ROUNDING
+    if not lost:
+        return kept, "as accurate as production"
+    words = f"{abs(lost):.3f} {'less' if lost > 0 else 'more'} accurate than production"
+    return kept, words + ("" if kept else f", where at most {most_lost:g} less is allowed")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.exceptions import ConfigurationError
+from xedge.exceptions import TextError
 
 FEATURE_SPEC = 1  # a model says which spec it was trained on: raise this when an id of any text changes
 BUCKETS = 1 << 15  # ids are 1 to BUCKETS - 1; 0 is padding
@@ -20,7 +20,7 @@ PADDED_TO = 32  # lengths of batches are multiples of it, so that an engine meet
 _MAX_CHARACTERS = 4096  # more than MAX_FEATURES ids come from, whatever the text
 _MAX_WORD = 24  # characters of a word that count: a run without blanks is no reason to be slow
 _PIECES = (3, 4, 5)  # characters in a piece of a word
-_CACHED_WORDS = 1 << 15
+_CACHED_WORDS = 1 << 14  # at most 8 MB
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]")
 _words: dict[str, tuple[bytes, int]] = {}
 
@@ -35,10 +35,10 @@ def encode(text: str) -> NDArray[np.int32]:
     is an error: lone surrogates and NUL are characters like any other.
 
     Raises:
-        ConfigurationError: `text` is not a str.
+        TextError: `text` is not a str.
     """
     if not isinstance(text, str):
-        raise ConfigurationError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
+        raise TextError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
     text = text[:_MAX_CHARACTERS]
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)[:_MAX_CHARACTERS]
@@ -61,7 +61,7 @@ def encode_batch(texts: Sequence[str]) -> NDArray[np.int32]:
     """Return the ids of each text, shape (n, L), padded with 0; L is a multiple of `PADDED_TO`, at least one.
 
     Raises:
-        ConfigurationError: one of the texts is not a str.
+        TextError: one of the texts is not a str.
     """
     return padded([encode(text) for text in texts])
 
@@ -81,9 +81,10 @@ def _of_word(word: str) -> tuple[bytes, int]:
     pieces = [marked[i : i + n] for n in _PIECES for i in range(len(marked) - n + 1)] if len(word) > 1 else []
     checksum = _checksum(marked)
     ids = b"".join([_id(checksum), *(_id(_checksum(piece)) for piece in pieces if piece != marked)])
-    if len(_words) >= _CACHED_WORDS:
-        _words.clear()
-    _words[word] = ids, checksum
+    if len(word) <= _MAX_WORD:
+        if len(_words) >= _CACHED_WORDS:
+            _words.clear()
+        _words[word] = ids, checksum
     return ids, checksum
 
 

@@ -1,4 +1,4 @@
-"""Training as a job: train, judge on texts held out, compare with production, register, promote what passes the gate."""
+"""Training as a job: train, judge, compare with production, register, and promote what passes the gate."""
 
 from __future__ import annotations
 

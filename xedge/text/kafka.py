@@ -5,41 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import msgspec
 
-from xedge.exceptions import (
-    BrokerError,
-    ConfigurationError,
-    ModelError,
-    RegistryError,
-    RequestError,
-    ServiceError,
-)
+from xedge.exceptions import BrokerError, ConfigurationError, RequestError, ServiceError
 from xedge.extras import needed
 from xedge.messages import MAX_PAYLOAD_BYTES
 from xedge.metrics import Meter
-from xedge.text.labels import TASKS
+from xedge.text.replies import Replier, is_worth_a_line
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Message, Producer
+    from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 log = logging.getLogger(__name__)
-TASKS_OF = {"both": tuple(TASKS)} | {task: (task,) for task in TASKS}
 STOP_TIMEOUT_S = 10.0
-Predict = Callable[[Sequence[str]], Sequence[Mapping[str, Any]]]
-
-
-class TextMessage(msgspec.Struct):
-    """The value of a message to be answered; unknown further fields are ignored."""
-
-    text: str
-    id: str | int | float | None = None
 
 
 class Answer(NamedTuple):
@@ -94,19 +78,16 @@ class TextConsumer:
                 raise ConfigurationError(f"Kafka: {what} may not be empty")
         if topic in (out, self.errors):
             raise ConfigurationError(f"Kafka: results on the topic they are read from ({topic}) would be read again")
-        if task not in TASKS_OF:
-            raise ConfigurationError(f"task={task!r}: give {', '.join(TASKS_OF)}")
         if max_batch < 1:
             raise ConfigurationError(f"max_batch={max_batch}: give 1 or more")
-        self.predict = {one: _predictor(one) for one in TASKS_OF[task]}
-        self.max_batch, self._max_bytes = max_batch, max_payload_bytes
+        self.replier = Replier(task, max_payload_bytes)
+        self.max_batch = max_batch
         self._connect_timeout_s, self._metrics_interval_s = connect_timeout_s, metrics_interval_s
         self._settings = dict(settings or {})
         self.counts: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
         self._troubles: Counter[str] = Counter()
-        self._failed: list[tuple[Message, KafkaError]] = []
-        self._decode = msgspec.json.Decoder(TextMessage).decode
+        self._done: dict[int, int] = {}  # partition -> the next offset, answered and not yet committed
+        self._failed: list[tuple[Answer, KafkaError]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: BaseException | None = None
@@ -133,8 +114,7 @@ class TextConsumer:
         """
         if self._thread is not None:
             raise ServiceError("this consumer was started before: make a new one")
-        for predict in self.predict.values():
-            predict(["warm-up"])
+        self.replier.warm_up()
         consumer, producer = self._connect()
         self._thread = threading.Thread(target=self._run, args=(consumer, producer), name="xedge-kafka", daemon=True)
         self._thread.start()
@@ -161,7 +141,7 @@ class TextConsumer:
 
     def summary(self) -> str:
         """Return in one line what the consumer has done."""
-        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items())) or "none"
+        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.replier.refused.items())) or "none"
         counts = self.counts
         return (
             f"kafka consumer ended: {counts['received']} received in {counts['batches']} batches, "
@@ -188,12 +168,7 @@ class TextConsumer:
                 f"no Kafka broker answers at {self.bootstrap_servers} within {self._connect_timeout_s:g} s "
                 f"({exc.args[0].str()}); is one running there?"
             ) from exc
-        consumer.subscribe(
-            [self.topic],
-            on_assign=partial(self._rebalanced, "got"),
-            on_revoke=partial(self._rebalanced, "gave back"),
-            on_lost=partial(self._rebalanced, "lost"),
-        )
+        consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         return consumer, producer
 
     def _run(self, consumer: Consumer, producer: Producer) -> None:
@@ -205,11 +180,12 @@ class TextConsumer:
                 if messages:
                     taken_ns = perf_counter_ns()
                     self._deliver(producer, self._answers(messages))
-                    self._commit(consumer, messages)
+                    self._done |= dict(_next(message) for message in messages)  # a partition's offsets ascend
                     meter.latencies_ns += [perf_counter_ns() - taken_ns] * len(messages)
+                self._commit(consumer)
                 if 0 < self._metrics_interval_s <= perf_counter() - logged_s:
                     logged_s = perf_counter()
-                    metrics = meter.take(perf_counter_ns(), self.counts, self.refused)
+                    metrics = meter.take(perf_counter_ns(), self.counts, self.replier.refused)
                     log.info(metrics.sentence(), extra={"metrics": msgspec.to_builtins(metrics)})
         except Exception as exc:
             log.exception("the Kafka consumer broke")
@@ -228,118 +204,91 @@ class TextConsumer:
         return [message for message in found if message.error() is None]
 
     def _answers(self, messages: list[Message]) -> list[Answer]:
-        """Return an answer to every message: predictions for those that hold a text, the error for the others."""
         self.counts.update(received=len(messages), batches=1)
-        answers, asked = [], []
-        for message in messages:
-            try:
-                asked.append((message, self._read(message.value())))
-            except RequestError as exc:
-                answers.append(self._refuse(message, exc))
-        return answers + self._predicted(asked)
-
-    def _read(self, value: bytes | None) -> TextMessage:
-        if value is None:
-            raise RequestError("not_decodable", "the message has no value")
-        if len(value) > self._max_bytes:
-            raise RequestError("too_large", f"{len(value)} bytes; at most {self._max_bytes} are read")
-        try:
-            return self._decode(value)
-        except msgspec.ValidationError as exc:
-            raise RequestError("wrong_type", str(exc)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise RequestError("not_decodable", f"not JSON: {exc}") from None
-
-    def _predicted(self, asked: list[tuple[Message, TextMessage]]) -> list[Answer]:
-        """Predict as one batch; if that fails, each by itself, so that one text cannot take the others with it."""
-        if not asked:
-            return []
-        texts = [request.text for _, request in asked]
-        try:
-            results = {task: predict(texts) for task, predict in self.predict.items()}
-        except (RegistryError, ModelError):
-            raise  # no text is to blame
-        except Exception as exc:
-            if len(asked) > 1:
-                return [answer for one in asked for answer in self._predicted([one])]
-            return [self._refuse(asked[0][0], RequestError("engine", f"the model failed: {type(exc).__name__}: {exc}"))]
+        replies = self.replier.replies([(_name(message), message.value()) for message in messages])
         return [
-            Answer(message, self.out, {"id": _id(message) if request.id is None else request.id} | found)
-            for (message, request), found in zip(asked, _rows(results), strict=True)
+            Answer(message, self.errors if "reason" in reply else self.out, reply)
+            for message, reply in zip(messages, replies, strict=True)
         ]
 
-    def _refuse(self, message: Message, error: RequestError) -> Answer:
-        self.refused[error.reason] += 1
-        count = self.refused[error.reason]
-        if count <= 10 or count % 1000 == 0:
-            log.warning("refused %s (%s, number %d): %s", _id(message), error.reason, count, error)
-        return Answer(message, self.errors, {"id": _id(message), "error": str(error), "reason": error.reason})
-
     def _deliver(self, producer: Producer, answers: list[Answer]) -> None:
-        """Return when Kafka has acknowledged every answer.
+        """Return when Kafka has acknowledged every answer; one that is too large for it becomes an error without a key.
 
         Raises:
             ServiceError: it will not take one, and not because of its size.
         """
-        self._produce(producer, answers)
-        if too_large := self._undelivered():
-            self._produce(producer, [self._refuse(source, RequestError("too_large", why)) for source, why in too_large])
-            if left := self._undelivered():
-                raise ServiceError(f"Kafka takes not even the error for {_id(left[0][0])}: {left[0][1]}")
-        self.counts["answered"] += sum(answer.topic == self.out for answer in answers) - len(too_large)
+        too_large = self._produce(producer, answers, keyed=True)
+        lost = [(answer, why) for answer, why in too_large if answer.topic == self.out]
+        errors = [answer for answer, _ in too_large if answer.topic == self.errors]
+        for answer, why in lost:
+            error = RequestError("too_large", f"Kafka does not take the result: {why}")
+            errors.append(Answer(answer.source, self.errors, self.replier.refuse(_name(answer.source), error)))
+        if self._produce(producer, errors, keyed=False):
+            raise ServiceError(f"Kafka does not even take an error on {self.errors}: it is too large")
+        self.counts["answered"] += sum(answer.topic == self.out for answer in answers) - len(lost)
 
-    def _produce(self, producer: Producer, answers: list[Answer]) -> None:
-        from confluent_kafka import KafkaException
+    def _produce(self, producer: Producer, answers: list[Answer], keyed: bool) -> list[tuple[Answer, str]]:
+        """Send the answers and wait for the acknowledgements; return those that are too large, and why."""
+        from confluent_kafka import KafkaError, KafkaException
 
-        for source, topic, value in answers:
-            # The key that made a result too large would make its error too large.
-            key = None if value.get("reason") == "too_large" else source.key()
+        for answer in answers:
+            key, value = answer.source.key() if keyed else None, msgspec.json.encode(answer.value)
             try:
-                producer.produce(topic, msgspec.json.encode(value), key, on_delivery=partial(self._delivered, source))
+                producer.produce(answer.topic, value, key, on_delivery=partial(self._delivered, answer))
             except KafkaException as exc:
-                self._failed.append((source, exc.args[0]))
+                self._failed.append((answer, exc.args[0]))
         while producer.flush(1.0):
             pass  # librdkafka gives up a message after `message.timeout.ms`
-
-    def _delivered(self, source: Message, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._failed.append((source, error))
-
-    def _undelivered(self) -> list[tuple[Message, str]]:
-        from confluent_kafka import KafkaError
-
         failed, self._failed = self._failed, []
-        for source, error in failed:
+        for answer, error in failed:
             if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                raise ServiceError(f"Kafka does not take the answer to {_id(source)}: {error.str()}")
-        return [(source, f"Kafka does not take the answer: {error.str()}") for source, error in failed]
+                raise ServiceError(f"Kafka does not take the answer to {_name(answer.source)}: {error.str()}")
+        return [(answer, error.str()) for answer, error in failed]
 
-    def _commit(self, consumer: Consumer, messages: list[Message]) -> None:
-        """Commit what was answered; where it fails, the messages are answered again by whoever reads them next."""
+    def _delivered(self, answer: Answer, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._failed.append((answer, error))
+
+    def _commit(self, consumer: Consumer) -> None:
+        """Commit what was answered; what fails is tried again next time, and before partitions are given back."""
         from confluent_kafka import KafkaException, TopicPartition
 
         owned = {partition.partition for partition in consumer.assignment()}
-        next_of: dict[int | None, int] = {}
-        for message in messages:  # the offsets of a partition ascend
-            next_of[message.partition()] = (message.offset() or 0) + 1
-        done = [TopicPartition(self.topic, place, offset) for place, offset in next_of.items() if place in owned]
+        self._done = {place: offset for place, offset in self._done.items() if place in owned}
+        if not self._done:
+            return
+        offsets = [TopicPartition(self.topic, place, offset) for place, offset in self._done.items()]
         try:
-            if done:
-                consumer.commit(offsets=done, asynchronous=False)
+            consumer.commit(offsets=offsets, asynchronous=False)
+            self._done = {}
         except KafkaException as exc:
             self.counts["failed_commits"] += 1
-            log.warning("offsets not committed, these messages may be answered again: %s", exc.args[0].str())
+            if is_worth_a_line(self.counts["failed_commits"]):
+                log.warning("offsets not committed, so messages may be answered again: %s", exc.args[0].str())
 
-    def _rebalanced(self, what: str, _consumer: Consumer, partitions: list[Any]) -> None:
-        self.counts["rebalances"] += what == "got"
-        log.info("%s partitions %s of %s", what, sorted(one.partition for one in partitions), self.topic)
+    def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.counts["rebalances"] += 1
+        log.info("got partitions %s of %s", _numbers(partitions), self.topic)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit(consumer)
+        self._forget(partitions)
+        log.info("gave back partitions %s of %s", _numbers(partitions), self.topic)
+
+    def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget(partitions)
+        log.warning("lost partitions %s of %s: others answer their messages again", _numbers(partitions), self.topic)
+
+    def _forget(self, partitions: list[TopicPartition]) -> None:
+        for one in partitions:
+            self._done.pop(one.partition, None)
 
     def _trouble(self, error: KafkaError) -> None:
         """Log what librdkafka reports and mends itself, such as a broker that is away; it says it many times over."""
         if error.fatal():
             raise ServiceError(f"Kafka: {error.str()}")
         self._troubles[error.name()] += 1
-        if self._troubles[error.name()] in (1, 10, 100) or self._troubles[error.name()] % 1000 == 0:
+        if is_worth_a_line(self._troubles[error.name()]):
             log.warning("Kafka (%s, number %d): %s", error.name(), self._troubles[error.name()], error.str())
 
 
@@ -370,17 +319,14 @@ def settings_of(path: str | Path) -> dict[str, str]:
     return found
 
 
-def _predictor(task: str) -> Predict:
-    from xedge import text
-
-    predict: Predict = text.predict_topics if task == "topic" else text.predict_sentiments
-    return predict
+def _numbers(partitions: list[TopicPartition]) -> list[int]:
+    return sorted(one.partition for one in partitions)
 
 
-def _rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Turn {task: results} into one {task: result} a message."""
-    return [dict(zip(results, row, strict=True)) for row in zip(*results.values(), strict=True)]
+def _next(message: Message) -> tuple[int, int]:
+    """Return a message's partition and the offset after it, which a message that was read always has."""
+    return cast("int", message.partition()), cast("int", message.offset()) + 1
 
 
-def _id(message: Message) -> str:
+def _name(message: Message) -> str:
     return f"{message.topic()}/{message.partition()}/{message.offset()}"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.engines import Engine, OnnxEngine, file_sha256
-from xedge.exceptions import ConfigurationError, ModelError
+from xedge.exceptions import ModelError, TextError
 from xedge.text.features import FEATURE_SPEC, encode_batch
 
 MODEL, WEIGHTS, LABELS, GOLDEN, CARD = FILES = ("model.onnx", "model.pt", "labels.json", "golden.json", "card.json")
@@ -68,11 +68,11 @@ class TextModel:
         A text without a word the model knows gets the same probability for every label.
 
         Raises:
-            ConfigurationError: `texts` is a single str, or one of them is not a str.
+            TextError: `texts` is a single str, or one of them is not a str.
             ModelError: the engine failed.
         """
         if isinstance(texts, str):
-            raise ConfigurationError("texts is one str: give a list of them")
+            raise TextError("texts is one str: give a list of them")
         chunks = [self._engine.predict(encode_batch(texts[i : i + CHUNK])) for i in range(0, len(texts), CHUNK)]
         if len(chunks) == 1:
             return chunks[0]
@@ -137,7 +137,8 @@ def _check_files(folder: Path) -> None:
 
 def _labels(path: Path) -> tuple[str, tuple[str, ...]]:
     facts = _json(path)
-    task, labels, spec = facts.get("task"), facts.get("labels"), facts.get("feature_spec")
+    task, spec = facts.get("task"), facts.get("feature_spec")
+    labels: Any = facts.get("labels")
     if spec != FEATURE_SPEC:
         raise _unusable(path, f"its feature spec is {spec!r} and this xedge encodes texts by spec {FEATURE_SPEC}")
     named = isinstance(labels, list) and all(isinstance(label, str) and label for label in labels)

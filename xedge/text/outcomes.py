@@ -95,11 +95,12 @@ def _alt(outcome: Outcome) -> str:
     return f"{start}, most often confused: {label} taken for {answer}, {counts[row, column]} times."
 
 
-def mistakes(outcome: Outcome, n: int = 5) -> pd.DataFrame:
-    """Return the held-out texts that were answered wrong, the `n` surest first."""
-    rows = answers(outcome)
+def mistakes(outcomes: Sequence[Outcome], n: int = 5) -> pd.DataFrame:
+    """Return the held-out texts that were answered wrong, of each training the `n` surest."""
+    rows = pd.concat([answers(outcome).assign(task=outcome.task) for outcome in outcomes])
     wrong = rows[rows["answer"] != rows["label"]].sort_values("confidence", ascending=False, kind="stable")
-    return wrong.head(n).reset_index(drop=True)
+    surest = wrong.groupby("task", sort=False).head(n).sort_values("task", ascending=False, kind="stable")
+    return surest[["task", "label", "answer", "confidence", "text"]].reset_index(drop=True)
 
 
 def answers(outcome: Outcome) -> pd.DataFrame:
@@ -158,19 +159,20 @@ def _save(rows: pd.DataFrame, path: Path) -> None:
 
 def _headline(outcome: Outcome) -> list[dict[str, str]]:
     accuracy = outcome.evaluation.accuracy
+    value, low, high = (f"{100 * (part or 0.0):.1f}" for part in (accuracy.value, accuracy.low, accuracy.high))
     passed = outcome.gate.passed
-    stays = f"version {outcome.before.version} stays" if outcome.before else "still none"
+    stays = f"version {outcome.before.version}" if outcome.before else "none"
     return [
         {
             "label": f"{outcome.task}, held-out accuracy",
-            "value": f"{100 * (accuracy.value or 0):.1f}",
+            "value": value,
             "unit": "%",
-            "detail": f"{100 * (accuracy.low or 0):.1f} to {100 * (accuracy.high or 0):.1f} % (95 %), {accuracy.n} texts",
+            "detail": f"{low} to {high} % (95 %), {accuracy.n} texts",
         },
         {
             "label": f"{outcome.task}, in production",
             "value": f"version {outcome.version.version}" if passed else stays,
-            "detail": "gate passed" if passed else "gate not passed",
+            "detail": "new: gate passed" if passed else "stays: gate not passed",
         },
     ]
 

@@ -61,7 +61,7 @@ def configured(task: str) -> Reference:
     try:
         return parse(value)
     except ConfigurationError as exc:
-        raise ConfigurationError(f"{variable}: {exc}, or the folder of a version") from None
+        raise ConfigurationError(f"{variable}: {exc}, or the whole path of a version's folder") from None
 
 
 def configured_folder(task: str) -> Path | None:
@@ -71,8 +71,8 @@ def configured_folder(task: str) -> Path | None:
 
 
 def is_folder(value: str) -> bool:
-    """Return whether a configured value is a path: it begins like one, or such a folder is there."""
-    return value.startswith(("/", "./", "../", "~")) or (bool(value) and Path(value).is_dir())
+    """Return whether a configured value is a path: one from the root or the home, or one that begins with a dot."""
+    return value.startswith((".", "~")) or Path(value).is_absolute()
 
 
 def variable_of(task: str) -> str:

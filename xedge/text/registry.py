@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from xedge.exceptions import ModelError, RegistryError, XedgeError
 from xedge.extras import needed
 from xedge.text.model import CARD, TextModel
 from xedge.text.references import PRODUCTION, Reference, configured, variable_of
-from xedge.text.stores import FolderStore, store_at
+from xedge.text.stores import store_at
 
 HISTORY = "xedge.production_before"  # tag of a model: the numbers that were production, oldest first
 _MLFLOW_DEFAULTS = {
@@ -74,11 +73,6 @@ class Registry:
         self.uri = self._store.uri
         self.where = self._store.where
 
-    @property
-    def is_embedded(self) -> bool:
-        """Whether it is a folder of this machine and no server."""
-        return isinstance(self._store, FolderStore)
-
     def resolve(self, task: str, alias: str | None = None, version: str | int | None = None) -> ModelVersion:
         """Return the version with `alias`, or the one asked for by number, its files downloaded if need be.
 
@@ -128,8 +122,7 @@ class Registry:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         facts = {"task": task, "accuracy": card.get("held_out", {}).get("accuracy", ""), **tags}
         kept = {key: str(value) for key, value in facts.items()}
-        with self._errors(task, f"registering {name}"), self._store.writing():
-            client = self.connect()
+        with self._errors(task, f"registering {name}"), self._writing() as client:
             source, run_id, copy = self._store.put(client, name, folder)
             try:
                 load_version(copy, task)
@@ -152,12 +145,12 @@ class Registry:
             RegistryError: "no model", "no version", "corrupt" or "unreachable"; production stays what it was.
         """
         name = configured(task).name
-        with self._errors(task, f"promoting {name}/{version}"), self._store.writing():
+        with self._errors(task, f"promoting {name}/{version}"), self._writing() as client:
             found = self._checked(task, Reference(name, "", str(version)))
-            current, history = self._history(name)
+            current, history = self._history(client, name)
             if current not in ("", found.version):
                 history.append(current)
-            return self._put_in_production(found, history)
+            return self._put_in_production(client, found, history)
 
     def rollback(self, task: str) -> ModelVersion:
         """Put the version in production that was so before the present one, and return it.
@@ -166,15 +159,16 @@ class Registry:
             RegistryError: as `promote`; "no version" if none was in production before.
         """
         name = configured(task).name
-        with self._errors(task, f"rolling back {name}"), self._store.writing():
-            _current, history = self._history(name)
+        with self._errors(task, f"rolling back {name}"), self._writing() as client:
+            _current, history = self._history(client, name)
             if not history:
                 raise RegistryError(
                     f"{name}: no other version was in production before, in the model registry {self.where}; "
                     f"see `xedge registry list`, then `xedge registry promote {task} VERSION`",
                     "no version",
                 )
-            return self._put_in_production(self._checked(task, Reference(name, "", history.pop())), history)
+            found = self._checked(task, Reference(name, "", history.pop()))
+            return self._put_in_production(client, found, history)
 
     def versions(self, task: str) -> list[ListedVersion]:
         """Return every version of the task's model, newest first; none if nothing is registered.
@@ -208,9 +202,7 @@ class Registry:
         if self._connected is None:
             for name, value in _MLFLOW_DEFAULTS.items():
                 os.environ.setdefault(name, value)
-            # MLflow 3.17 on SQLAlchemy 2.1 gives warnings about MLflow's own code.
-            with needed("text", "the model registry"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with needed("text", "the model registry"):
                 from mlflow import MlflowClient
 
                 for name in _TALKATIVE:
@@ -226,17 +218,22 @@ class Registry:
             raise self.corrupt(found, exc) from exc
         return found
 
-    def _history(self, name: str) -> tuple[str, list[str]]:
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        client = self.connect()  # first, for it takes the same lock to make the database
+        with self._store.writing():
+            yield client
+
+    def _history(self, client: Any, name: str) -> tuple[str, list[str]]:
         known = self._store.numbers(self.connect, name)
         if not known:
             raise self._nothing(Reference(name))
-        model = self.connect().get_registered_model(name)
+        model = client.get_registered_model(name)
         current = str(model.aliases.get(PRODUCTION, ""))
         before = model.tags.get(HISTORY, "").split(",")
         return current, [number for number in before if number in known and number != current]
 
-    def _put_in_production(self, found: ModelVersion, history: list[str]) -> ModelVersion:
-        client = self.connect()
+    def _put_in_production(self, client: Any, found: ModelVersion, history: list[str]) -> ModelVersion:
         client.set_registered_model_tag(found.name, HISTORY, ",".join(history))
         client.set_registered_model_alias(found.name, PRODUCTION, found.version)
         return replace(found, alias=PRODUCTION)

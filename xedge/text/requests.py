@@ -91,5 +91,5 @@ def encode_text_request(
     device_id: str, timestamp_us: int, text: str, *, binary: bool = False, trace: bool = False
 ) -> bytes:
     """Return one request with a text as bytes: JSON, or MessagePack if `binary`."""
-    request = TextRequest(device_id, timestamp_us, text=text, trace=trace)
+    request: TextRequest[Any] = TextRequest(device_id, timestamp_us, text=text, trace=trace)
     return msgspec.msgpack.encode(request) if binary else encode_json(request)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -51,29 +52,30 @@ class FolderStore:
 
     def connect(self, client: Any) -> Any:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""
-        if not self.database.exists():
-            self._create(client)
-        return client(self.uri, self.uri)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow 3.17 on SQLAlchemy 2.1 gives warnings about MLflow's own code
+            if not self.database.exists():
+                self._create(client)
+            return client(self.uri, self.uri)
 
     def _create(self, client: Any) -> None:
         """Make the database under the lock and in one piece: several processes at once have destroyed one."""
-        with self._locked("create"):
+        with self.writing():
             if not self.database.exists():
                 draft = self.database.with_suffix(".draft")
                 draft.unlink(missing_ok=True)
                 client(f"sqlite:///{draft.as_posix()}")  # MLflow makes its tables, about a hundred statements
                 draft.replace(self.database)
 
-    def writing(self) -> AbstractContextManager[Any]:
-        """Return a context in which nobody else of this project writes, as far as the place can see to that."""
-        return self._locked("write")
-
     @contextmanager
-    def _locked(self, what: str) -> Iterator[None]:
-        """Hold a lock among processes: an open transaction of sqlite's, which ends with the process."""
+    def writing(self) -> Iterator[None]:
+        """Return a context in which no other process of this project writes here.
+
+        The lock is an open transaction of a sqlite file, which ends with the process however that ends.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = sqlite3.connect(self.folder / f".{what}.lock", timeout=LOCK_TIMEOUT_S, isolation_level=None)
+            lock = sqlite3.connect(self.folder / ".lock", timeout=LOCK_TIMEOUT_S, isolation_level=None)
         except (OSError, sqlite3.Error) as exc:
             raise RegistryError(f"the model registry {self.where} cannot be written: {exc}") from exc
         with closing(lock):
@@ -150,9 +152,9 @@ class ServerStore:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""
         return client(self.uri, self.uri)
 
-    def writing(self) -> AbstractContextManager[Any]:
-        """Return a context in which nobody else of this project writes, as far as the place can see to that."""
-        return nullcontext()  # the server's database sees to it
+    def writing(self) -> AbstractContextManager[None]:
+        """Return a context of nothing: the server sees to it that writers do not meet."""
+        return nullcontext()
 
     def find(self, client: Any, reference: Reference) -> tuple[str, str] | None:
         """Return the number and the source of a version, or None; `client` gives MLflow's client."""

@@ -36,7 +36,7 @@ Ids = NDArray[np.int32]
 GOLDEN_TEXTS = ("", "?", "Grüße aus Köln 👋", "これは日本語の文です。", "\x00" + "very " * 600 + "long")
 HELD_OUT_GOLDEN = 11  # and so many held-out texts
 PARITY_INPUTS = 1000
-FOLDS = 5
+FOLDS = 3
 MANY_TEXTS = 5000
 
 
@@ -59,11 +59,11 @@ class Recipe:
 def recipe_for(texts: int, epochs: int = 0, quick: bool = False) -> Recipe:
     """Return the recipe for so many training texts; `epochs` above 0 goes before its own number.
 
-    A few hundred texts are seen thirty times, in small batches; of many thousands, a fifth is enough to find the
+    A few hundred texts are seen twenty times, in small batches; of many thousands, one part is enough to find the
     temperature on, and a few epochs to learn from.
     """
     many = texts > MANY_TEXTS
-    usual = 5 if many else 15 if quick else 30
+    usual = 5 if many else 10 if quick else 20
     return Recipe(epochs or usual, folds=1 if many or quick else FOLDS, batch=min(256, max(32, texts // 20)))
 
 
