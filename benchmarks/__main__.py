@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import cloud, container, edge, http, instrument, links, load, report, reproducibility, sender, text
+from benchmarks import (
+    cloud,
+    container,
+    edge,
+    http,
+    instrument,
+    kafka,
+    links,
+    load,
+    report,
+    reproducibility,
+    sender,
+    text,
+)
 
-EACH = (edge, cloud, http, links, load, sender, container, instrument, report, reproducibility, text)
+EACH = (edge, cloud, http, kafka, links, load, sender, container, instrument, report, reproducibility, text)
 ALL = {module.__name__.removeprefix("benchmarks."): module.main for module in EACH}
 
 wanted = sys.argv[1:] or list(ALL)

@@ -20,7 +20,7 @@ def main(mean_service_ms: float = 30, boxes: int = 8, duration_s: float = 12, re
         measured = check.measured
         table.row("  measured, half of the interval", measured.value or 0.0, f"± {measured.half_width or 0.0:.2f} ms")
         ends = [abs(100 * end) for end in (check.error.low, check.error.high) if end is not None]
-        table.row("  error, the end of its interval further off", max(ends, default=100.0), "%", 100 * check.limit)
+        table.row(f"  error of {name}, far end", max(ends, default=100.0), "%", 100 * check.limit)
     print(found.conclusion())
     return table.missed
 

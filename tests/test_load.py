@@ -341,6 +341,20 @@ def test_late_sender_everywhere_is_invalid():
     assert "not shown to meet" in curve.conclusion()
 
 
+def test_rate_tried_again_counts_as_the_second_time():
+    log = []
+
+    def take(rate_hz, _):
+        log.append(rate_hz)
+        return measured(rate_hz, {"edge": {}}, n=600, late=["edge"] if log == [240] else ())
+
+    curve = explore(take, Search(240, 0.2), ["edge"], 20, 0.99)
+    assert log[:2] == [240, 240]
+    assert curve.latest("edge")[240].outcome == "met"
+    assert len(curve.table()) == len(log)
+    assert not any("INVALID" in doubt for doubt in curve.doubts())
+
+
 def test_saturated_rates_have_no_percentiles_in_the_table(curve):
     table = curve.table()
     stuck = table["outcome"] == "saturated"

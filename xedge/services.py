@@ -178,7 +178,7 @@ class MLService(ServiceLoop):
             (item.finished_ns - item.started_ns) / 1e6,
         )
         if self._labels:
-            result.label = self._labels[item.prediction.index(min(item.prediction))]
+            result.label = self._labels[item.prediction.index(max(item.prediction))]
         if self.reports_links:
             links_ns = item.arrived_ns - item.read_ns + departed_ns - item.finished_ns
             result.cloud_latency_ms = links_ns / 1e6

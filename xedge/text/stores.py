@@ -20,7 +20,7 @@ from xedge.paths import models_dir
 from xedge.text.references import Reference
 
 EXPERIMENT = "xedge-text"  # of the runs that hold the files uploaded to a server
-LOCK_TIMEOUT_S = 60
+LOCK_TIMEOUT_S = 120  # MLflow makes its tables in 2 s, and in 20 s on a busy machine
 _FIND = """SELECT v.version, v.source FROM model_versions v LEFT JOIN registered_model_aliases a
     ON a.name = v.name AND a.version = v.version AND a.alias = :alias
     WHERE v.name = :name AND (v.version = :version OR a.alias = :alias) AND v.current_stage IS NOT 'Deleted_Internal'"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
@@ -178,7 +179,7 @@ def _fit(ids: Ids, targets: NDArray[Any], k: int, recipe: Recipe, line: Progress
     torch.nn.init.orthogonal_(module.output.weight, gain=0.4)
     known, wanted = torch.from_numpy(ids), torch.from_numpy(targets)
     lengths = (known != 0).sum(dim=1)
-    weight = len(targets) / (k * torch.bincount(wanted, minlength=k).clamp(min=1)).float()
+    weight = _weights(wanted, k)
     optimiser = torch.optim.Adam(module.parameters(), recipe.learning_rate)
     steps = recipe.epochs * -(-len(known) // recipe.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
@@ -195,6 +196,11 @@ def _fit(ids: Ids, targets: NDArray[Any], k: int, recipe: Recipe, line: Progress
     return module.eval()
 
 
+def _weights(targets: Tensor, k: int) -> Tensor:
+    """Return the weight of each label's texts, shape (k,), that gives all labels the same."""
+    return len(targets) / (k * torch.bincount(targets, minlength=k).clamp(min=1)).float()
+
+
 def _logits(module: TextClassifier, ids: Ids) -> NDArray[np.float32]:
     with torch.inference_mode():
         parts: list[Tensor] = [module.logits(part) for part in torch.split(torch.from_numpy(ids), 256)]
@@ -205,11 +211,12 @@ def _logits(module: TextClassifier, ids: Ids) -> NDArray[np.float32]:
 def _temperature(logits: NDArray[np.float32], targets: NDArray[Any]) -> float:
     """Return the temperature, between 1/20 and 20, under which the targets are most likely."""
     from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
+
+    answered, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
+    weight = _weights(wanted, logits.shape[1])
 
     def loss(log_temperature: float) -> float:
-        chances = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(chances[np.arange(len(targets)), targets].mean())
+        return float(functional.cross_entropy(answered / math.exp(log_temperature), wanted, weight))
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 
