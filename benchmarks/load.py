@@ -1,4 +1,4 @@
-"""The search for the highest rate against theory: a service that takes 2 ms one by one is M/D/1, capacity 500/s."""
+"""The search for the highest rate against theory: a service that takes 4 ms one by one is M/D/1, capacity 250/s."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from xedge.queueing import MD1
 from xedge.scenario import Edge, Scenario
 from xedge.service_times import Deterministic
 
-SERVICE_MS, DEADLINE_MS, P = 2.0, 15.0, 0.99
+SERVICE_MS, DEADLINE_MS, P = 4.0, 60.0, 0.99
 
 
-def main(replications: int = 5, requests: int = 600, resolution: float = 0.05) -> list[str]:
+def main(replications: int = 5, requests: int = 500, resolution: float = 0.05) -> list[str]:
     """Search behind a real broker and print what was found beside what theory has."""
     table = Table()
     placement = Edge(service_time=Deterministic(mean_ms=SERVICE_MS), max_batch=1)
@@ -28,7 +28,7 @@ def main(replications: int = 5, requests: int = 600, resolution: float = 0.05) -
     )
     limit, knee = curve.limit("edge"), curve.knee("edge")
     stuck = [one.answered_hz for one in curve.latest("edge").values() if one.outcome == "saturated"]
-    theory_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(P) - DEADLINE_MS, 1, 499)
+    theory_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(P) - DEADLINE_MS, 1, 249)
     print(
         f"highest rate with p99 ≤ {DEADLINE_MS:g} ms, {SERVICE_MS:g} ms a request, {replications} × {requests} requests"
     )

@@ -42,6 +42,16 @@ def test_requested_delay_is_of_the_seed_and_lost_messages_have_none():
     assert not np.array_equal(one, other, equal_nan=True)
 
 
+def test_requested_delay_draws_each_direction_as_a_service_does():
+    """As `ServiceLoop` does: one seed, the downlink as a downlink."""
+    link, at = Link(jitter_ms=JITTER), every_ms(50, 1000.0)
+    up, down = link.channel(6), link.channel(6, "downlink")
+    crossed = [down.release_ns(up.release_ns(t, 500), 500) - t for t in at.tolist()]
+    np.testing.assert_allclose(requested_ms(link, link, at, seed=6), np.array(crossed) / 1e6)
+    up_alone = requested_ms(link, Link(), at, seed=6)
+    assert not np.allclose(requested_ms(link, link, at, seed=6), 2 * up_alone)
+
+
 def test_summary_compares_message_by_message_and_counts_losses():
     nan = np.nan
     asked, measured = np.array([10, 10, nan, nan, 20, 30.0]), np.array([10.2, nan, nan, 9, 21, 30.0])

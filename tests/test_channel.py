@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from xedge.channel import _Recovery
 from xedge.exceptions import ConfigurationError
 from xedge.network import GilbertElliott, Link
 
@@ -343,3 +344,10 @@ def test_no_link_reorders_or_forgets_its_seed_or_is_early(seed):
     assert all(t >= at + link.least_ms * MS - 3 for at, t in arrived)
     assert all(later >= earlier for (_, earlier), (_, later) in itertools.pairwise(arrived))
     assert (len(arrived) < n) <= link.loses
+
+
+def test_round_trip_of_what_was_sent_again_is_no_sample():
+    """Karn's rule (RFC 6298, 3): the second round trip of 1000 ms would make the third's timeout longer."""
+    recovery = _Recovery(iter([False, True, True]), itertools.repeat(False))
+    recovery.wait_ms(0, 500, 40)
+    assert recovery.wait_ms(1e4, 500, 1000) == recovery.wait_ms(2e4, 500, 1000) == 240

@@ -253,6 +253,14 @@ def test_judgement_knows_when_no_rate_can_meet_the_deadline():
     assert (probe.outcome, probe.hopeless) == ("missed", True)
 
 
+def test_judgement_does_not_take_a_queue_for_a_long_way():
+    measurement = measured(505, {"edge": {}}, n=600, seed=2, replications=3)
+    probe = judge(measurement, "edge", 20, 0.99)
+    assert min(values.min() for values in measurement.latencies_ms("edge")) > 20
+    assert (probe.outcome, probe.hopeless) == ("missed", False)
+    assert probe.fastest_ms == pytest.approx(SERVICE_MS)
+
+
 def test_power_is_throughput_over_mean_latency():
     measurement = measured(250, {"edge": {}})
     probe = judge(measurement, "edge", 20, 0.99)
@@ -338,7 +346,7 @@ def test_late_sender_everywhere_is_invalid():
     assert len(log) == 4  # two rates, twice each
     assert curve.verdict == "INVALID"
     assert any("INVALID" in doubt for doubt in curve.doubts())
-    assert "not shown to meet" in curve.conclusion()
+    assert "could not be judged" in curve.conclusion()
 
 
 def test_rate_tried_again_counts_as_the_second_time():
@@ -362,6 +370,13 @@ def test_saturated_rates_have_no_percentiles_in_the_table(curve):
     assert table.loc[stuck, ["p50_ms", "p99_ms", "p99_ms_high"]].isna().all(axis=None)
     assert table.loc[table["outcome"] == "met", ["p50_ms", "p99_ms", "p99_ms_high"]].notna().all(axis=None)
     assert (table.loc[table["outcome"] == "met", "p99_ms_high"] <= 20).all()
+
+
+def test_listing_tells_every_probe_as_people_read_it(curve):
+    listing = curve.listing()
+    assert len(listing) == len(curve.probes)
+    assert set(listing.loc[listing["outcome"] == "saturated", "p99, ms"]) == {"–"}
+    assert listing.loc[listing["outcome"] == "met", "p99, ms"].str.contains(" ± ").all()
 
 
 def test_conclusion_names_limit_knee_and_saturation(curve):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,15 @@ import pytest
 from xedge import parameters, paths, report
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registry_of_the_notebooks(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the notebooks register and promote is neither the project's nor what other tests work with."""
+    folder = shutil.copytree(empty_registry, tmp_path_factory.mktemp("notebooks") / "registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", str(folder))
+        yield
 
 
 def quick_parameters(notebook: Path) -> dict[str, object]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
 import pytest
+from snippets import snippets
 
+from xedge import cli, parameters
+from xedge.paths import notebooks_dir
 from xedge.text import predict_sentiment, predict_sentiments, predict_topic, predict_topics
 from xedge.text.model import TextModel
 from xedge.text.registry import Registry
@@ -131,3 +137,30 @@ def test_process_pool_loads_once_a_process(method: str, expected: list[Row]) -> 
             assert sorted(loads) == ["sentiment", "topic"]
         else:  # a child may have its parent's model
             assert len(loads) == len(set(loads))
+
+
+@pytest.mark.parametrize("heading", ["In Python", "Threads and processes"])
+def test_examples_of_the_page(heading: str, text_registry: Registry) -> None:
+    [code] = snippets("python", heading)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    if heading == "In Python":
+        assert names["likeliest"] == "sports"
+        assert sum(names["mood"][label] for label in ("positive", "neutral", "negative")) == pytest.approx(1, abs=1e-6)
+        assert len(names["many"]) == 2
+    else:
+        assert len(names["answers"]) == 200
+
+
+def test_command_lines_of_the_page_are_understood() -> None:
+    blocks = snippets("sh") + snippets("text")
+    lines = re.findall(r"\bxedge (?:report|registry|serve) [^\n\">]+", "\n".join(blocks))
+    assert len(lines) == 10
+    for line in lines:
+        arguments = cli._parser().parse_args(shlex.split(line)[1:])
+        if "report" in line:
+            assert arguments.parameter == [["must_pass", "true"]]
+    assert "must_pass" in {one.name for one in parameters.inspect(notebooks_dir() / "09_train_text.ipynb")}
+    for block in blocks:
+        if "import" in block:
+            ast.parse(block)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from helpers import WAIT_S, wait_until
+from snippets import snippets
 
 from xedge.exceptions import BrokerError, ConfigurationError, ModelError, ServiceError
 from xedge.text import SENTIMENT_LABELS, predict_sentiments, predict_topics
@@ -419,3 +420,12 @@ def test_consumer_starts_once(servers: str, topics: tuple[str, str, str], text_r
     with consumer, pytest.raises(ServiceError, match="started before"):
         consumer.start()
     assert not consumer.is_running
+
+
+def test_example_of_the_page(servers: str, text_registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = snippets("python", "Kafka")
+    produce(servers, "texts", asked(3))
+    code = code.replace("localhost:9092", servers).replace("...", "wait_until(lambda: consumer.counts['answered'], '')")
+    exec(code, {"wait_until": wait_until})
+    assert "kafka consumer ended: 3 received in 1 batches, 3 answered" in capsys.readouterr().out
+    assert_answers(read(servers, "answers", 3))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from snippets import snippets
 
 from xedge.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.text import SENTIMENT_LABELS, predict_sentiments, predict_topics
@@ -192,6 +193,17 @@ def test_null_and_nan_objects_give_null_rows_in_any_mixture(text_registry: Regis
     answered = text_spark._answered(model, given, text_spark._topics)
     assert answered["topic"].tolist()[2] == "sports"
     assert answered.isna().to_numpy().tolist() == [[True] * 3, [True] * 3, [False] * 3, [True] * 3]
+
+
+def test_example_of_the_page(session: Any) -> None:
+    [code] = snippets("python", "Spark")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["spark"] is session
+    first, second = names["rows"]
+    assert first.topic == "sports"
+    assert 0 < first.positive < 1
+    assert set(second) == {None}
 
 
 def test_without_a_session_it_says_what_to_start(text_registry: Registry) -> None:

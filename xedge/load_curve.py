@@ -104,7 +104,8 @@ class LoadCurve:
         if failed_hz is not None:
             close = met_hz is not None and failed_hz <= met_hz * (1 + self.resolution) * 1.001
             return Limit(arm, met_hz, failed_hz, close, probes[failed_hz].reason)
-        return Limit(arm, met_hz, None, False, self.ended or "no rate tried failed")
+        undecided = "" if met_hz else next(iter(probes.values())).reason
+        return Limit(arm, met_hz, None, False, undecided or self.ended or "no rate tried failed")
 
     def knee(self, arm: str) -> Knee | None:
         """Return the rate with the greatest power; None without a steady state.
@@ -148,6 +149,17 @@ class LoadCurve:
                     row[f"{name}_ms{suffix}"] = value if steady and value is not None else math.nan
             rows.append(row | {"requests": probe.requests, "outcome": probe.outcome, "reason": probe.reason})
         return pd.DataFrame(rows)
+
+    def listing(self) -> pd.DataFrame:
+        """Return `table()` as people read it, indexed by placement and rate."""
+        rows = []
+        for probe in sorted(self.probes, key=lambda one: (self.arms.index(one.arm), one.rate_hz)):
+            steady = probe.outcome in ("met", "missed")
+            told = [milliseconds(one, None, "") if steady else "–" for one in (probe.p50, probe.tail)]
+            requests = summaries.count(probe.requests)
+            rows.append([probe.arm, number(probe.rate_hz), number(probe.answered_hz), requests, *told, probe.outcome])
+        heads = ["placement", "offered, /s", "answered, /s", "requests", "p50, ms", f"{level_name(self.p)}, ms"]
+        return pd.DataFrame(rows, columns=[*heads, "outcome"]).set_index(heads[:2])
 
     def doubts(self) -> list[str]:
         """Return every doubt about the limits in words."""
@@ -200,10 +212,12 @@ class LoadCurve:
     def _meets(self, arm: str) -> str:
         limit, what = self.limit(arm), f"{self.deadline_ms:g} ms at {level_name(self.p)}"
         steady, stuck = self.saturation(arm)
-        ends = f" and saturates between {number(steady)} and {number(stuck)}/s" if steady and stuck else ""
+        ends = f"; it saturates between {number(steady)} and {number(stuck)}/s" if steady and stuck else ""
+        if limit.met_hz is None and limit.failed_hz is None:
+            return f"could not be judged: {limit.reason}"
         if limit.met_hz is None:
-            failed = f" (tried down to {number(limit.failed_hz)}/s)" if limit.failed_hz else ""
-            return f"was not shown to meet {what} at any rate{failed}: {limit.reason}{ends}"
+            when = " until the search ended" if self.ended and not limit.resolved else ""
+            return f"was not shown to meet {what} at any rate{when} (at {_rated(limit.failed_hz)} {limit.reason}){ends}"
         if limit.failed_hz is None:
             return f"meets {what} at {number(limit.met_hz)}/s, the highest rate tried: {limit.reason}"
         word = "saturated" if limit.failed_hz == stuck else "not shown to"

@@ -29,7 +29,7 @@ class Probe:
         p50: median latency in ms.
         tail: latency in ms at the level that the deadline is for.
         power: rate answered over mean latency, 1/s², one a replication; 0 where some were not answered.
-        fastest_ms: the shortest latency.
+        fastest_ms: the shortest latency, warm-up included: the first request of a trial meets an empty queue.
         hopeless: whether even that is after the deadline.
     """
 
@@ -57,7 +57,8 @@ def judge(measurement: Measurement, arm: str, deadline_ms: float, p: float) -> P
     answered_hz = summaries.rates_hz(measurement.rows, arm)["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, arm, tail, deadline_ms, p)
-    fastest_ms = float(np.concatenate(latencies).min(initial=math.inf))
+    every = summaries.latency_ms(measurement.rows[measurement.rows["placement"] == arm])
+    fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
     return Probe(
         arm=arm,
         rate_hz=float(measurement.conditions["scenario"]["workload"]["rate_hz"]),

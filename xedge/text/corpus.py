@@ -17,7 +17,7 @@ from xedge.exceptions import ConfigurationError
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
 
 MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
-FEWEST_ROWS = 4  # of a label, in each of the two parts
+FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
 HELD_OUT_EVERY = 5  # of a file without a column `split`, every fifth text is held out
 _TEXT_COLUMNS = ("text", "title", "description")
 _PARTS = {"train": False, "held_out": True, "test": True}
@@ -186,10 +186,10 @@ def _check(corpus: Corpus, task: str, path: Path) -> None:
     if len(names) < 2 or (task == "sentiment" and names != SENTIMENT_LABELS):
         wanted = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
         raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {wanted}")
-    for held_out, what in ((False, "to learn from"), (True, "held out")):
+    for held_out, what, fewest in ((False, "to learn from", FEWEST_TRAIN), (True, "held out", FEWEST_HELD_OUT)):
         counts = Counter(corpus.part(held_out)[1])
-        few = [f"{name} {counts[name]}" for name in names if counts[name] < FEWEST_ROWS]
+        few = [f"{name} {counts[name]}" for name in names if counts[name] < fewest]
         if few:
             raise ConfigurationError(
-                f"{path}: too few rows {what}: {', '.join(few)}; each label needs {FEWEST_ROWS} ({corpus.split})"
+                f"{path}: too few rows {what}: {', '.join(few)}; each label needs {fewest} ({corpus.split})"
             )

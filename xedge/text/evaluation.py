@@ -160,6 +160,6 @@ def _against(new: Evaluation, old: Evaluation, most_lost: float) -> tuple[bool, 
     lost = -(difference(new, old).value or 0.0)
     kept = lost <= most_lost + _ROUNDING
     if not lost:
-        return kept, "as accurate as production"
-    words = f"{abs(lost):.3f} {'less' if lost > 0 else 'more'} accurate than production"
+        return kept, "as accurate as the one in production"
+    words = f"{abs(lost):.3f} {'less' if lost > 0 else 'more'} accurate than the one in production"
     return kept, words + ("" if kept else f", where at most {most_lost:g} less is allowed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -177,6 +178,8 @@ def create_app() -> FastAPI:
         _end_with_parent()
         loader.start()
         await run_in_threadpool(loader.tried.wait, FIRST_LOAD_S)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: searching it for garbage would only hold up requests
         yield
         loader.stop()
 

@@ -55,9 +55,9 @@ class Outcome:
             + (f"version {self.before.version} stays in production" if self.before else "nothing is in production")
         )
         return (
-            f"{self.task.capitalize()}: {accuracy.value:.1%} of {accuracy.n} held-out texts right "
-            f"({accuracy.low:.1%} to {accuracy.high:.1%}), where always saying the commonest label gets "
-            f"{self.evaluation.majority_share:.1%}. {str(self.gate).capitalize()}; {now}."
+            f"{self.task.capitalize()}: {percent(accuracy.value)} % of {accuracy.n} held-out texts right "
+            f"({percent(accuracy.low)} to {percent(accuracy.high)} %, 95 %), where always saying the commonest label "
+            f"gets {percent(self.evaluation.majority_share)} %. {str(self.gate).capitalize()}; {now}."
         )
 
     def facts(self) -> dict[str, Any]:
@@ -70,6 +70,11 @@ class Outcome:
             "gain": self.gain.value if self.gain else None,
             **{key: value for key, value in self.evaluation.facts().items() if key != "confusion"},
         }
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent with one decimal: 82.1."""
+    return f"{100 * (share or 0.0):.1f}"
 
 
 def tasks(task: str, data: str = "") -> tuple[str, ...]:

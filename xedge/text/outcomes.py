@@ -17,7 +17,7 @@ from xedge.plots import ReportFigure, styled
 from xedge.publishing import Prose
 from xedge.statistics import Estimate
 from xedge.text.evaluation import Evaluation
-from xedge.text.job import Outcome
+from xedge.text.job import Outcome, percent
 
 SURE = 0.5  # of the darkest blue; below, a cell's number is written in black
 
@@ -159,18 +159,17 @@ def _save(rows: pd.DataFrame, path: Path) -> None:
 
 def _headline(outcome: Outcome) -> list[dict[str, str]]:
     accuracy = outcome.evaluation.accuracy
-    value, low, high = (f"{100 * (part or 0.0):.1f}" for part in (accuracy.value, accuracy.low, accuracy.high))
     passed = outcome.gate.passed
     stays = f"version {outcome.before.version}" if outcome.before else "none"
     return [
         {
-            "label": f"{outcome.task}, held-out accuracy",
-            "value": value,
+            "label": f"{outcome.task} accuracy",
+            "value": percent(accuracy.value),
             "unit": "%",
-            "detail": f"{low} to {high} % (95 %), {accuracy.n} texts",
+            "detail": f"{percent(accuracy.low)} to {percent(accuracy.high)} % (95 %), {accuracy.n} texts held out",
         },
         {
-            "label": f"{outcome.task}, in production",
+            "label": f"{outcome.task} in production",
             "value": f"version {outcome.version.version}" if passed else stays,
             "detail": "new: gate passed" if passed else "stays: gate not passed",
         },
