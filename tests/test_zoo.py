@@ -518,3 +518,25 @@ def test_exporting_knows_external_weights_when_it_sees_them(tmp_path: Path, monk
     with pytest.raises(ModelError, match="outside the file"):
         exporting.export(nn.Sequential(nn.Linear(4, 400)), EXAMPLE, "m", models_dir=tmp_path)
     assert snapshot(tmp_path) == {}
+
+
+def test_export_with_a_free_axis_takes_any_length(tmp_path):
+    example = np.arange(8, dtype=np.int64).reshape(2, 4)
+    files = export(Tokens(50), example, "tokens", init={"words": 50}, models_dir=tmp_path, free_axis=1)
+    onnx_engine, torch_engine = OnnxEngine(files.onnx), TorchEngine(files.pt)
+    assert onnx_engine.input_shape == torch_engine.input_shape == (-1,)
+    assert json.loads(files.card.read_text())["input_shape"] == [-1]
+    for length in (1, 4, 9):
+        tokens = np.random.default_rng(length).integers(0, 50, (3, length))
+        assert np.allclose(onnx_engine.predict(tokens), torch_engine.predict(tokens), atol=1e-6)
+    with pytest.raises(ConfigurationError, match=r"takes int64 of shape \(n, -1\), not int64 of shape \(3,\)"):
+        torch_engine.predict(np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("axis", [0, 2, -1])
+def test_export_refuses_a_free_axis_that_is_none(tmp_path, axis):
+    with pytest.raises(ConfigurationError, match=f"free_axis is {axis}: the example has axes 1 to 1"):
+        export(
+            Tokens(50), np.zeros((2, 4), np.int64), "tokens", init={"words": 50}, models_dir=tmp_path, free_axis=axis
+        )
+    assert list(tmp_path.iterdir()) == []

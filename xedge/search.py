@@ -14,7 +14,7 @@ Outcome = Literal["met", "missed", "saturated", "invalid"]
 FAILING = ("missed", "saturated")
 OCTAVES_DOWN = 3  # how often the first rate is halved while nothing meets the deadline
 KNEE_PARTS = 4  # the knee and the edge of saturation are found to this part of an octave: the power is flat there
-MOST_TIMES = 2  # an invalid or contradicted rate is tried once more
+MOST_TIMES = 2  # what is invalid, contradicted or decisive is tried once more
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ class Search:
         """Return the step to try next, None when all is found; `tried` is step -> what it gave.
 
         In this order: the first step; again what was invalid, or failed below a rate that met the deadline; double
-        until saturated; halve until met; bisect between the highest met and the lowest failed; half of the first,
-        where the curve is to begin; then refine around the greatest power and around the edge of saturation.
+        until saturated; halve until met; bisect between the highest met and the lowest failed, and try that one once
+        more, lest a disturbance of the host has decided; half of the first, where the curve is to begin; then refine
+        around the greatest power and around the edge of saturation.
         """
         if not tried:
             return 0
@@ -112,7 +113,11 @@ class Search:
 
     def _bisect(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
         met, failed = bracket({step: one.outcome for step, one in valid.items()})
-        return None if met is None or failed is None else _middle(tried, met, failed)
+        if met is None or failed is None:
+            return None
+        middle = _middle(tried, met, failed)
+        unsure = valid[failed].outcome == "missed" and valid[failed].times < MOST_TIMES
+        return failed if middle is None and unsure else middle
 
     def _begin(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
         return self._down(0) if valid and min(tried) > -self.octave else None
