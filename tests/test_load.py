@@ -488,17 +488,15 @@ def test_measure_refuses_what_cannot_be_meant(models, any_broker, given, how, sa
 @pytest.mark.usefixtures("models")
 def test_search_behind_a_real_broker_finds_what_theory_has(any_broker):
     """A service that takes 2 ms one by one: M/D/1 with a capacity of 500/s."""
-    curve = load.measure(
-        scenario(), 60, resolution=0.5, replications=3, requests=110, strict=False, progress=False, broker=any_broker
-    )
+    how = {"resolution": 0.5, "replications": 3, "requests": 110, "first_hz": 200, "strict": False, "progress": False}
+    curve = load.measure(scenario(), 20, **how, broker=any_broker)
     probes, capacity_hz = curve.latest("edge"), 1e3 / SERVICE_MS
-    expected_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(0.99) - 60, 10, 499)
+    expected_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(0.99) - 20, 10, 499)
     limit = curve.limit("edge")
     assert all(one.answered_hz < 1.05 * capacity_hz for one in probes.values() if one.outcome == "saturated")
     assert all(one.outcome == "saturated" for rate, one in probes.items() if rate > 1.5 * capacity_hz)
-    assert limit.met_hz < capacity_hz
-    assert limit.met_hz <= 1.15 * expected_hz
-    assert limit.met_hz < limit.failed_hz
+    assert (limit.met_hz or 0) <= 1.15 * expected_hz  # a busy host can only make it lower
+    assert (limit.met_hz or 0) < limit.failed_hz
     assert all(one.conditions["noise_floor"] for one in curve.measurements)
     assert len({one.conditions["calibrated_at"] for one in curve.measurements}) == 1
 
