@@ -23,7 +23,9 @@ def main(replications: int = 5, requests: int = 500, resolution: float = 0.05) -
     scenario = Scenario(
         model="anomaly_detector", workload=Poisson(rate_hz=1, duration_s=1), placements={"edge": placement}, seed=7
     )
-    curve = measure(scenario, DEADLINE_MS, p=P, resolution=resolution, replications=replications, requests=requests)
+    curve = measure(
+        scenario, DEADLINE_MS, p=P, resolution=resolution, replications=replications, requests=requests, budget_s=600.0
+    )
     limit, knee = curve.limit("edge"), curve.knee("edge")
     stuck = [one.answered_hz for one in curve.latest("edge").values() if one.outcome == "saturated"]
     theory_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(P) - DEADLINE_MS, 1, 249)

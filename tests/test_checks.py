@@ -201,3 +201,10 @@ def test_doubts_come_with_the_severe_first():
     severities = [doubt.severity for doubt in checks.doubts(summaries.typed(rows), conditions())]
     assert severities == sorted(severities, key=["severe", "warning", "note"].index)
     assert set(severities) == {"severe", "warning", "note"}
+
+
+@pytest.mark.parametrize(("needed", "told"), [(51, True), (50, False), (None, False)])
+def test_warm_up_shorter_than_the_transient_is_told(needed, told):
+    rows = replicated(n=1000)  # of which 50 are warm-up
+    found = texts(rows, services={"edge": {"transient_requests": needed}})
+    assert any("51 requests of warm-up were wanted, 50 could be set apart" in text for text in found) is told

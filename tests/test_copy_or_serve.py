@@ -17,7 +17,7 @@ from helpers import children_of
 from xedge import _guard, checks
 from xedge.exceptions import ConfigurationError, ModelNotFoundError, ServiceError
 from xedge.measurement import Measurement
-from xedge.text import copies
+from xedge.text import arrangements, copies
 from xedge.text._worker import fly
 from xedge.text.arrangements import ARRANGEMENTS, COPY, HTTP, MQTT, memory_mb
 from xedge.text.comparison import CopyOrServe
@@ -92,6 +92,21 @@ def test_worker_that_cannot_start_is_told(name: str, tmp_path: Path) -> None:
     with pytest.raises((ServiceError, ModelNotFoundError)), ARRANGEMENTS[name](tmp_path / "nothing") as arrangement:
         arrangement.grow(1)
     assert children_of(os.getpid()) <= before
+
+
+def test_worker_that_has_died_is_told(folder: Path) -> None:
+    with ARRANGEMENTS[COPY](folder) as arrangement:
+        arrangement.grow(1)
+        arrangement.workers[0].kill()
+        arrangement.workers[0].wait(10)
+        with pytest.raises(ServiceError, match="ended with status -9 in mid-trial"):
+            arrangement.fly(copies._flights(1, 100, 0.1, 0, 0))
+
+
+def test_machine_without_ps_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ServiceError, match="install procps"):
+        arrangements._below(None)
 
 
 def test_service_that_dies_makes_rows_with_an_error(folder: Path) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from queues import mm1, mmc
 
 import xedge.inversion as inversions
-from xedge import inversion_plots
+from xedge import inversion_plots, report
 from xedge.exceptions import ConfigurationError
 from xedge.inversion import Inversion, _zero
 from xedge.measurement import Measurement
@@ -74,8 +74,8 @@ def test_theory_agrees_with_the_simulated_queues(simulation, placement):
         ([-1.0, 2.0, -1.0, 1.0], 3.5),  # above 0 for good
         ([1.0, 2.0, 3.0], -math.inf),
         ([-3.0, -2.0, 0.0], math.inf),
-        ([-1.0, math.nan, 2.0], None),
-        ([-math.inf, 1.0], 2.0),
+        ([], None),
+        ([-math.inf, 1.0], 2.0),  # the end of an interval that there is not: as far off as can be
         ([-1.0, math.inf], 1.0),
     ],
 )
@@ -90,6 +90,84 @@ def test_conclusion_says_what_was_not_reached():
     near = Inversion(BOXES, SERVICE_MS, 1e4, taken)
     assert "mean: the cloud wins already below 0.6" in near.conclusion()
     assert near.expected("mean") > 0.99
+
+
+def spoilt(placement, change, level=0.7):
+    """The simulated measurements at 0.25, 0.4, 0.55 and one whose requests at a placement are changed."""
+    taken = {one: simulated(one, k, n=4000) for k, one in enumerate((0.25, 0.4, 0.55, level))}
+    table = taken[level].rows.copy()
+    change(table, table["placement"].isin([placement] if placement else ["edge", "cloud"]))
+    return Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken | {level: Measurement(table, {"timeout_s": 30.0})})
+
+
+def unanswered(table, hit):
+    hit &= table["request"] % 80 == 7
+    table.loc[hit, "status"], table.loc[hit, "received_ns"] = "timeout", pd.NA
+
+
+def growing(table, hit):
+    table.loc[hit, "received_ns"] += table.loc[hit, "due_ns"] // 4
+
+
+def late(table, hit):
+    table.loc[hit, "sent_ns"] += 2_000_000
+
+
+def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
+    found = spoilt("edge", growing)
+    assert found.measurements[0.7].verdict.saturated == ("edge",)
+    assert found.verdict == "VALID"
+    assert found.measured_ms("edge", 0.7, "p95").value is found.gain_ms(0.7, "mean").value is None
+    assert found.measured_ms("cloud", 0.7, "p95").value > 0
+    assert found.decided("mean") == [0.25, 0.4, 0.55]
+    assert found.found("mean").value == pytest.approx(found.expected("mean"), abs=0.06)
+    assert "Utilisation 0.7: SATURATED: edge: could not keep up" in found.conclusion()
+    assert found._repr_html_().count("<td>saturated</td>") == 2 * len(inversions.STATISTICS)  # its latency, the gain
+    assert inversion_plots.figure(found).axes
+    alone = Inversion(BOXES, SERVICE_MS, EXTRA_MS, {0.7: found.measurements[0.7]})
+    assert alone.verdict == "SATURATED"
+    assert "mean: not decided" in alone.conclusion()
+
+
+def test_requests_without_an_answer_leave_a_point_out():
+    found = spoilt(None, unanswered)
+    assert found.decided("mean") == found.decided("p99") == [0.25, 0.4, 0.55]
+    assert found.gain_ms(0.7, "mean").method == "both censored"
+    assert "mean: the cloud wins from 0.5" in found.conclusion()
+
+
+def test_a_crossing_outside_the_points_has_its_interval_too():
+    """At 0.15 the cloud is ahead at p95, but not by more than chance: the crossing may as well lie above."""
+    gains = {0.15: [-9.0, 2.0, 13.0], 0.4: [7.0, 8.0, 9.0]}
+    taken = {}
+    for level, shifts in gains.items():
+        parts = []
+        for number, shift in enumerate(shifts):
+            times = np.linspace(5, 50, 400)[np.random.default_rng(number).permutation(400)]
+            parts += [rows("edge", number, times + shift + 10, 100), rows("cloud", number, times + 10, 100)]
+        taken[level] = Measurement(pd.concat(parts, ignore_index=True), {"timeout_s": 30.0})
+    found = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
+    assert found.found("p95").value == -math.inf
+    assert 0.15 < found.found("p95").high < 0.4
+    assert f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.found('p95').high:.2f})" in (
+        found.conclusion()
+    )
+
+
+def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monkeypatch):
+    monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
+    found = spoilt("edge", late, level=0.7)
+    text = inversions.publish(found)
+    assert "Utilisation 0.7: INVALID: edge: 100.0 % of the requests left over 1 ms late" in text
+    recorded = report.recorded()
+    assert recorded["verdict"] == "INVALID"
+    measured, theory = recorded["estimates"].values()
+    for statistic in inversions.STATISTICS:
+        assert theory[statistic]["value"] == found.expected(statistic)
+        assert measured[statistic]["value"] in (found.found(statistic).value, None)
+    assert measured["mean"]["text"] == f"{found.found('mean').value:.2f} ({found.between('mean').strip(' ()')})"
+    assert measured["p99"]["text"] == "below 0.25" + found.between("p99")
+    assert [one["value"] for one in recorded["headline"]] == [one["text"].split(" (")[0] for one in measured.values()]
 
 
 def test_figure_shows_every_measured_point_and_says_it_in_words(simulation):

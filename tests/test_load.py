@@ -488,8 +488,8 @@ def test_measure_refuses_what_cannot_be_meant(models, any_broker, given, how, sa
 @pytest.mark.usefixtures("models")
 def test_search_behind_a_real_broker_finds_what_theory_has(any_broker):
     """A service that takes 2 ms one by one: M/D/1 with a capacity of 500/s."""
-    how = {"resolution": 0.5, "replications": 3, "requests": 110, "first_hz": 200, "strict": False, "progress": False}
-    curve = load.measure(scenario(), 20, **how, broker=any_broker)
+    how = {"resolution": 0.5, "replications": 3, "requests": 110, "first_hz": 200, "budget_s": 40.0}
+    curve = load.measure(scenario(), 20, **how, strict=False, progress=False, broker=any_broker)
     probes, capacity_hz = curve.latest("edge"), 1e3 / SERVICE_MS
     expected_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(0.99) - 20, 10, 499)
     limit = curve.limit("edge")

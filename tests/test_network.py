@@ -353,3 +353,15 @@ def test_presets_are_told_in_a_table():
     assert len(presets_table()) == len(presets())
     with pytest.raises(ConfigurationError, match="mars"):
         presets_table(["mars"])
+
+
+def test_an_error_about_a_long_trace_can_be_read():
+    long = [(t, 5.0) for t in range(5000)]
+    with pytest.raises(
+        ConfigurationError, match=r"trace_ms=\[\(0, 5\.0\).* … \(\d+ characters\)\): .*at `\[5000\]"
+    ) as told:
+        Link(trace_ms=[*long, (5000, "x")])
+    assert len(str(told.value)) < 400
+    with pytest.raises(ConfigurationError, match="never falling") as told:
+        Link(jitter_ms=[(p / 5000, 5.0 - p % 2) for p in range(5001)])
+    assert len(str(told.value)) < 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_measurement import measurement
+from test_measurement import measurement, with_status
 
 from xedge import network_plots, plots
 from xedge.calibration import Crossing
@@ -37,6 +37,15 @@ def test_over_time_shows_what_was_asked_measured_and_lost(ax):
 def test_over_time_takes_a_link_that_lost_all_or_delayed_nothing(ax, measured):
     network_plots.over_time(ax, Crossing(np.arange(5.0), measured, measured), "blue")
     assert np.isfinite(ax.get_ylim()).all()
+
+
+def test_a_placement_without_a_steady_state_has_no_percentiles():
+    stuck = with_status("timeout")
+    assert stuck.verdict.saturated == ("cloud",)
+    assert list(network_plots.what_dominates(stuck).loc["cloud"])[:2] == ["saturated"] * 2
+    told = network_plots.conclusion(stuck)
+    assert "cloud: p50 saturated, p99 saturated" in told
+    assert told.startswith("SATURATED: cloud: could not keep up")
 
 
 def test_crossings_has_a_panel_and_a_text_for_every_link():

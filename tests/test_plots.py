@@ -53,6 +53,19 @@ def test_tail_is_cut_where_ten_requests_are_left(ax, whole):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["100 %", "10 %", "1 %", "0.1 %"]
 
 
+def test_tail_is_shaded_from_replication_to_replication(ax, whole):
+    artists = plots.tail(ax, whole)
+    (_, band, _), sections = artists[:3], whole.latencies_ms(whole.placements[0])
+    points = band.get_paths()[0].vertices
+    share = points[np.abs(points[:, 1] - 0.1).argmin(), 1]
+    at = np.sort(np.unique(points[np.isclose(points[:, 1], share), 0]))
+    slower = [np.quantile(section, 1 - share, method="inverted_cdf") for section in sections]
+    assert at[[0, -1]] == pytest.approx([min(slower), max(slower)])
+    assert points[:, 1].min() >= 1 / min(section.size for section in sections)
+    artists = plots.tail(Figure().subplots(), measurement(replications=1))
+    assert len(artists) == 4  # a line and its end each; one replication has no band
+
+
 def test_breakdown_draws_the_shares_of_the_mean(ax, whole):
     plots.breakdown(ax, whole)
     shares = whole.breakdown().set_index(["part", "placement"])["share"]

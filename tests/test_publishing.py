@@ -103,6 +103,11 @@ def test_publish_several_keeps_them_apart_under_the_worst_verdict(folder: Path) 
     assert {path.name for path in folder.iterdir()} == {"low", "high", "again", "record.json"}
 
 
+def test_a_link_that_lost_all_is_published_too(folder: Path) -> None:
+    xedge.publish(measurement(link_check={"cloud": {"n": 0, "lost": {"requested": 9, "measured": 9, "differing": 0}}}))
+    assert recorded(folder)["conditions"]["links of cloud, both ways"] == "nothing came back"
+
+
 def test_publish_under_a_name_twice_is_refused(folder: Path) -> None:
     xedge.publish(measurement())
     with pytest.raises(ConfigurationError, match="'measurement' is published already"):

@@ -96,7 +96,6 @@ BAD = {
     "null": (b'{"text": null}', 422, "text"),
     "a_number": (b'{"text": 3}', 422, "text"),
     "top_k_zero": (b'{"text": "a", "top_k": 0}', 422, "top_k"),
-    "top_k_nine": (b'{"text": "a", "top_k": 9}', 422, "top_k"),
     "top_k_in_words": (b'{"text": "a", "top_k": "3"}', 422, "top_k"),
     "top_k_true": (b'{"text": "a", "top_k": true}', 422, "top_k"),
     "mistyped": (b'{"text": "a", "topk": 3}', 422, "topk"),
@@ -255,6 +254,20 @@ def test_health_before_and_after_there_is_a_model(text_registry: Registry, tmp_p
         status, _, err = running.end()
     assert status == 0
     assert err.count("no model for topic") == 1
+
+
+def test_loading_goes_on_after_an_error_of_any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = iter([KeyError("no error of xedge"), None])
+
+    def get_model(_task: str) -> None:
+        if (outcome := next(outcomes)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(http, "get_model", get_model)
+    monkeypatch.setattr(http, "RETRY_S", 0.01)
+    loader = http.Loader(["topic"])
+    loader._run()
+    loader.check("topic")
 
 
 def test_one_task_only(text_registry: Registry) -> None:

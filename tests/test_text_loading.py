@@ -377,6 +377,38 @@ print(version(), len(records), records[0].levelname, "no model is registered" in
     assert run(script, registry, XEDGE_TEXT_POLL_S="0.05").split() == ["1", "1", "WARNING", "True"]
 
 
+def test_poll_goes_on_after_an_error_of_any_kind(registry, promote):
+    promote()
+    script = """
+from xedge.text import loading
+version()
+find, failed = loading._find, threading.Event()
+def fail(task):
+    failed.set()
+    raise KeyError("no error of xedge")
+loading._find = fail
+failed.wait()
+loading._find = find
+os.environ["MLFLOW_TRACKING_URI"] = os.environ["LATER"]
+for _ in range(1000):
+    if version() == "2":
+        break
+    time.sleep(0.01)
+print(version())
+"""
+    later = Registry(shutil.copytree(registry.where, Path(registry.where).with_name("later")))
+    later.promote("topic", later.register("topic", later.resolve("topic").folder).version)
+    assert run(script, registry, XEDGE_TEXT_POLL_S="0.05", LATER=later.uri).split() == ["2"]
+
+
+def test_poll_interval_that_is_none_is_refused_at_every_call(registry, promote, monkeypatch):
+    promote()
+    monkeypatch.setenv("XEDGE_TEXT_POLL_S", "often")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="XEDGE_TEXT_POLL_S is 'often'"):
+            text.predict_topic(TEXT)
+
+
 def test_fork_while_a_load_hangs_leaves_a_child_that_loads_by_itself(registry, promote):
     promote()
     script = """

@@ -221,6 +221,7 @@ def test_names_of_text_models(folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert paths.model_path("mine", ".onnx") == kept / "model.onnx"
     monkeypatch.setenv("XEDGE_TOPIC_MODEL", str(kept))
     assert paths.model_path("xedge-topic", ".onnx") == kept / "model.onnx"
+    monkeypatch.setenv("XEDGE_TOPIC_MODEL", "mine@canary")
     assert paths.model_path("xedge-topic@production", ".onnx") == folder / "model.onnx"
 
 
@@ -235,6 +236,13 @@ def test_names_that_are_not_there(text_registry: Any) -> None:
         paths.model_path("xedge-topic@nobody", ".onnx")
     with pytest.raises(ModelNotFoundError):
         paths.model_path("xedge-topical", ".onnx")
+
+
+def test_text_model_without_weights_is_told_as_one(folder: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(folder, tmp_path / "v")
+    (damaged / "model.pt").unlink()
+    with pytest.raises(ModelNotFoundError, match="the text model in this folder is not whole"):
+        paths.model_path(damaged, ".pt")
 
 
 def test_card_of_a_text_model(folder: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import logging
 import multiprocessing
+import re
 import shutil
 import socket
 import sqlite3
@@ -18,6 +21,7 @@ from helpers import wait_until
 from versions import write_text_version
 
 from xedge import cli
+from xedge.engines import file_sha256
 from xedge.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.text import references, stores
 from xedge.text.model import TextModel
@@ -326,6 +330,42 @@ def test_database_that_is_none_is_unreachable(tmp_path):
     with pytest.raises(RegistryError, match=r"file is not a database; check that mlflow\.db is whole") as caught:
         Registry(tmp_path).resolve("topic")
     assert caught.value.reason == "unreachable"
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///", "sqlite:///{}", "foo://bar"])
+def test_uri_of_no_database_is_told_at_once(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    said = "unsupported URI 'foo://bar'" if "foo" in uri else f"{tmp_path} is a folder and no database"
+    with pytest.raises(RegistryError, match=re.escape(said)) as caught:
+        Registry(uri.format(tmp_path)).resolve("topic")
+    assert caught.value.reason == "unreachable"
+
+
+def test_error_of_the_database_is_told_once_and_without_its_traceback(registry, add):
+    add()
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logging.getLogger("mlflow.store.db.utils").addHandler(handler)
+    with closing(sqlite3.connect(registry._store.database)) as database:
+        database.execute("DROP TABLE registered_model_aliases")
+    with pytest.raises(RegistryError, match="no such table") as caught:
+        registry.promote("topic", 1)
+    logging.getLogger("mlflow.store.db.utils").removeHandler(handler)
+    assert caught.value.reason == "unreachable"
+    assert records == []
+
+
+def test_sentiment_with_labels_of_its_own_is_refused(registry, tmp_path):
+    folder = write_text_version(tmp_path / "v", "sentiment")
+    labels = json.loads((folder / "labels.json").read_text())
+    labels["labels"] = ["good", "so-so", "bad"]
+    (folder / "labels.json").write_text(json.dumps(labels))
+    card = json.loads((folder / "card.json").read_text())
+    card["sha256"]["labels.json"] = file_sha256(folder / "labels.json")
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="good, so-so, bad; sentiment needs positive, neutral, negative"):
+        registry.register("sentiment", folder)
 
 
 def test_folder_that_cannot_be_written_is_told(tmp_path):

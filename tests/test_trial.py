@@ -380,3 +380,9 @@ def test_calibration_is_taken_over_and_only_from_its_like(taken: Taken, any_brok
     further = Scenario(model="anomaly_detector", workload=SHORT, placements={"cloud": Cloud()})
     with pytest.raises(ConfigurationError, match="links of cloud"):
         further.measure(1, progress=False, broker=any_broker, calibration=taken.measurement)
+    sure = Scenario(model="anomaly_detector", workload=SHORT, placements=placements, qos=1)
+    with pytest.raises(ConfigurationError, match="QoS 0, not 1"):
+        sure.measure(1, progress=False, broker=any_broker, calibration=taken.measurement)
+    before = {**again.conditions, "started_at": "later than its calibration"}
+    third = told.measure(1, progress=False, broker=any_broker, calibration=Measurement(again.rows, before))
+    assert third.conditions["calibrated_at"] == taken.measurement.conditions["started_at"]

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from xedge.text.labels import TASKS
+
 Adder = Callable[[str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
-TASKS = ("topic", "sentiment")
 
 
 def add_registry(command: Adder) -> None:

@@ -108,6 +108,7 @@ def doubts(rows: pd.DataFrame, conditions: Mapping[str, Any]) -> list[Doubt]:
         found += _failures(rows, placement)
         found += _counts(placement, known, conditions)
         found += _alike(rows, placement, known)
+        found += _transient(rows, placement, conditions)
         found += _unsteady(rows, placement, conditions)
         found += _drift(rows, placement)
         found += _floor(rows, placement, known, conditions)
@@ -265,6 +266,15 @@ def _floor(
         share = f"{percent(offered / ceiling)} of the ceiling of {number(ceiling)}/s (at most 20 %)"
         text = f"{number(offered)} requests/s are {share}"
         yield Doubt(placement, "warning", text)
+
+
+def _transient(rows: pd.DataFrame, placement: str, conditions: Mapping[str, Any]) -> Iterator[Doubt]:
+    """Warm-up: the transient of the queue is longer than what a short trial could set apart."""
+    needed = ((conditions.get("services") or {}).get(placement) or {}).get("transient_requests")
+    kept = min((int(trial["warm_up"].sum()) for _, trial in trials(rows, placement)), default=0)
+    if needed is not None and kept < needed:
+        text = f"began empty: {count(needed)} requests of warm-up were wanted, {count(kept)} could be set apart; "
+        yield Doubt(placement, "warning", text + "latencies lean low, make the trials longer")
 
 
 def _busy(conditions: Mapping[str, Any]) -> Iterator[Doubt]:

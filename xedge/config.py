@@ -10,6 +10,8 @@ import msgspec
 
 from xedge.exceptions import ConfigurationError
 
+LONGEST_SHOWN = 160  # characters
+
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
@@ -29,7 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             try:
                 msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=_as_is))
             except msgspec.ValidationError as exc:
-                raise ConfigurationError(f"{type(self).__name__}({name}={value!r}): {_sentence(exc)}") from None
+                raise ConfigurationError(f"{type(self).__name__}({name}={shown(value)}): {_sentence(exc)}") from None
         self.check()
 
     def check(self) -> None:
@@ -39,6 +41,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return the data as plain JSON types, loadable again."""
         data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return data
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error message shows it: the beginning of one as long as a trace."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} … ({len(text)} characters)"
 
 
 def _as_is(_type: type, value: Any) -> Any:

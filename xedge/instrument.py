@@ -20,7 +20,7 @@ from xedge.broker import Broker
 from xedge.exceptions import ConfigurationError
 from xedge.measurement import Measurement
 from xedge.progress import Progress, grouped
-from xedge.publishing import Prose
+from xedge.publishing import Prose, reasons
 from xedge.publishing import publish as publish_measurement
 from xedge.queueing import MD1, MMc, responses
 from xedge.scenario import Edge, Scenario
@@ -194,10 +194,7 @@ class InstrumentCheck:
         return f"the largest error for its limit is {told(worst.error)}, {where}"
 
     def _doubt(self) -> str:
-        broken = [
-            f"{one.verdict.word} at {u:g}" for u, one in sorted(self.measurements.items()) if not one.verdict.valid
-        ]
-        return f" {', '.join(broken)}: see the measurements." if broken else ""
+        return reasons({f"Utilisation {u:g}": one for u, one in sorted(self.measurements.items())})
 
 
 def _estimate(sections: list[FloatArray], p: float | None) -> Estimate:

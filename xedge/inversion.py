@@ -18,7 +18,7 @@ from xedge.exceptions import ConfigurationError
 from xedge.measurement import Measurement
 from xedge.network import Link
 from xedge.progress import Progress, grouped
-from xedge.publishing import Prose
+from xedge.publishing import Prose, reasons
 from xedge.publishing import publish as publish_measurement
 from xedge.queueing import MMc, inversion_utilisation
 from xedge.scenario import Cloud, Edge, Scenario
@@ -29,6 +29,7 @@ from xedge.summaries import milliseconds
 MEAN = 0.0  # stands where a quantile's level stands, for the mean
 STATISTICS = {"mean": MEAN, "p95": 0.95, "p99": 0.99}
 PLACEMENTS = ("edge", "cloud")
+SATURATED = Estimate(None, None, None, 0, 0, "saturated: no steady state", needed=0)
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,22 @@ class Inversion:
         return way_ms + (queue.mean_ms if level == MEAN else queue.quantile_ms(level))
 
     def measured_ms(self, placement: str, utilisation: float, statistic: str) -> Estimate:
-        """Return the measured latency with its interval."""
+        """Return the measured latency with its interval; no value of a saturated placement."""
+        if placement in self.measurements[utilisation].verdict.saturated:
+            return SATURATED
         sections, level = self.measurements[utilisation].latencies_ms(placement), STATISTICS[statistic]
         return mean_estimate(sections) if level == MEAN else quantile_estimate(sections, level)
 
     def gain_ms(self, utilisation: float, statistic: str) -> Estimate:
-        """Return edge − cloud, paired by replication: above 0 the cloud wins."""
+        """Return edge − cloud, paired by replication: above 0 the cloud wins; no value where either is saturated."""
+        if self.measurements[utilisation].verdict.saturated:
+            return SATURATED
         edge, cloud = (self.measurements[utilisation].latencies_ms(name) for name in PLACEMENTS)
         if STATISTICS[statistic] == MEAN:
-            return mean_estimate([np.array([a.mean() - b.mean()]) for a, b in zip(edge, cloud, strict=True)])
+            means = [(a.mean(), b.mean()) for a, b in zip(edge, cloud, strict=True) if a.size and b.size]
+            if any(math.isinf(a) and math.isinf(b) for a, b in means):
+                return Estimate(None, None, None, len(means), 0, "both censored")
+            return mean_estimate([np.array([a - b]) for a, b in means])
         return paired_difference(cloud, edge, STATISTICS[statistic])
 
     def expected(self, statistic: str) -> float | None:
@@ -70,19 +78,26 @@ class Inversion:
             self.boxes, self.mean_service_ms, self.extra_rtt_ms, None if level == MEAN else level
         )
 
-    def found(self, statistic: str) -> Estimate:
-        """Return the utilisation from which on the cloud wins as measured, straight between the measured points.
+    def decided(self, statistic: str) -> list[float]:
+        """Return the utilisations at which there is a gain: both placements steady, with enough requests answered."""
+        gains = ((u, self.gain_ms(u, statistic).value) for u in sorted(self.measurements))
+        return [u for u, gain in gains if gain is not None and math.isfinite(gain)]
 
-        Its interval is where the ends of the gains' intervals cross zero: −inf or inf where they do not, within
-        the utilisations measured.
+    def found(self, statistic: str) -> Estimate:
+        """Return the utilisation from which on the cloud wins as measured.
+
+        Between the points that are `decided`, the gain times 1 − ρ is taken to be straight, because waiting times
+        grow as 1/(1 − ρ). The interval is where the ends of the gains' intervals cross zero: −inf or inf where they
+        do not, within those points.
         """
-        at = sorted(self.measurements)
+        at = self.decided(statistic)
         gains = [self.gain_ms(utilisation, statistic) for utilisation in at]
-        middle = [gain.value if gain.value is not None else math.nan for gain in gains]
-        low = [gain.low if gain.low is not None else -math.inf for gain in gains]
-        high = [gain.high if gain.high is not None else math.inf for gain in gains]
-        n, sections = min(gain.n for gain in gains), min(gain.sections for gain in gains)
-        method = "zero of the paired differences, straight between the utilisations measured"
+        idle = [1 - utilisation for utilisation in at]
+        middle = [k * gain.value for k, gain in zip(idle, gains, strict=True) if gain.value is not None]
+        low = [-math.inf if gain.low is None else k * gain.low for k, gain in zip(idle, gains, strict=True)]
+        high = [math.inf if gain.high is None else k * gain.high for k, gain in zip(idle, gains, strict=True)]
+        n, sections = (min((getattr(gain, key) for gain in gains), default=0) for key in ("n", "sections"))
+        method = "zero of the paired differences times 1 − ρ, straight between the utilisations measured"
         return Estimate(_zero(at, middle), _zero(at, high), _zero(at, low), n, sections, method)
 
     def table(self) -> pd.DataFrame:
@@ -105,9 +120,9 @@ class Inversion:
             for statistic in STATISTICS:
                 row = [f"{utilisation:g}", statistic]
                 for name in PLACEMENTS:
-                    row.append(milliseconds(self.measured_ms(name, utilisation, statistic), None, ""))
+                    row.append(_told_ms(self.measured_ms(name, utilisation, statistic)))
                     row.append(f"{self.theory_ms(name, utilisation, statistic):.1f}")
-                rows.append([*row, milliseconds(self.gain_ms(utilisation, statistic), None, "")])
+                rows.append([*row, _told_ms(self.gain_ms(utilisation, statistic))])
         head, *body = (
             "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
             for row, tag in zip(rows, ["th"] + ["td"] * len(rows), strict=False)
@@ -120,9 +135,14 @@ class Inversion:
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of the measurements: INVALID before SATURATED before VALID."""
-        words = {measurement.verdict.word for measurement in self.measurements.values()}
-        return next(word for word in ("INVALID", "SATURATED", "VALID") if word in words)
+        """INVALID where a measurement is; SATURATED where that leaves fewer than two utilisations, else VALID.
+
+        A placement that is saturated at one of several utilisations costs that point only.
+        """
+        verdicts = [measurement.verdict for measurement in self.measurements.values()]
+        if any(verdict.word == "INVALID" for verdict in verdicts):
+            return "INVALID"
+        return "VALID" if sum(not verdict.saturated for verdict in verdicts) >= min(2, len(verdicts)) else "SATURATED"
 
     def conclusion(self) -> str:
         """Return in words where the cloud begins to win, as measured and by theory."""
@@ -131,27 +151,32 @@ class Inversion:
             f"{self.boxes} edge boxes with a queue each against one cloud with {self.boxes} servers and one queue, "
             f"{self.extra_rtt_ms:g} ms further away, {self.mean_service_ms:g} ms a request on average"
         )
-        broken = [f"{u:g}" for u, one in sorted(self.measurements.items()) if not one.verdict.valid]
-        doubt = f" Not VALID at utilisation {', '.join(broken)}." if broken else ""
+        doubt = reasons({f"Utilisation {u:g}": one for u, one in sorted(self.measurements.items())})
         return f"{setting}: {'; '.join(parts)}. Below these utilisations the edge answers sooner.{doubt}"
 
     def _clause(self, statistic: str) -> str:
         expected, found = self.expected(statistic), self.found(statistic)
         theory = "never by theory" if expected is None else f"from utilisation {expected:.2f} on by theory"
-        low, high = min(self.measurements), max(self.measurements)
         if found.value is None:
-            return f"{statistic}: not decided as measured, {theory}"
+            return f"{statistic}: not decided as measured (too few answers, or saturated), {theory}"
         if math.isinf(found.value):
-            side = f"already below {low:g}" if found.value < 0 else f"not up to {high:g}"
-            return f"{statistic}: the cloud wins {side} as measured, {theory}"
-        ends = [f"below {low:g}" if e == -math.inf else f"above {high:g}" if e == math.inf else f"{e:.2f}"
-                for e in (found.low or 0.0, found.high or 1.0)]  # fmt: skip
-        return f"{statistic}: the cloud wins from {found.value:.2f} on as measured ({ends[0]} to {ends[1]}), {theory}"
+            at = self.decided(statistic)
+            side = f"already below {at[0]:g}" if found.value < 0 else f"not up to {at[-1]:g}"
+            return f"{statistic}: the cloud wins {side} as measured{self.between(statistic)}, {theory}"
+        between = self.between(statistic)
+        return f"{statistic}: the cloud wins from {found.value:.2f} on as measured{between}, {theory}"
+
+    def between(self, statistic: str) -> str:
+        """Return the interval of what was `found` in words: " (0.41 to above 0.8)"; nothing if it has no length."""
+        at, found = self.decided(statistic), self.found(statistic)
+        if found.low is None or found.high is None or found.low == found.high:
+            return ""
+        return f" ({_place(found.low, at)} to {_place(found.high, at)})"
 
 
 def _zero(at: Sequence[float], gains: Sequence[float]) -> float | None:
-    """Where the gains first rise above 0 for good: −inf if all are above, inf if the last is not, None if unknown."""
-    if any(math.isnan(gain) for gain in gains):
+    """Where the gains first rise above 0 for good: −inf if all are above, inf if the last is not, None if none."""
+    if not gains:
         return None
     if gains[-1] <= 0:
         return math.inf
@@ -160,6 +185,16 @@ def _zero(at: Sequence[float], gains: Sequence[float]) -> float | None:
         return -math.inf
     (x0, y0), (x1, y1) = ((at[place], gains[place]) for place in (below[-1], below[-1] + 1))
     return x1 if math.isinf(y0) else x0 if math.isinf(y1) else x0 + (x1 - x0) * -y0 / (y1 - y0)
+
+
+def _place(utilisation: float, measured: Sequence[float]) -> str:
+    if math.isinf(utilisation):
+        return f"below {measured[0]:g}" if utilisation < 0 else f"above {measured[-1]:g}"
+    return f"{utilisation:.2f}"
+
+
+def _told_ms(estimate: Estimate) -> str:
+    return "saturated" if estimate is SATURATED else milliseconds(estimate, None, "").replace("-", "−")
 
 
 def _with_interval(name: str, estimate: Estimate) -> dict[str, float | None]:
@@ -238,19 +273,32 @@ def publish(inversion: Inversion) -> Prose:
     for utilisation, measurement in inversion.measurements.items():
         publish_measurement(measurement, f"utilisation-{utilisation:g}")
     conclusion = inversion.conclusion()
+    report.record("verdict", inversion.verdict)
     report.record("headline", [_headline(inversion, statistic) for statistic in STATISTICS])
+    report.record("estimates", _estimates(inversion))
     report.record("conclusion", conclusion)
     return Prose(conclusion)
 
 
 def _headline(inversion: Inversion, statistic: str) -> dict[str, str]:
     found, expected = inversion.found(statistic).value, inversion.expected(statistic)
-    low, high = min(inversion.measurements), max(inversion.measurements)
-    value = "not decided"
-    if found is not None:
-        value = f"{found:.2f}" if math.isfinite(found) else f"below {low:g}" if found < 0 else f"above {high:g}"
-    theory = "never" if expected is None else f"{expected:.2f}"
-    return {"label": f"{statistic}: cloud wins from utilisation", "value": value, "detail": f"theory {theory}"}
+    value = "not decided" if found is None else _place(found, inversion.decided(statistic))
+    theory = "theory never" if expected is None else f"theory {expected:.2f}"
+    between = inversion.between(statistic).strip(" ()")
+    detail = f"{between}; {theory}" if between else theory
+    return {"label": f"{statistic}: cloud wins from utilisation", "value": value, "detail": detail}
+
+
+def _estimates(inversion: Inversion) -> dict[str, dict[str, Any]]:
+    """The crossings in the form that `report.record` wants, for the summary and the index over several runs."""
+    measured: dict[str, Any] = {}
+    theory: dict[str, Any] = {}
+    for statistic in STATISTICS:
+        found, expected = inversion.found(statistic), inversion.expected(statistic)
+        told = _headline(inversion, statistic)["value"] + inversion.between(statistic)
+        measured[statistic] = {"value": found.value, "low": found.low, "high": found.high, "text": told}
+        theory[statistic] = {"value": expected, "text": "never" if expected is None else f"{expected:.2f}"}
+    return {"cloud wins from utilisation, measured": measured, "the same by theory": theory}
 
 
 def curve(inversion: Inversion, placement: str, statistic: str, at: FloatArray) -> FloatArray:

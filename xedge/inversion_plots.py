@@ -15,6 +15,7 @@ from xedge.statistics import Estimate
 
 POINTS = 120
 CROSSING = "#333333"
+APART = 0.03  # of the extra round trip: how far side by side points of one distance stand, to be told apart
 
 
 def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
@@ -40,7 +41,7 @@ def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
             ax.axvline(expected, color=CROSSING, linestyle=":", linewidth=1.2, label="cloud begins to win, theory")
         )
     low, high = (max(at[0], found.low or at[0]), min(at[-1], found.high or at[-1]))
-    if found.value is not None and math.isfinite(found.value):
+    if low < high and found.low != found.high:
         artists.append(
             ax.axvspan(low, high, color=CROSSING, alpha=0.12, linewidth=0, label="cloud begins to win, measured")
         )
@@ -55,7 +56,7 @@ def over_distance(ax: Axes, inversion: Inversion) -> list[Artist]:
     """Draw the utilisation from which on the cloud wins over its extra round trip; measured crossings as points."""
     distances = np.linspace(0, 2.5 * inversion.extra_rtt_ms, POINTS)[1:]
     artists: list[Artist] = []
-    for (statistic, level), look, marker in zip(STATISTICS.items(), _LOOKS, "osD", strict=False):
+    for place, ((statistic, level), look, marker) in enumerate(zip(STATISTICS.items(), _LOOKS, "osD", strict=False)):
         crossings = [
             inversion_utilisation(inversion.boxes, inversion.mean_service_ms, float(extra), level or None)
             for extra in distances
@@ -66,8 +67,9 @@ def over_distance(ax: Axes, inversion: Inversion) -> list[Artist]:
         if value is not None and math.isfinite(value) and found.low is not None and found.high is not None:
             ends = np.clip([found.low, found.high], 0, 1)
             artists += ax.errorbar(
-                [inversion.extra_rtt_ms], [value], yerr=np.abs(ends - value)[:, None], color=look["color"],
-                marker=marker, markersize=5, capsize=3, linestyle="none", label=f"{statistic}, measured",
+                [inversion.extra_rtt_ms * (1 + APART * (place - 1))], [value], yerr=np.abs(ends - value)[:, None],
+                color=look["color"], marker=marker, markersize=5, capsize=3, linestyle="none",
+                label=f"{statistic}, measured",
             ).get_children()  # fmt: skip
     ax.set(xlabel="extra round trip to the cloud, ms", ylabel="utilisation", xlim=(0, distances[-1]), ylim=(0, 1))
     ax.legend(loc="lower right", ncols=2)

@@ -21,11 +21,11 @@ STEADY = ("met", "missed")
 GREY = "#333333"
 
 
-def latency(ax: Axes, curve: LoadCurve, arm: str, ylim: tuple[float, float], top: str = "saturated") -> list[Artist]:
+def latency(ax: Axes, curve: LoadCurve, arm: str, ylim: tuple[float, float]) -> list[Artist]:
     """Draw one placement: p50 solid, the deadline's level dashed, their intervals shaded, over the rate offered.
 
-    Saturated rates are triangles at the upper edge: they have no latency. The filled circle is the highest rate that
-    met the deadline, with a line to the lowest that did not; the diamond is the knee.
+    Saturated rates are triangles at the upper edge, invalid ones crosses: they have no latency. The filled circle
+    is the highest rate that met the deadline, with a line to the lowest that did not; the diamond is the knee.
     """
     colour = _colour(curve, arm)
     steady = [probe for probe in curve.latest(arm).values() if probe.outcome in STEADY]
@@ -34,18 +34,25 @@ def latency(ax: Axes, curve: LoadCurve, arm: str, ylim: tuple[float, float], top
         rates, values, low, high = _arrays(steady, estimates)
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
         artists.append(ax.fill_between(rates, np.maximum(low, ylim[0]), high, color=colour, alpha=0.15, linewidth=0))
-    stuck = [probe.rate_hz for probe in curve.latest(arm).values() if probe.outcome == "saturated"]
-    if stuck:
-        at = _upper(ylim)
-        artists += ax.plot(stuck, [at] * len(stuck), color=colour, marker="^", markersize=6, linestyle="none")
-        artists.append(
-            ax.annotate(top, (stuck[0], at), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=8,
-                        color=GREY)
-        )  # fmt: skip
+    artists += _without_latency(ax, curve, arm, _upper(ylim))
     artists.append(ax.axhline(curve.deadline_ms, color=GREY, linewidth=1, linestyle=":"))
     artists += _limit(ax, curve, arm)
     artists += _knee(ax, curve, arm)
     ax.set(title=arm, ylim=ylim)
+    return artists
+
+
+def _without_latency(ax: Axes, curve: LoadCurve, arm: str, at: float) -> list[Artist]:
+    """Mark the saturated and the invalid rates at the upper edge, the first of each with its word."""
+    artists: list[Artist] = []
+    for outcome, marker, colour in (("saturated", "^", _colour(curve, arm)), ("invalid", "x", GREY)):
+        rates = [probe.rate_hz for probe in curve.latest(arm).values() if probe.outcome == outcome]
+        if rates:
+            artists += ax.plot(rates, [at] * len(rates), color=colour, marker=marker, markersize=6, linestyle="none")
+            artists.append(
+                ax.annotate(outcome, (rates[0], at), (-6, 0), textcoords="offset points", ha="right", va="center",
+                            fontsize=8, color=GREY)
+            )  # fmt: skip
     return artists
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from xedge.channel import Channel as Channel
 from xedge.channel import QuantileTable
-from xedge.config import Config, read_csv
+from xedge.config import Config, read_csv, shown
 from xedge.exceptions import ConfigurationError
 from xedge.extras import needed
 
@@ -265,6 +265,6 @@ def _check_table(name: str, table: Sequence[tuple[float, float]] | None) -> None
     p, ms = zip(*table, strict=True) if table else ((), ())
     if len(p) < 2 or p[0] != 0 or p[-1] != 1 or (np.diff(p) <= 0).any() or (np.diff(ms) < 0).any():
         raise ConfigurationError(
-            f"Link({name}={table}): give quantiles as [(p, ms), …] with p ascending from 0 to 1 "
+            f"Link({name}={shown(table)}): give quantiles as [(p, ms), …] with p ascending from 0 to 1 "
             f"and ms never falling, for example [(0, 0), (0.5, 2), (0.99, 30), (1, 60)]"
         )

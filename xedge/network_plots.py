@@ -127,7 +127,7 @@ def what_dominates(measurement: Measurement) -> pd.DataFrame:
 
 def conclusion(measurement: Measurement) -> Prose:
     """Return a sentence a placement, and the verdict where it is not VALID: how fast, and what dominates."""
-    found = [] if measurement.verdict.valid else [f"{measurement.verdict.word}: the doubts below the table say why."]
+    found = [] if measurement.verdict.valid else [f"{measurement.verdict}."]
     for name in measurement.placements:
         (p50, p99), shares = _told(measurement, name, " ms"), _shares(measurement, name)
         most = max(shares, key=lambda part: shares[part])
@@ -137,7 +137,9 @@ def conclusion(measurement: Measurement) -> Prose:
 
 
 def _told(measurement: Measurement, name: str, unit: str) -> tuple[str, str]:
-    """The p50 and p99 of a placement as people read them."""
+    """The p50 and p99 of a placement as people read them; none of one without a steady state."""
+    if name in measurement.verdict.saturated:
+        return "saturated", "saturated"
     estimates, timeout_s = summaries.estimates(measurement.rows, name), measurement.conditions.get("timeout_s")
     return summaries.milliseconds(estimates[0.5], timeout_s, unit), summaries.milliseconds(
         estimates[0.99], timeout_s, unit

@@ -66,7 +66,7 @@ def registered_folder(model: str | os.PathLike[str]) -> Path | None:
     task = asked.name.removeprefix("xedge-")
     if str(model) == asked.name:
         return references.configured_folder(task) or Registry().resolve(task).folder
-    return Registry().resolve(task, asked.alias or None, asked.version or None).folder
+    return Registry()._resolve(task, asked).folder
 
 
 def model_path(model: str | os.PathLike[str], suffix: str) -> Path:
@@ -87,6 +87,8 @@ def model_path(model: str | os.PathLike[str], suffix: str) -> Path:
     else:
         path = models_dir() / f"{model}{suffix}" if is_name else given.with_suffix(suffix)
     if not path.is_file():
+        if folder is not None:
+            raise ModelNotFoundError(f"no file {path}: the text model in this folder is not whole; train it again")
         raise ModelNotFoundError(
             f"no model file {path}: build the reference models with `xedge build` "
             f"(in a notebook `xedge.build()`), or write your own there with `xedge.export(module, example, name)`"

@@ -88,7 +88,7 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     pooled = {name: _pooled(measurement, name) for name in measurement.placements}
     for name, values in pooled.items():
         artists += _curve(ax, measurement, name, *statistics.ecdf(values, POINTS))
-        artists += _band(ax, measurement, name)
+        artists += _band(ax, measurement, name, np.linspace(0.005, 0.995, 100))
     _log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
@@ -97,21 +97,26 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     return artists
 
 
-def _band(ax: Axes, measurement: Measurement, placement: str) -> list[Artist]:
-    """Shade between the fastest and the slowest replication, level by level."""
+def _band(
+    ax: Axes, measurement: Measurement, placement: str, levels: FloatArray, *, slower: bool = False
+) -> list[Artist]:
+    """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
     sections = [section for section in measurement.latencies_ms(placement) if section.size]
     if len(sections) < 2:
         return []
-    levels = np.linspace(0.005, 0.995, 100)
     curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
     known = np.isfinite(curves).all(axis=0)
     low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
     colour = _look(measurement, placement)["color"]
-    return [ax.fill_betweenx(levels[known], low, high, color=colour, alpha=0.25, linewidth=0)]
+    height = 1 - levels[known] if slower else levels[known]
+    return [ax.fill_betweenx(height, low, high, color=colour, alpha=0.25, linewidth=0)]
 
 
 def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
-    """Draw the share of requests slower than x ms, both axes logarithmic, as far as 10 requests reach."""
+    """Draw the share of requests slower than x ms, both axes logarithmic, as far as 10 requests reach.
+
+    Shaded from replication to replication, as far as each of them has a request beyond.
+    """
     artists: list[Artist] = []
     drawn, floor = [np.empty(0)], 1.0
     for name in measurement.placements:
@@ -120,6 +125,9 @@ def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
         artists += _curve(ax, measurement, name, x, share)
         drawn, floor = [*drawn, x], min(floor, *share) if share.size else floor
         if share.size:
+            fewest = min(section.size for section in measurement.latencies_ms(name))
+            least = max(share[-1], 1 / max(fewest, 2))
+            artists += _band(ax, measurement, name, 1 - np.geomspace(least, 0.995, 100), slower=True)
             artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=_look(measurement, name)["color"])
     _log_ms(ax.xaxis, np.concatenate(drawn))
     ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")

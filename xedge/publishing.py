@@ -59,6 +59,11 @@ def publish(measurement: Measurement, name: str = "measurement") -> Prose:
     return Prose(conclusion)
 
 
+def reasons(measurements: Mapping[str, Measurement]) -> str:
+    """Return a paragraph, after an empty line, for each of the named measurements that is not VALID, and why."""
+    return "".join(f"\n\n{name}: {one.verdict}." for name, one in measurements.items() if not one.verdict.valid)
+
+
 def _numbers(measurement: Measurement, placement: str) -> dict[str, dict[str, Any]]:
     """The rate answered and p50, p95, p99 of one placement, in the form that `report.record` wants."""
     answered = summaries.rates_hz(measurement.rows, placement)["answered_hz"]
@@ -115,9 +120,10 @@ def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:
         "seed": (conditions.get("scenario") or {}).get("seed"),
     }
     for name, check in (conditions.get("link_check") or {}).items():
-        asked, got = check["requested_ms"], check["measured_ms"]
-        wanted[f"links of {name}, both ways"] = ", ".join(
-            f"{level.removesuffix('_ms')} {got[level]} ms measured for {asked[level]} ms" for level in asked
+        asked, got = check.get("requested_ms") or {}, check.get("measured_ms") or {}
+        wanted[f"links of {name}, both ways"] = (
+            ", ".join(f"{level.removesuffix('_ms')} {got[level]} ms measured for {asked[level]} ms" for level in asked)
+            or "nothing came back"
         )
     for name, facts in (conditions.get("services") or {}).items():
         wanted[f"engine of {name}"] = (

@@ -12,15 +12,19 @@ import numpy.typing as npt
 from xedge.statistics import FloatArray, as_array, quantile
 
 
-def warm_up_requests(n: int, utilisation: float, servers: int = 1) -> int:
-    """Return how many of a trial's `n` requests to set apart: max(5 %, 4c/(1−√ρ)²), at most half.
+def transient_requests(utilisation: float, servers: int = 1) -> int | None:
+    """Return how many requests a queue needs to forget that it began empty: 4c/(1−√ρ)²; None at ρ ≥ 1.
 
-    The second is the transient of a queue that begins empty: M/M/1 forgets its start as e^(−(1−√ρ)²μt) (Morse, Queues,
-    Inventories and Maintenance, 1958), so these requests take at least four times as long as it takes to fall to 1/e;
-    with c = `servers` in all, each sees 1/c of the requests.
+    M/M/1 forgets its start as e^(−(1−√ρ)²μt) (Morse, Queues, Inventories and Maintenance, 1958), so these requests take
+    at least four times as long as it takes to fall to 1/e; with c = `servers` in all, each sees 1/c of the requests.
     """
-    transient = 4 * servers / (1 - math.sqrt(utilisation)) ** 2 if utilisation < 1 else n
-    return min(math.ceil(max(0.05 * n, transient)), n // 2)
+    return math.ceil(4 * servers / (1 - math.sqrt(utilisation)) ** 2) if utilisation < 1 else None
+
+
+def warm_up_requests(n: int, utilisation: float, servers: int = 1) -> int:
+    """Return how many of a trial's `n` requests to set apart: max(5 %, `transient_requests`), at most half."""
+    transient = transient_requests(utilisation, servers)
+    return min(max(math.ceil(0.05 * n), n if transient is None else transient), n // 2)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from xedge.progress import Progress, grouped
 from xedge.scenario import External
 from xedge.sender import Flight, Log, Sender
 from xedge.sources import matching
-from xedge.steadiness import warm_up_requests
+from xedge.steadiness import transient_requests, warm_up_requests
 
 if TYPE_CHECKING:
     from xedge.scenario import AnyService, Scenario
@@ -95,7 +95,7 @@ def measure(
             "host": conditions.host() | {"load_average_before": load_before},
             "versions": conditions.versions(),
             "git_commit": conditions.git_commit(),
-            "calibrated_at": (calibration.conditions if calibration else {}).get("started_at", began),
+            "calibrated_at": began if calibration is None else _calibrated_at(calibration),
             "noise_floor": floor,
             "link_check": links,
             "services": services,
@@ -112,9 +112,15 @@ def _taken_over(calibration: Measurement, scenario: Scenario, broker: Broker) ->
     links = {name: placement.links for name, placement in scenario.placements.items()}
     if {key: before["broker"].get(key) for key in broker.describe()} != broker.describe():
         raise ConfigurationError("calibration: it was taken behind another kind of broker; leave it out")
+    if earlier.qos != scenario.qos:
+        raise ConfigurationError(f"calibration: it was taken with QoS {earlier.qos}, not {scenario.qos}; leave it out")
     if other := [name for name in links if links[name] != _links_of(earlier, name)]:
         raise ConfigurationError(f"calibration: the links of {', '.join(other)} are not those it checked; leave it out")
     return before["noise_floor"], before["link_check"]
+
+
+def _calibrated_at(calibration: Measurement) -> Any:
+    return calibration.conditions.get("calibrated_at", calibration.conditions["started_at"])
 
 
 def _links_of(scenario: Scenario, name: str) -> Any:
@@ -191,9 +197,10 @@ def _trial(
         flight = plan.flight(service, payloads)
         log = sender.fly(flight, tick)
     rows = _rows(plan, name, flight, log)
-    rows["warm_up"] = rows["request"] < _warm_up_requests(plan, service)
+    load = _load(plan, service)
+    rows["warm_up"] = rows["request"] < warm_up_requests(len(rows), *load)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
-    facts["source"] = plan.source.as_dict()
+    facts |= {"source": plan.source.as_dict(), "transient_requests": transient_requests(*load)}
     return rows, facts
 
 
@@ -261,12 +268,11 @@ def _status(columns: dict[str, Any], errors: NDArray[Any], plan: _Plan, box: NDA
     return status
 
 
-def _warm_up_requests(plan: _Plan, service: AnyService) -> int:
-    n = len(plan.due_ns)
-    utilisation = plan.scenario.workload.rate_hz * service.busy_ms / 1e3
+def _load(plan: _Plan, service: AnyService) -> tuple[float, int]:
+    """The utilisation that the workload means for the service, and how many servers share it."""
     facts = service.describe()
-    servers = facts.get("servers", 1) * facts.get("boxes", 1)
-    return warm_up_requests(n, utilisation, servers)
+    servers = int(facts.get("servers", 1)) * int(facts.get("boxes", 1))
+    return plan.scenario.workload.rate_hz * service.busy_ms / 1e3, servers
 
 
 def _order(placements: list[str], replication: int) -> Iterator[str]:

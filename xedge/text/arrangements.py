@@ -65,8 +65,9 @@ class Arrangement:
         start_ns = perf_counter_ns() + LEAD_NS
         for worker, flight in zip(chosen, flights, strict=True):
             assert worker.stdin is not None
-            worker.stdin.write(json.dumps({**flight, "start_ns": start_ns}) + "\n")
-            worker.stdin.flush()
+            with suppress(OSError):  # one that has ended is told of below
+                worker.stdin.write(json.dumps({**flight, "start_ns": start_ns}) + "\n")
+                worker.stdin.flush()
         logs = []
         for worker in chosen:
             assert worker.stdout is not None
@@ -184,18 +185,24 @@ def memory_mb(pid: int) -> tuple[float, str]:
                 return int(line.split()[1]) * 1024 / 1e6, "PSS"
     except OSError:
         pass
-    said = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    said = _ps("-o", "rss=", "-p", str(pid))
     return (int(said) * 1024 / 1e6 if said.strip() else math.nan), "RSS"
 
 
 def _below(guard: subprocess.Popen[bytes] | None) -> list[int]:
     """The processes that a guard runs; itself is of the measuring, not of the measured."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [[int(word) for word in line.split()] for line in listed.splitlines()]
+    pairs = [[int(word) for word in line.split()] for line in _ps("-A", "-o", "pid=,ppid=").splitlines()]
     found = [guard.pid] if guard is not None else []
     for above in found:  # grows while it is read
         found += [child for child, parent in pairs if parent == above]
     return found[1:]
+
+
+def _ps(*options: str) -> str:
+    try:
+        return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        raise ServiceError("there is no `ps` here to find processes with: install procps") from None
 
 
 def last_words(said: str) -> str:

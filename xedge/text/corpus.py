@@ -15,6 +15,7 @@ from typing import TextIO
 from xedge.engines import file_sha256
 from xedge.exceptions import ConfigurationError
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
+from xedge.text.references import check_task
 
 MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
 FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
@@ -60,12 +61,6 @@ def shipped(task: str) -> Path:
     """
     check_task(task)
     return Path(__file__).with_name("data") / f"{task}.csv"
-
-
-def check_task(task: str) -> None:
-    """Raise ConfigurationError if `task` is not "topic" or "sentiment"."""
-    if task not in TASKS:
-        raise ConfigurationError(f"task is {task!r}: give one of {', '.join(TASKS)}")
 
 
 def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: str = "label") -> Corpus:

@@ -19,10 +19,10 @@ from typing import Annotated, Any
 import msgspec
 
 from xedge import __version__
-from xedge.exceptions import ServiceError, XedgeError
+from xedge.exceptions import ServiceError
 from xedge.extras import needed
 from xedge.messages import MAX_PAYLOAD_BYTES
-from xedge.text import TOPICS, get_model, predict_sentiment, predict_topic
+from xedge.text import get_model, predict_sentiment, predict_topic
 from xedge.text.labels import TASKS
 
 with needed("http", "the HTTP service"):
@@ -35,7 +35,7 @@ with needed("http", "the HTTP service"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
-FIRST_LOAD_S = 20.0  # how long a worker waits for its models before it answers anyway, with status 503
+FIRST_LOAD_S = 8.0  # a worker waits so long for its models, deaf to signals; docker stop kills after 10 s
 TASKS_VARIABLE = "XEDGE_HTTP_TASKS"  # what tells workers which tasks to serve
 RETRY_S = 5.0  # from a failed load to the next
 _json = msgspec.json.Encoder().encode
@@ -51,7 +51,7 @@ class Text(BaseModel):
 class TextForTopics(Text):
     """A text, and how many topics are wanted."""
 
-    top_k: Annotated[int, Field(ge=1, le=len(TOPICS), description="how many topics, the likeliest first")] = 3
+    top_k: Annotated[int, Field(ge=1, description="how many topics, the likeliest first")] = 3
 
 
 class Topic(BaseModel):
@@ -133,7 +133,7 @@ class Loader:
             for task in list(self.problems):
                 try:
                     get_model(task)
-                except XedgeError as exc:
+                except Exception as exc:  # whatever it was, the next try may find the registry well again
                     if self.problems[task] != str(exc):
                         log.warning("no model for %s, trying again every %g s: %s", task, RETRY_S, exc)
                     self.problems[task] = str(exc)
@@ -247,7 +247,7 @@ async def _refused(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     words = {404: "there is no such path; see /docs", 405: "not with this method; see /docs"}
     if exc.status_code == 400:  # the body could not even be read as text
-        return _answer({"error": "the body is not JSON in UTF-8"}, 422)
+        return _answer({"error": "the body cannot be read as JSON in UTF-8"}, 422)
     known = words.get(exc.status_code)
     error = f"{request.method} {request.url.path[:80]}: {known}" if known else exc.detail
     return _answer({"error": error}, exc.status_code, exc.headers)

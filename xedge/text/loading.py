@@ -9,7 +9,7 @@ import threading
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
-from xedge.exceptions import ConfigurationError, ModelError, RegistryError, XedgeError
+from xedge.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.text.labels import TASKS
 from xedge.text.references import check_task, configured, configured_folder, variable_of
 
@@ -100,6 +100,7 @@ class _Slot:
 
     def _load(self, attempt: _Attempt) -> TextModel:
         started = perf_counter()
+        _start_polling()
         found, registry = _find(self.task)
         with self.lock:
             if self.model is not None and registry is not None and found == self.found:
@@ -110,7 +111,6 @@ class _Slot:
             if attempt.number > self._taken:  # one that was left behind does not undo what came after it
                 self.model, self.found, self._taken = model, found, attempt.number
         _log.info("%s: version %s loaded in %.2f s", self.task, model.version, perf_counter() - started)
-        _start_polling()
         return model
 
 
@@ -186,7 +186,7 @@ def _poll(interval_s: float) -> None:
             try:
                 reload(task)
                 failing.discard(task)
-            except XedgeError as exc:
+            except Exception as exc:  # whatever it was, the next look may find the registry well again
                 if task not in failing:
                     _log.warning("%s: the version loaded before goes on answering: %s", task, exc)
                 failing.add(task)

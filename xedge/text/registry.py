@@ -16,6 +16,7 @@ from typing import Any
 
 from xedge.exceptions import ModelError, RegistryError, XedgeError
 from xedge.extras import needed
+from xedge.text.labels import SENTIMENT_LABELS
 from xedge.text.model import CARD, TextModel
 from xedge.text.references import PRODUCTION, Reference, configured, variable_of
 from xedge.text.stores import store_at
@@ -28,7 +29,11 @@ _MLFLOW_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would print a password in the URI
 }
-_TALKATIVE = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store")
+_TALKATIVE = {
+    "alembic": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,  # tells errors with their traceback, and raises them as well
+    "mlflow.store.model_registry.abstract_store": logging.WARNING,
+}
 _ADVICE = "train and register one with `make text` or `xedge report 09_train_text`"
 
 
@@ -205,8 +210,8 @@ class Registry:
             with needed("text", "the model registry"):
                 from mlflow import MlflowClient
 
-                for name in _TALKATIVE:
-                    logging.getLogger(name).setLevel(logging.WARNING)
+                for name, level in _TALKATIVE.items():
+                    logging.getLogger(name).setLevel(level)
                 self._connected = self._store.connect(MlflowClient)
         return self._connected
 
@@ -267,7 +272,7 @@ class Registry:
 
 def _reason(exc: BaseException) -> str:
     """Return what began it all, in one line and without a password."""
-    while (before := exc.__cause__ or exc.__context__) is not None:
+    while (before := exc.__cause__ or exc.__context__) is not None and not isinstance(before, LookupError):
         exc = before
     text = re.sub(r"//[^/\s@]*@", "//", " ".join(str(exc).split()))
     return f"{type(exc).__name__}: {text}" if len(text) <= 200 else f"{type(exc).__name__}: {text[:199]}…"
@@ -282,6 +287,8 @@ def load_version(folder: Path, task: str, version: str = "") -> TextModel:
     model = TextModel.load(folder, version)
     if model.task != task:
         raise ModelError(f"{folder} holds a model for {model.task!r}, not for {task!r}")
+    if task == "sentiment" and set(model.labels) != set(SENTIMENT_LABELS):
+        raise ModelError(f"{folder} knows {', '.join(model.labels)}; sentiment needs {', '.join(SENTIMENT_LABELS)}")
     return model
 
 

@@ -22,7 +22,7 @@ from xedge.extras import needed
 from xedge.text.labels import SENTIMENT_LABELS
 from xedge.text.model import CARD, FILES, TextModel
 from xedge.text.references import configured_folder
-from xedge.text.registry import Registry
+from xedge.text.registry import Registry, load_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,9 +124,9 @@ def _resolve(task: str, version: str | int | None) -> TextModel:
     """Return the version to use, loaded on the driver too: that checks it before any task begins."""
     folder = configured_folder(task) if version is None else None
     if folder:
-        return TextModel.load(folder, folder.name)
+        return load_version(folder, task, folder.name)
     found = Registry().resolve(task, version=version)
-    return TextModel.load(found.folder, found.version)
+    return load_version(found.folder, task, found.version)
 
 
 def _send(context: SparkContext, found: TextModel) -> str:

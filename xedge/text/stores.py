@@ -54,6 +54,10 @@ class FolderStore:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow 3.17 on SQLAlchemy 2.1 gives warnings about MLflow's own code
+            if self.database.is_dir():  # MLflow would try for two minutes to open it
+                raise RegistryError(
+                    f"{self.database} is a folder and no database: write sqlite:///FILE, or its path alone"
+                )
             if not self.database.exists():
                 self._create(client)
             return client(self.uri, self.uri)
