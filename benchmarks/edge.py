@@ -14,15 +14,13 @@ from xedge.services import EdgeMLService
 from xedge.trial import undisturbed
 
 
-def ratio(
-    table: Table, latency: dict[str, list[Any]], base: str, p: float, limit: float | None = None, arm: str = "edge"
-) -> None:
-    """Print an arm's p-quantile over the base's, round by round: both arms of a round run within seconds."""
-    rounds = [np.quantile(e, p) / np.quantile(b, p) for e, b in zip(latency[arm], latency[base], strict=True)]
-    table.row(f"{arm} / {base} p{p * 100:g}, median of the rounds", float(np.median(rounds)), "×", limit)
+def ratio(table: Table, latency: dict[str, list[Any]], base: str, p: float, limit: float | None = None) -> None:
+    """Print the edge's p-quantile over the base's, round by round: both arms of a round run within seconds."""
+    rounds = [np.quantile(e, p) / np.quantile(b, p) for e, b in zip(latency["edge"], latency[base], strict=True)]
+    table.row(f"edge / {base} p{p * 100:g}, median of the rounds", float(np.median(rounds)), "×", limit)
     low, high = np.quantile(rounds, [0.25, 0.75])
     table.row("  quartiles of the rounds", float(low), f"… {high:.3f} ×")
-    table.row("  all rounds together", pooled(latency[arm], p) / pooled(latency[base], p), "×")
+    table.row("  all rounds together", pooled(latency["edge"], p) / pooled(latency[base], p), "×")
 
 
 def main(rounds: int = 16, duration_s: float = 1.5) -> list[str]:
@@ -32,7 +30,6 @@ def main(rounds: int = 16, duration_s: float = 1.5) -> list[str]:
             "echo": lambda: PahoEcho(broker),
             "echo in our loop": lambda: BareEcho(broker),
             "edge": lambda: EdgeMLService("anomaly_detector", broker.host, broker.port),
-            "edge, cold": lambda: EdgeMLService("anomaly_detector", broker.host, broker.port, keep_warm=False),
             "usual": lambda: UsualWay(broker),
         }
         print(f"edge at 500 requests/s, Poisson, {rounds} × {duration_s:g} s an arm in turn, {broker.version}")
@@ -43,7 +40,6 @@ def main(rounds: int = 16, duration_s: float = 1.5) -> list[str]:
         for p, limit in ((0.5, 1.15), (0.99, 1.3)):
             ratio(table, latency, "echo", p, limit)
         ratio(table, latency, "echo in our loop", 0.5)
-        ratio(table, latency, "echo", 0.5, arm="edge, cold")
         print("ceiling, 256 requests always on their way")
         ceilings = in_turn(arms, rounds, lambda _: ceiling_hz(sender, broker))
         for arm, found in ceilings.items():

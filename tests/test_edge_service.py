@@ -424,29 +424,3 @@ def test_a_service_that_breaks_says_so_and_no_longer_runs(any_broker: Broker, pr
         device.request([0.0] * 32)
         wait_until(lambda: "broke and answers no more" in caplog.text, "the log of it")
         assert not edge.is_running
-
-
-class _Counting(EdgeMLService):
-    warmed = 0
-
-    def warm(self) -> None:
-        self.warmed += 1
-        super().warm()
-
-
-@pytest.mark.parametrize("keep_warm", [True, False])
-def test_engine_is_kept_warm_only_while_requests_keep_coming(any_broker: Broker, prefix: str, keep_warm: bool) -> None:
-    where = ("anomaly_detector", any_broker.host, any_broker.port)
-    with _Counting(*where, topic_prefix=prefix, keep_warm=keep_warm) as service, Device(any_broker, prefix) as device:
-        assert service.describe()["keep_warm"] is keep_warm
-        assert service.warmed == 0  # nobody has asked yet
-        for number in range(20):
-            device.ask([0.1] * 32, timestamp_us=number)
-        wait_until(lambda: service.warmed or not keep_warm, "the engine runs between requests")
-        threading.Event().wait(0.2)
-        settled = service.warmed
-        threading.Event().wait(0.2)
-        assert service.warmed == settled
-        assert (settled > 0) is keep_warm
-        assert service.counts["answered"] == 20  # what keeps warm counts as no request
-        assert service.counts["batches"] == 20

@@ -69,7 +69,6 @@ def serve(arguments: argparse.Namespace) -> int:
     where |= {"topic_prefix": arguments.topic_prefix, "compute_scale": arguments.compute_scale}
     where |= {"metrics_interval_s": arguments.metrics_interval, "threads": arguments.threads}
     where |= {"max_batch": arguments.max_batch, "qos": arguments.qos}
-    where |= {"keep_warm": not arguments.no_keep_warm}
     if arguments.tier == "cloud":
         where |= {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
         service: Any = xedge.CloudMLService(arguments.model, **where)
@@ -300,7 +299,6 @@ def _add_serve(sub: argparse.ArgumentParser, tier: str) -> None:
     sub.add_argument("--compute-scale", type=float, default=1.0, metavar="X", help="inference takes X times as long")
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="the engine's threads (1)")
     sub.add_argument("--max-batch", type=int, default=64, metavar="N", help="most requests in one batch (64)")
-    sub.add_argument("--no-keep-warm", action="store_true", help="never run the engine between requests")
     sub.add_argument("--qos", type=int, default=0, choices=[0, 1], help="MQTT quality of service (0)")
     sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
     sub.add_argument(

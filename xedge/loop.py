@@ -21,7 +21,6 @@ from xedge.service_times import ServiceTime
 
 log = logging.getLogger(__name__)
 FREE = Link()
-WARM_EVERY_NS, WARM_FOR_NS = 400_000, 20_000_000  # how often an idle engine is kept warm, and how long after a request
 
 
 class Item:
@@ -59,8 +58,6 @@ class ServiceLoop(Background):
         servers: how many batches may be in inference at once; over 1 needs compute_scale or service_time, because
             the engine itself computes in this one thread.
         max_batch: most requests given to the engine at once; 1 turns batching off.
-        keep_warm: while requests keep coming (50/s and more), run a fast engine every 0.4 ms between them, so that its
-            code and weights stay in the processor's caches.
         qos: MQTT quality of service, 0 or 1.
         seed: for the links' jitter and loss.
         metrics_interval_s: log and publish metrics this often; 0 is never.
@@ -80,7 +77,6 @@ class ServiceLoop(Background):
         service_time: ServiceTime | None = None,
         servers: int = 1,
         max_batch: int = 64,
-        keep_warm: bool = True,
         qos: int = 0,
         seed: int = 0,
         metrics_interval_s: float = 0.0,
@@ -100,12 +96,10 @@ class ServiceLoop(Background):
         self.broker_host, self.broker_port = broker_host, broker_port
         self.uplink, self.downlink = uplink or FREE, downlink or FREE
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
-        self.max_batch, self.keep_warm, self.qos, self.seed = max_batch, keep_warm, qos, seed
+        self.max_batch, self.qos, self.seed = max_batch, qos, seed
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.inference_ms = 0.0
-        self._warms = False
-        self._warm_due_ns = self._warm_until_ns = 0
         self._metrics_ns = round(metrics_interval_s * 1e9)
         self._connection: Connection | None = None
 
@@ -115,9 +109,6 @@ class ServiceLoop(Background):
     @abstractmethod
     def accept(self, payload: bytes, read_ns: int) -> Item | None:
         """Return the request in `payload`, or None when it was refused; override."""
-
-    def warm(self) -> None:
-        """Run the engine on nothing in particular; override, and set `_warms` where that is quick enough."""
 
     def infer(self, items: list[Item]) -> list[Item]:
         """Set each item's prediction and return those that have one; override."""
@@ -233,10 +224,6 @@ class ServiceLoop(Background):
                 self._hold()
             else:
                 self._compute()
-            self._warm_due_ns = now_ns + WARM_EVERY_NS
-        elif self._warms and self._warm_due_ns <= now_ns < self._warm_until_ns:
-            self.warm()
-            self._warm_due_ns = now_ns + WARM_EVERY_NS
         while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
             self._send(self._crossing_down.popleft())
         if self._metrics_ns and now_ns >= self._metrics_due_ns:
@@ -252,10 +239,7 @@ class ServiceLoop(Background):
             timers.append(self._busy[0][0])
         if self._metrics_ns:
             timers.append(self._metrics_due_ns)
-        now_ns = perf_counter_ns()
-        if self._warms and now_ns < self._warm_until_ns:
-            timers.append(self._warm_due_ns)
-        return min(0.5, (min(timers) - now_ns) / 1e9) if timers else 0.5
+        return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         read_ns = perf_counter_ns()
@@ -263,7 +247,6 @@ class ServiceLoop(Background):
             self._pong(payload, read_ns)
             return
         self.counts["received"] += 1
-        self._warm_until_ns = read_ns + WARM_FOR_NS
         item = self.accept(payload, read_ns)
         if item is None:
             return

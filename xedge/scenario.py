@@ -39,7 +39,6 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
     servers: Count = 1
     threads: Count = 1
     max_batch: Count = 64
-    keep_warm: bool = True
 
     def check(self) -> None:
         """Refuse a link given twice, two service times, and servers that nothing emulates."""
@@ -64,7 +63,7 @@ class _Placement(Config, frozen=True, kw_only=True, tag_field="tier"):
 
     def _loop(self) -> dict[str, Any]:
         up, down = self.links
-        names = ("compute_scale", "service_time", "servers", "max_batch", "keep_warm", "threads")
+        names = ("compute_scale", "service_time", "servers", "max_batch", "threads")
         return {"uplink": up, "downlink": down} | {name: getattr(self, name) for name in names}
 
 
@@ -81,7 +80,6 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
-        keep_warm: while requests keep coming, run a fast engine between them so that it stays in the caches.
         run_in: "thread", "process" or "container". Links are emulated in threads only.
         image: the container's image (see containers/README.md).
         cpus: how much processor time the container may use; 0.5 is half a core.
@@ -119,7 +117,6 @@ class Edge(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
 
             options = ["--compute-scale", str(self.compute_scale), "--threads", str(self.threads)]
             options += ["--max-batch", str(self.max_batch), "--qos", str(qos)]
-            options += [] if self.keep_warm else ["--no-keep-warm"]
             return IsolatedService(model, broker.host, broker.port, prefix, self.image, self.cpus, *options)
         from xedge.boxes import Boxes
         from xedge.services import EdgeMLService
@@ -144,7 +141,6 @@ class Cloud(_Placement, frozen=True, kw_only=True, tag_field="tier", tag="cloud"
         servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
-        keep_warm: while requests keep coming, run a fast engine between them so that it stays in the caches.
         device: "cpu" or "cuda".
 
     """

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from xedge.engines import Engine, OnnxEngine, TorchEngine
 from xedge.exceptions import ConfigurationError, RequestError
-from xedge.loop import WARM_EVERY_NS, Item, ServiceLoop
+from xedge.loop import Item, ServiceLoop
 from xedge.messages import (
     MAX_PAYLOAD_BYTES,
     Clock,
@@ -92,11 +92,6 @@ class MLService(ServiceLoop):
             engine.predict(self._decoder.sample())
             took_ms.append((perf_counter_ns() - begun_ns) / 1e6)
         self.inference_ms = statistics.median(took_ms)
-        self._warms = self.keep_warm and self.service_time is None and 1e6 * self.inference_ms < WARM_EVERY_NS / 10
-
-    def warm(self) -> None:
-        """Run the engine on a sample, so that the next request finds it in the caches."""
-        self.engine.predict(self._decoder.sample())
 
     def run_inference(self, features: Any) -> Inference:
         """Answer one input of the model's shape, or a text model's text, directly, without MQTT or links.
@@ -122,7 +117,6 @@ class MLService(ServiceLoop):
             "service_time": self.service_time.as_dict() if self.service_time else None,
             "servers": self.servers,
             "max_batch": self.max_batch,
-            "keep_warm": self._warms,
             "qos": self.qos,
             "first_call_ms": round(self.first_call_ms, 3),
             "warm_inference_ms": round(self.inference_ms, 4),
@@ -219,7 +213,7 @@ class EdgeMLService(MLService):
         broker_port: the broker's port.
         threads: ONNX Runtime's intra-op threads.
         loop: what every service takes: topic_prefix, uplink, downlink, compute_scale, service_time,
-            servers, max_batch, keep_warm, qos, seed, max_payload_bytes.
+            servers, max_batch, qos, seed, max_payload_bytes.
 
     """
 
@@ -252,7 +246,7 @@ class CloudMLService(MLService):
         threads: PyTorch's intra-op threads (of the whole process).
         uplink: what requests cross, instead of the constant delay.
         downlink: what results cross, instead of the constant delay.
-        loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch, keep_warm,
+        loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch,
             qos, seed, max_payload_bytes.
 
     """
