@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from itertools import combinations
 
@@ -21,6 +22,13 @@ def overlap(one: Estimate, other: Estimate) -> bool:
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return False
     return max(one.low, other.low) <= min(one.high, other.high)
+
+
+def close(one: Estimate, other: Estimate) -> bool:
+    """Whether the two differ by no more than the 95 % interval of their difference: stricter than `overlap`."""
+    if one.value is None or other.value is None or one.half_width is None or other.half_width is None:
+        return False
+    return abs(one.value - other.value) <= math.hypot(one.half_width, other.half_width)
 
 
 def run(seed: int, rate_hz: float, duration_s: float, replications: int) -> tuple[str, dict[float, Estimate]]:
@@ -55,6 +63,8 @@ def main(pairs: int = 10, rate_hz: float = 250, duration_s: float = 1.2, replica
         table.row(f"  {name}: pairs whose intervals overlap", float(np.mean(agree)), f"of {half}", 0.9, at_least=True)
         every = [overlap(one, other) for one, other in combinations(found, 2)]
         table.row(f"  of all {len(every)} pairs", float(np.mean(every)), "of 1")
+        strict = [close(one, other) for one, other in combinations(found, 2)]
+        table.row("    that differ by less than the interval of their difference", float(np.mean(strict)), "of 1")
         everyone = [overlap(one[p], other[p]) for (_, one), (_, other) in combinations(made, 2)]
         table.row("  of all pairs, INVALID runs too", float(np.mean(everyone)), "of 1")
     return table.missed
