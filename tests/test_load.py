@@ -113,8 +113,17 @@ def test_search_closes_in_on_the_highest_rate(first_hz, highest_hz, capacity_hz,
     met, failed = bracket(outcomes(found))
     assert met <= highest_hz < failed or (failed >= capacity_hz and met < capacity_hz)
     assert failed <= met * (1 + resolution) * 1.001
-    assert {rate for rate, one in found.items() if one.times > 1} <= {failed}
+    assert {rate for rate, one in found.items() if one.times > 1} <= {met, failed}
     assert len(found) <= 6 + math.ceil(math.log2(search.octave)) + 8  # octaves, bisection, knee and edge
+
+
+def test_search_does_not_believe_a_rate_that_met_the_deadline_only_once():
+    def respond(rate, times):
+        lucky = 300 < rate < 340 and times == 1
+        return Tried("met", 1.0) if lucky else answer(rate, 300, 700)
+
+    met, failed = bracket(outcomes(searched(Search(100, 0.05), respond)))
+    assert met <= 300 < failed
 
 
 def test_search_doubles_first_and_bisects_then():

@@ -74,9 +74,9 @@ class Search:
         """Return the step to try next, None when all is found; `tried` is step -> what it gave.
 
         In this order: the first step; again what was invalid, or failed below a rate that met the deadline; double
-        until saturated; halve until met; bisect between the highest met and the lowest failed, and try that one once
-        more, lest a disturbance of the host has decided; half of the first, where the curve is to begin; then refine
-        around the greatest power and around the edge of saturation.
+        until saturated; halve until met; bisect between the highest met and the lowest failed, and try both once more,
+        the failed one first, lest a disturbance of the host has decided; half of the first, where the curve is
+        to begin; then refine around the greatest power and around the edge of saturation.
         """
         if not tried:
             return 0
@@ -116,8 +116,10 @@ class Search:
         if met is None or failed is None:
             return None
         middle = _middle(tried, met, failed)
-        unsure = valid[failed].outcome == "missed" and valid[failed].times < MOST_TIMES
-        return failed if middle is None and unsure else middle
+        if middle is not None:
+            return middle
+        decisive = [step for step in (failed, met) if valid[step].outcome != "saturated"]
+        return next((step for step in decisive if valid[step].times < MOST_TIMES), None)
 
     def _begin(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
         return self._down(0) if valid and min(tried) > -self.octave else None
