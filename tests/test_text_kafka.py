@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -427,5 +428,5 @@ def test_example_of_the_page(servers: str, text_registry: Registry, capsys: pyte
     produce(servers, "texts", asked(3))
     code = code.replace("localhost:9092", servers).replace("...", "wait_until(lambda: consumer.counts['answered'], '')")
     exec(code, {"wait_until": wait_until})
-    assert "kafka consumer ended: 3 received in 1 batches, 3 answered" in capsys.readouterr().out
+    assert re.search(r"kafka consumer ended: 3 received in \d batches, 3 answered", capsys.readouterr().out)
     assert_answers(read(servers, "answers", 3))
