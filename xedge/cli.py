@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import logging
 import os
 import signal
 import sys
@@ -14,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import xedge
+from xedge import _cli_log as logs
 from xedge._cli_text import add_registry
 from xedge.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.extras import needed
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INVALID = 1, 2, 3
-LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        _begin_log(arguments)
+        logs.begin(arguments)
         with needed("lab", "this command"):
             status: int = arguments.command(arguments)
     except (ConfigurationError, ModelError) as exc:
@@ -101,7 +99,7 @@ def serve_http(arguments: argparse.Namespace) -> int:
         arguments.workers,
         tasks,
         access_log=arguments.access_log,
-        log_config=_log_config(arguments) if arguments.workers > 1 else None,
+        log_config=logs.config(arguments) if arguments.workers > 1 else None,
         ready=lambda sentence: print(sentence, flush=True),
     )
     print("http service ended", flush=True)
@@ -222,7 +220,7 @@ def index(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
     parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
-    _add_log(parser, None)
+    logs.add_options(parser, None)
     parser.set_defaults(usual_level="warning")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = _adder(commands)
@@ -290,7 +288,7 @@ def _add_run(sub: argparse.ArgumentParser, default: str) -> None:
 
 def _add_serve(sub: argparse.ArgumentParser, tier: str) -> None:
     wait_s = os.environ.get("XEDGE_CONNECT_TIMEOUT_S", "10")
-    _add_log(sub, argparse.SUPPRESS)
+    logs.add_options(sub, argparse.SUPPRESS)
     sub.set_defaults(usual_level="info", tier=tier)
     sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
     _add_broker(sub)
@@ -311,7 +309,7 @@ def _add_serve(sub: argparse.ArgumentParser, tier: str) -> None:
 
 
 def _add_serve_http(sub: argparse.ArgumentParser) -> None:
-    _add_log(sub, argparse.SUPPRESS)
+    logs.add_options(sub, argparse.SUPPRESS)
     sub.set_defaults(usual_level="info")
     sub.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (127.0.0.1)")
     sub.add_argument("--port", type=int, default=8000, metavar="P", help="port to listen on; 0 takes a free one (8000)")
@@ -322,7 +320,7 @@ def _add_serve_http(sub: argparse.ArgumentParser) -> None:
 
 def _add_serve_kafka(sub: argparse.ArgumentParser) -> None:
     servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
-    _add_log(sub, argparse.SUPPRESS)
+    logs.add_options(sub, argparse.SUPPRESS)
     sub.set_defaults(usual_level="info")
     sub.add_argument("--bootstrap-servers", default=servers, metavar="H:P", help="or KAFKA_BOOTSTRAP_SERVERS")
     sub.add_argument("--topic", required=True, metavar="IN", help="the Kafka topic to read")
@@ -336,58 +334,12 @@ def _add_serve_kafka(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--connect-timeout", type=float, default=10.0, metavar="S", help="wait for a broker (10)")
 
 
-def _add_log(parser: argparse.ArgumentParser, default: Any) -> None:
-    parser.add_argument("--log-level", default=default, help=f"{', '.join(LEVELS)}; or XEDGE_LOG_LEVEL")
-    parser.add_argument("--log-format", default=default, help="text or json; or XEDGE_LOG_FORMAT")
-
-
 def _add_broker(sub: argparse.ArgumentParser) -> None:
     host, port = os.environ.get("MQTT_BROKER_HOST", "localhost"), os.environ.get("MQTT_BROKER_PORT", "1883")
     prefix = os.environ.get("XEDGE_TOPIC_PREFIX", "")
     sub.add_argument("--broker-host", default=host, metavar="H", help="or MQTT_BROKER_HOST (localhost)")
     sub.add_argument("--broker-port", type=int, default=port, metavar="P", help="or MQTT_BROKER_PORT (1883)")
     sub.add_argument("--topic-prefix", default=prefix, metavar="T", help="before every topic; or XEDGE_TOPIC_PREFIX")
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a record, metrics as fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        fields |= {"message": record.getMessage()} | getattr(record, "metrics", {})
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields)
-
-
-def _log_config(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What this process logs as, for `logging.config.dictConfig` in processes that it starts."""
-    level, form = _log_settings(arguments)
-    handlers = {"stderr": {"()": "xedge.cli.log_handler", "form": form}}
-    root = {"level": level.upper(), "handlers": ["stderr"]}
-    return {"version": 1, "disable_existing_loggers": False, "handlers": handlers, "root": root}
-
-
-def log_handler(form: str) -> logging.Handler:
-    """Return the handler that writes "text" or "json" lines to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    return handler
-
-
-def _begin_log(arguments: argparse.Namespace) -> None:
-    level, form = _log_settings(arguments)
-    logging.basicConfig(level=level.upper(), handlers=[log_handler(form)])
-
-
-def _log_settings(arguments: argparse.Namespace) -> tuple[str, str]:
-    level = (arguments.log_level or os.environ.get("XEDGE_LOG_LEVEL") or arguments.usual_level).lower()
-    form = (arguments.log_format or os.environ.get("XEDGE_LOG_FORMAT") or "text").lower()
-    if level not in LEVELS:
-        raise ConfigurationError(f"log level {level!r} (--log-level or XEDGE_LOG_LEVEL): give {', '.join(LEVELS)}")
-    if form not in ("text", "json"):
-        raise ConfigurationError(f"log format {form!r} (--log-format or XEDGE_LOG_FORMAT): give text or json")
-    return level, form
 
 
 def _adder(commands: Any) -> Callable[[str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]:
