@@ -10,10 +10,10 @@ import numpy as np
 import paho.mqtt.client as mqtt
 
 from benchmarks.harness import Table, UsualWay, flight, open_loop_ms
-from xedge.broker import Broker
-from xedge.sender import Sender
-from xedge.services import CloudMLService
-from xedge.trial import undisturbed
+from xedge.runs.measured import undisturbed
+from xedge.runs.sender import Sender
+from xedge.serving.broker import Broker
+from xedge.serving.services import CloudMLService
 
 
 class SleepInCallback(UsualWay):

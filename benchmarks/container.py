@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.harness import Table
 from xedge import Edge, Poisson, Scenario
-from xedge.measurement import Measurement
+from xedge.results.measurement import Measurement
 
 
 def run(rate_hz: float, duration_s: float, replications: int, model: str, **placements: Edge) -> Measurement:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import BareEcho, PahoEcho, Table, UsualWay, ceiling_hz, in_turn, open_loop_ms, pooled
-from xedge.broker import Broker
-from xedge.sender import Sender
-from xedge.services import EdgeMLService
-from xedge.trial import undisturbed
+from xedge.runs.measured import undisturbed
+from xedge.runs.sender import Sender
+from xedge.serving.broker import Broker
+from xedge.serving.services import EdgeMLService
 
 
 def ratio(table: Table, latency: dict[str, list[Any]], base: str, p: float, limit: float | None = None) -> None:

@@ -15,13 +15,13 @@ import onnxruntime
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
 
-from xedge.arrivals import Poisson
-from xedge.broker import Broker
-from xedge.connection import Connection
-from xedge.messages import encode_request
-from xedge.paths import model_path
-from xedge.sender import Flight, Sender
-from xedge.zoo import reference_inputs
+from xedge.core.paths import model_path
+from xedge.models.reference import reference_inputs
+from xedge.runs.sender import Flight, Sender
+from xedge.scenario.arrivals import Poisson
+from xedge.serving.broker import Broker
+from xedge.serving.connection import Connection
+from xedge.serving.messages import encode_request
 
 DEVICE = "bench"
 

@@ -20,11 +20,11 @@ from fastapi import FastAPI, Response
 from numpy.typing import NDArray
 
 from benchmarks.harness import Table, pooled
-from xedge.arrivals import Poisson
-from xedge.broker import _free_port
-from xedge.sources import Texts
-from xedge.text.copies import model_folder
-from xedge.text.http import TextForTopics
+from xedge.scenario.arrivals import Poisson
+from xedge.scenario.sources import Texts
+from xedge.serving.broker import _free_port
+from xedge.text.callers.http import TextForTopics
+from xedge.text.copies.copies import model_folder
 
 CONNECTIONS = 16
 LEAD_NS, SPIN_NS = 100_000_000, 300_000

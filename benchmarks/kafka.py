@@ -16,10 +16,10 @@ import numpy as np
 from confluent_kafka import Producer
 
 from benchmarks.harness import Table
-from xedge.text.corpus import read
-from xedge.text.kafka import TextConsumer
-from xedge.text.references import variable_of
-from xedge.text.training import train
+from xedge.text.callers.kafka import TextConsumer
+from xedge.text.registry.references import variable_of
+from xedge.text.training.corpus import read
+from xedge.text.training.train import train
 
 BATCH = 500
 ARMS = {"batches of 500": BATCH, "one by one": 1}

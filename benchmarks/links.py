@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 from benchmarks.harness import Table
-from xedge.arrivals import Constant
-from xedge.broker import Broker
-from xedge.calibration import check_links
-from xedge.network import Link
-from xedge.scenario import Edge, Scenario
-from xedge.sender import Sender
-from xedge.trial import undisturbed
+from xedge.runs.calibration import check_links
+from xedge.runs.measured import undisturbed
+from xedge.runs.sender import Sender
+from xedge.scenario.arrivals import Constant
+from xedge.scenario.link import Link
+from xedge.scenario.scenario import Edge, Scenario
+from xedge.serving.broker import Broker
 
 JITTER = [(0, 0.5), (0.5, 2), (0.99, 15), (1, 20)]
 KINDS = {

@@ -13,8 +13,9 @@ from pathlib import Path
 import nbformat
 
 from benchmarks.harness import Table
-from xedge import _export, _index, report
-from xedge.zoo import ready
+from xedge.models.reference import ready
+from xedge.reports import index, page
+from xedge.reports import run as report
 
 RATES_HZ = (50, 75, 100, 150, 200, 300, 400, 500, 600, 800)
 DELAYS_MS = (5, 20, 50)
@@ -36,14 +37,14 @@ def saved(out: Path, run: report.Run) -> None:
         (out / name / "run.json").write_text(json.dumps(changed), encoding="utf-8")
         plan.append({"name": name, "label": name, "parameters": values})
     about = {"notebook": "00_quickstart", "notebook_sha256": "", "command": "xedge sweep …", "runs": plan}
-    (out / _index.PLAN).write_text(json.dumps(about), encoding="utf-8")
+    (out / index.PLAN).write_text(json.dumps(about), encoding="utf-8")
 
 
 def export(folder: Path) -> None:
     """Make one run's page again from its executed notebook and run.json."""
     notebook = nbformat.read(folder / f"{folder.name}.ipynb", as_version=4)
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    folder.with_name(f"{folder.name}.html").write_text(_export.page(notebook, facts, folder), encoding="utf-8")
+    folder.with_name(f"{folder.name}.html").write_text(page.page(notebook, facts, folder), encoding="utf-8")
 
 
 def main() -> list[str]:
@@ -56,14 +57,14 @@ def main() -> list[str]:
         out.mkdir()
         saved(out, run.raise_for_status())
         began = time.perf_counter()
-        page = _index.build(out)
+        page = index.build(out)
         table.row("index page over 30 saved runs", time.perf_counter() - began, "s", 30)
         table.row("size of the index page", page.stat().st_size / 1e6, "MB", 3)
         table.row("size of the largest report page", max(p.stat().st_size for p in out.glob("r*.html")) / 1e6, "MB", 3)
         began = time.perf_counter()
         for folder in sorted(path for path in out.iterdir() if path.is_dir()):
             export(folder)
-        _index.build(out)
+        index.build(out)
         table.row("30 report pages and the index, made again", time.perf_counter() - began, "s", 30)
     return table.missed
 

@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.harness import Table
-from xedge.arrivals import Poisson
-from xedge.scenario import Edge, Scenario
-from xedge.statistics import Estimate
-from xedge.summaries import estimates, level_name
+from xedge.results.statistics import Estimate
+from xedge.results.summaries import estimates, level_name
+from xedge.scenario.arrivals import Poisson
+from xedge.scenario.scenario import Edge, Scenario
 
 LEVELS = (0.5, 0.95, 0.99)
 

@@ -8,11 +8,11 @@ import time
 import numpy as np
 
 from benchmarks.harness import DEVICE, BareEcho, Table, flight
-from xedge.arrivals import Poisson
-from xedge.broker import Broker
-from xedge.connection import Connection
-from xedge.sender import Sender
-from xedge.trial import undisturbed
+from xedge.runs.measured import undisturbed
+from xedge.runs.sender import Sender
+from xedge.scenario.arrivals import Poisson
+from xedge.serving.broker import Broker
+from xedge.serving.connection import Connection
 
 RATE_HZ = 5000.0
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Table
 from xedge import text
-from xedge.engines import OnnxEngine
-from xedge.text.corpus import read
+from xedge.models.engines import OnnxEngine
 from xedge.text.features import encode_batch
 from xedge.text.model import TextModel
-from xedge.text.registry import Registry
-from xedge.text.training import train
+from xedge.text.registry.registry import Registry
+from xedge.text.training.corpus import read
+from xedge.text.training.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 END = """

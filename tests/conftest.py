@@ -9,12 +9,12 @@ import pytest
 from helpers import unique_prefix
 
 import xedge
-from xedge.broker import Broker, find_mosquitto
-from xedge.exceptions import ModelError
-from xedge.paths import models_dir
+from xedge.core.exceptions import ModelError
+from xedge.core.paths import models_dir
+from xedge.models.reference import REFERENCE_MODELS, read_card
+from xedge.serving.broker import Broker, find_mosquitto
 from xedge.text.labels import TASKS
-from xedge.text.registry import Registry
-from xedge.zoo import REFERENCE_MODELS, read_card
+from xedge.text.registry.registry import Registry
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +50,7 @@ def text_registry(_registry_folder: Path, tmp_path_factory: pytest.TempPathFacto
 
     Tests that register or promote on purpose make a `Registry` of their own: this one is everybody's.
     """
-    from xedge.text.training import train
+    from xedge.text.training.train import train
 
     registry = Registry(_registry_folder)
     for task in TASKS:

@@ -17,7 +17,7 @@ import paho.mqtt.client as mqtt
 from onnx import TensorProto, helper
 from paho.mqtt.enums import CallbackAPIVersion
 
-from xedge.broker import Broker
+from xedge.serving.broker import Broker
 
 WAIT_S = 30.0
 _numbers = itertools.count(1)

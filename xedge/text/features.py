@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.exceptions import TextError
+from xedge.core.exceptions import TextError
 
 FEATURE_SPEC = 1  # a model says which spec it was trained on: raise this when an id of any text changes
 BUCKETS = 1 << 15  # ids are 1 to BUCKETS - 1; 0 is padding

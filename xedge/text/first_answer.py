@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 
-from xedge.exceptions import ServiceError, XedgeError
+from xedge.core.exceptions import ServiceError, XedgeError
 from xedge.text import get_model
 from xedge.text.labels import TASKS
 

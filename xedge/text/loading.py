@@ -9,13 +9,13 @@ import threading
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
-from xedge.exceptions import ConfigurationError, ModelError, RegistryError
+from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.text.labels import TASKS
-from xedge.text.references import check_task, configured, configured_folder, variable_of
+from xedge.text.registry.references import check_task, configured, configured_folder, variable_of
 
 if TYPE_CHECKING:
     from xedge.text.model import TextModel
-    from xedge.text.registry import ModelVersion, Registry
+    from xedge.text.registry.registry import ModelVersion, Registry
 
 TIMEOUT_S = 60.0
 FORK_WAIT_S = 5.0  # longest that a fork waits for loads under way
@@ -132,7 +132,7 @@ def loaded() -> list[str]:
 
 def _find(task: str) -> tuple[ModelVersion, Registry | None]:
     """Return the version to load and the registry it is from, None for a folder that the environment names."""
-    from xedge.text.registry import ModelVersion, Registry
+    from xedge.text.registry.registry import ModelVersion, Registry
 
     if folder := configured_folder(task):
         return ModelVersion("", folder.name, "", folder), None
@@ -141,7 +141,7 @@ def _find(task: str) -> tuple[ModelVersion, Registry | None]:
 
 
 def _open(task: str, found: ModelVersion, registry: Registry | None) -> TextModel:
-    from xedge.text.registry import load_version
+    from xedge.text.registry.registry import load_version
 
     try:
         return load_version(found.folder, task, found.version)
@@ -152,7 +152,7 @@ def _open(task: str, found: ModelVersion, registry: Registry | None) -> TextMode
 
 
 def _asked(task: str) -> str:
-    from xedge.text.stores import store_at
+    from xedge.text.registry.stores import store_at
 
     folder = configured_folder(task)
     return str(folder) if folder else f"{configured(task)} of the model registry {store_at(None).where}"

@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.engines import Engine, OnnxEngine, file_sha256
-from xedge.exceptions import ModelError, TextError
+from xedge.core.exceptions import ModelError, TextError
+from xedge.models.engines import Engine, OnnxEngine, file_sha256
 from xedge.text.features import FEATURE_SPEC, encode_batch
 
 MODEL, WEIGHTS, LABELS, GOLDEN, CARD = FILES = ("model.onnx", "model.pt", "labels.json", "golden.json", "card.json")

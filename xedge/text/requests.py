@@ -10,9 +10,9 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from xedge.exceptions import RequestError
-from xedge.messages import MAX_PAYLOAD_BYTES, Features, RequestDecoder, Tensor, Timestamp
-from xedge.messages import encode as encode_json
+from xedge.core.exceptions import RequestError
+from xedge.serving.messages import MAX_PAYLOAD_BYTES, Features, RequestDecoder, Tensor, Timestamp
+from xedge.serving.messages import encode as encode_json
 from xedge.text.features import BUCKETS, MAX_FEATURES, encode, padded
 
 SAMPLE = "The council approved a plan to rebuild the old harbour before the summer festival begins."

@@ -1,0 +1,156 @@
+"""One line while it lasts, one sentence when it is over."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from xedge.core import progress
+from xedge.core.progress import Progress
+
+SENTENCE = "20 000 requests in 41.2 s, 485/s, none lost"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def use_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    stream = Terminal()  # set in the test itself: pytest puts its own back after the fixtures
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+def test_progress_in_a_terminal_leaves_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = use_terminal(monkeypatch)
+    with Progress(100, "requests", "edge") as line:
+        for done in range(100):
+            line.update(done)
+        line.finish(SENTENCE)
+    assert terminal.getvalue().endswith(f"\r{SENTENCE}\n")
+    assert terminal.getvalue().count("edge") <= 2  # hundred updates at once are one refresh, not a hundred
+
+
+def test_progress_refreshes_at_most_four_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = use_terminal(monkeypatch)
+    with Progress(100, "requests", "edge") as line:
+        for _ in range(30):
+            line.update(50)
+            time.sleep(0.02)
+    assert 2 <= terminal.getvalue().count("50/100") <= 3
+
+
+def test_progress_without_a_terminal_only_logs(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, "xedge"), Progress(100, "requests", "edge") as line:
+        line.update(10)
+        line.finish(SENTENCE)
+    assert [record.getMessage() for record in caplog.records] == [SENTENCE]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_without_a_sentence_says_how_far_it_came(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "xedge")
+    with Progress(20_000, "requests", "edge") as line:
+        line.update(20_000)
+    line = Progress(20_000, "requests", "edge").__enter__()
+    line.update(7)
+    line.__exit__(KeyError, KeyError("x"), None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "edge: 20\u00a0000 requests",
+        "edge: stopped after 7 of 20\u00a0000 requests (KeyError)",
+    ]
+
+
+def test_progress_disabled_is_silent(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    terminal = use_terminal(monkeypatch)
+    caplog.set_level(logging.INFO, "xedge")
+    with Progress(100, "requests", "edge", enabled=False) as line:
+        line.update(10)
+        line.finish(SENTENCE)
+    assert terminal.getvalue() == ""
+    assert caplog.records == []
+
+
+def test_progress_never_raises_into_the_measured_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError("gone")
+
+    for stream in (Broken(), None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Progress(0, "requests", "edge") as line:
+            line.update(10)
+            line.finish(SENTENCE)
+
+
+def test_progress_in_jupyter_is_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython.display
+
+    states: list[dict[str, str]] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], **options: Any) -> None:
+            states.append(data)
+
+    def display(data: dict[str, str], **options: Any) -> Handle:
+        states.append(data)
+        return Handle()
+
+    monkeypatch.setattr(progress, "in_jupyter", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", display)
+    monkeypatch.setattr(progress, "REFRESH_S", 0.0)
+    with Progress(20_000, "requests", "edge") as line:
+        line.update(10_000)
+        line.finish(SENTENCE)
+    half = "█" * 12 + "░" * 12
+    assert states[1:] == [
+        {"text/plain": f"edge  {half}  10\u00a0000 of 20\u00a0000 requests"},
+        {"text/plain": SENTENCE},
+    ]
+
+
+def test_progress_notes_stand_above_the_line_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal = use_terminal(monkeypatch)
+    with Progress(2, "runs", "sweep") as line:
+        line.note("1 of 2: VALID")
+        line.note("2 of 2: VALID")
+        line.finish(SENTENCE)
+    kept = [text.rpartition("\r")[2] for text in terminal.getvalue().split("\n")]
+    assert [text for text in kept if text.strip()] == ["1 of 2: VALID", "2 of 2: VALID", SENTENCE]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    caplog.set_level(logging.INFO, "xedge")
+    with Progress(2, "runs", "sweep") as line:
+        line.note("1 of 2: VALID")
+        line.finish(SENTENCE)
+    assert [record.getMessage() for record in caplog.records] == ["1 of 2: VALID", SENTENCE]
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "done", "said"),
+    [
+        (60.0, 10, "about 3 min left"),
+        (20.0, 10, "about 60 s left"),
+        (7200.0, 10, "about 6.0 h left"),
+        (60.0, 0, ""),
+        (60.0, 40, ""),
+        (1.0, 10, ""),
+    ],
+)
+def test_progress_tells_the_time_left_from_the_time_taken(elapsed_s: float, done: int, said: str) -> None:
+    line = Progress(40, "runs", "sweep")
+    line._began = time.monotonic() - elapsed_s
+    assert line.left(done) == said
+
+
+def test_in_jupyter_is_false_here() -> None:
+    assert not progress.in_jupyter()

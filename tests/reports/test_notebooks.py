@@ -1,0 +1,66 @@
+"""Every notebook, found by glob: run as a report with quick parameters, and as it stands with nbval."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xedge.core import paths
+from xedge.reports import parameters
+from xedge.reports import run as report
+
+NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registry_of_the_notebooks(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the notebooks register and promote is neither the project's nor what other tests work with."""
+    folder = shutil.copytree(empty_registry, tmp_path_factory.mktemp("notebooks") / "registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", str(folder))
+        yield
+
+
+def quick_parameters(notebook: Path) -> dict[str, object]:
+    """The same few words for every notebook, as far as it has them."""
+    wanted = {"quick": True, "duration_s": 1.0, "replications": 2, "windows": 200}
+    known = {one.name for one in parameters.inspect(notebook)}
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_as_a_report(notebook: Path, tmp_path: Path) -> None:
+    run = report.run(notebook, quick_parameters(notebook), out_dir=tmp_path, timeout_s=300, progress=False)
+    run.raise_for_status()
+    facts = json.loads((run.folder / "run.json").read_text())
+    page = run.html.read_text()
+    assert facts["status"] == "completed"
+    assert facts["conclusion"]
+    assert "Figure without a description" not in page
+    assert len(page) < 3_000_000
+    if run.verdict is not None:
+        assert list(run.folder.rglob("rows.csv.gz"))
+
+
+@pytest.mark.usefixtures("models")
+def test_notebooks_run_as_they_stand_in_nbval() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "--nbval-lax"]
+    command += ["--nbval-kernel-name", "python3", "--nbval-cell-timeout", "300", *map(str, NOTEBOOKS)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env, cwd=paths.project_root())
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("file", sorted(paths.notebooks_dir().glob("parameters/*.yaml")), ids=lambda path: path.stem)
+def test_parameter_file_fits_its_notebook(file: Path) -> None:
+    notebook = next(path for path in NOTEBOOKS if report.report_name(path) == file.stem)
+    assert parameters.convert(parameters.inspect(notebook), parameters.load_file(file))

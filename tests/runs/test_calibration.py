@@ -1,0 +1,163 @@
+"""The echo behind links: what it was asked to take, by arithmetic, and what it took."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from sample_rows import replicated, texts
+
+from xedge.results import verdict as checks
+from xedge.runs import calibration
+from xedge.runs.calibration import Crossing, measure_links, requested_ms
+from xedge.scenario.arrivals import Constant
+from xedge.scenario.link import Link
+from xedge.scenario.scenario import Cloud, Edge, Scenario
+
+JITTER = [(0, 1), (0.5, 3), (0.99, 30), (1, 60)]
+
+
+def every_ms(n, step_ms=10.0):
+    return np.round(np.arange(n) * step_ms * 1e6).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "expected_ms"),
+    [
+        (Link(delay_ms=5), Link(delay_ms=7), [12, 12, 12]),
+        (Link(rate_mbps=1), Link(), [4, 8, 12]),  # 500 bytes take 4 ms
+        (Link(rate_mbps=1), Link(rate_mbps=1), [8, 12, 16]),
+        (Link(rate_mbps=1), Link(rate_mbps=0.5), [12, 20, 28]),
+    ],
+)
+def test_requested_delay_is_that_of_both_links_for_these_very_messages(up, down, expected_ms):
+    assert requested_ms(up, down, np.zeros(3, np.int64), seed=0).tolist() == expected_ms
+
+
+def test_requested_delay_is_of_the_seed_and_lost_messages_have_none():
+    up, down = Link(jitter_ms=JITTER, loss=0.2), Link(delay_ms=1, loss=0.1)
+    one, again, other = (requested_ms(up, down, every_ms(2000), seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, again)
+    assert np.isnan(one).mean() == pytest.approx(1 - 0.8 * 0.9, abs=0.04)
+    assert not np.array_equal(one, other, equal_nan=True)
+
+
+def test_requested_delay_draws_each_direction_as_a_service_does():
+    """As `ServiceLoop` does: one seed, the downlink as a downlink."""
+    link, at = Link(jitter_ms=JITTER), every_ms(50, 1000.0)
+    up, down = link.channel(6), link.channel(6, "downlink")
+    crossed = [down.release_ns(up.release_ns(t, 500), 500) - t for t in at.tolist()]
+    np.testing.assert_allclose(requested_ms(link, link, at, seed=6), np.array(crossed) / 1e6)
+    up_alone = requested_ms(link, Link(), at, seed=6)
+    assert not np.allclose(requested_ms(link, link, at, seed=6), 2 * up_alone)
+
+
+def test_summary_compares_message_by_message_and_counts_losses():
+    nan = np.nan
+    asked, measured = np.array([10, 10, nan, nan, 20, 30.0]), np.array([10.2, nan, nan, 9, 21, 30.0])
+    found = calibration._summary(Crossing(np.arange(6.0), asked, measured))
+    assert found["lost"] == {"requested": 2, "measured": 2, "differing": 2}
+    assert found["n"] == 4
+    assert found["requested_ms"]["p50_ms"] == 20
+    assert found["measured_ms"]["p50_ms"] == 21
+    assert (found["off_ms"]["p50_ms"], found["off_ms"]["p99_ms"]) == (0.2, 1.0)
+
+
+def test_summary_of_a_link_that_lets_nothing_through_has_no_quantiles():
+    none = np.full(3, np.nan)
+    found = calibration._summary(Crossing(np.arange(3.0), none, none))
+    assert found == {"n": 0, "lost": {"requested": 3, "measured": 3, "differing": 0}}
+
+
+def doubts_of_the_link(check):
+    return [text for text in texts(replicated(), link_check={"edge": check}) if "link" in text]
+
+
+AGREE = {"p50_ms": 100.0, "p99_ms": 120.0}
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        ({"requested_ms": AGREE, "measured_ms": AGREE, "off_ms": {"p50_ms": 0.4}}, []),
+        (
+            {"requested_ms": AGREE, "measured_ms": AGREE, "off_ms": {"p50_ms": 0.6}},
+            ["off by 0.6 ms, message by message"],
+        ),
+        ({"lost": {"requested": 9, "measured": 9, "differing": 0}}, []),
+        ({"lost": {"requested": 9, "measured": 9, "differing": 2}}, ["9 of the link's messages .* 9 .*: 2 differ"]),
+    ],
+)
+def test_a_link_that_did_something_else_to_its_messages_is_doubted(check, says):
+    """Also where the quantiles happen to agree."""
+    found = doubts_of_the_link(check)
+    assert len(found) == len(says)
+    for text, expected in zip(found, says, strict=True):
+        assert re.search(expected, text)
+
+
+@pytest.mark.parametrize(
+    ("link", "loses"),
+    [
+        (Link(loss=0.1), True),
+        (Link(loss={"share": 0.1, "burst": 3}), True),
+        (Link(trace_ms=[(0, 1), (1, None)]), True),
+        (Link(trace_ms=[(0, 1), (1, 2)], segment_loss=0.1), False),
+        (Link(segment_loss={"share": 0.1, "burst": 3}), False),
+    ],
+)
+def test_only_links_that_lose_whole_messages_excuse_lost_requests(link, loses):
+    scenario = Scenario(model="x", workload=Constant(rate_hz=1, duration_s=1), placements={"edge": Edge(link=link)})
+    assert checks._loses({"scenario": scenario.as_dict()}, "edge") == loses == link.loses
+
+
+LINKS = {
+    "constant": (Link(delay_ms=8), Link(delay_ms=3)),
+    "rate": (Link(rate_mbps=2), Link(delay_ms=2, rate_mbps=4)),
+    "correlated": (Link(jitter_ms=JITTER, correlation_ms=100), Link(jitter_ms=JITTER)),
+    "bursts": (Link(delay_ms=2, loss={"share": 0.1, "burst": 4}), Link(loss=0.05)),
+    "tcp": (Link(delay_ms=10, segment_loss={"share": 0.05, "burst": 2}), Link(delay_ms=10)),
+    "trace": (Link(trace_ms=[(0, 2), (0.3, 9), (0.5, None), (0.6, 1)]), Link()),
+}
+
+
+@pytest.fixture(scope="module")
+def crossings():
+    pairs = {name: Cloud(uplink=up, downlink=down) for name, (up, down) in LINKS.items()}
+    workload = Constant(rate_hz=200, duration_s=0.8)
+    return measure_links(Scenario(model="x", workload=workload, placements={"none": Edge(), **pairs}, seed=5))
+
+
+def test_links_are_measured_where_there_are_some(crossings):
+    assert list(crossings) == list(LINKS)
+    assert all(len(part) == 160 for one in crossings.values() for part in one)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_echo_measures_what_the_arithmetic_says(crossings, name):
+    """Message by message: the same ones are lost, none is early, and the late ones are the late ones."""
+    sent, asked, measured = crossings[name]
+    assert (np.diff(sent) > 0).all()
+    depends_on_arrival = name in ("correlated", "tcp", "trace")  # a late message draws a little otherwise
+    if name != "trace":  # there a message near an edge of the gap may fall on its other side
+        np.testing.assert_array_equal(np.isnan(asked), np.isnan(measured))
+    both = ~np.isnan(asked) & ~np.isnan(measured)
+    assert both.sum() > 80
+    least_ms = sum(link.least_ms for link in LINKS[name]) if depends_on_arrival else asked[both]
+    assert (measured[both] - least_ms).min() > -1.0
+    assert np.isnan(asked).any() == any(link.loses for link in LINKS[name])
+
+
+def test_correlated_draws_of_an_echo_are_those_of_the_arithmetic(crossings):
+    _, asked, measured = crossings["correlated"]
+    assert (
+        np.corrcoef(asked, measured)[0, 1] > 0.6
+    )  # 0.95 if messages arrive 2 ms late; 0.4 at most for draws of other seeds
+
+
+def test_what_an_echo_measures_varies_as_asked(crossings):
+    _, asked, measured = crossings["tcp"]
+    again = asked >= 20 + 25  # both delays, and 5/4 round trips until it is sent again
+    assert again.any()
+    assert (measured[again] > 20 + 18).all()

@@ -1,0 +1,215 @@
+"""The performance inversion: crossings of simulated queues with a known answer, and one short real measurement."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from queues import mm1, mmc
+
+import xedge.studies.inversion.inversion as inversions
+from xedge.core.exceptions import ConfigurationError
+from xedge.reports import run as report
+from xedge.results.measurement import Measurement
+from xedge.studies.inversion import figures as inversion_plots
+from xedge.studies.inversion.inversion import Inversion, _zero
+
+SERVICE_MS, EXTRA_MS, BOXES = 10.0, 10.0, 4
+
+
+def rows(placement, replication, latency_ms, rate_hz):
+    due = np.arange(len(latency_ms)) / rate_hz * 1e9
+    received = due + latency_ms * 1e6
+    table = pd.DataFrame({"placement": placement, "replication": replication, "request": np.arange(len(due))})
+    table["warm_up"], table["due_ns"], table["sent_ns"] = False, due.astype(np.int64), due.astype(np.int64)
+    for name in ("arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns"):
+        table[name] = received.astype(np.int64)
+    return table.assign(status="ok", prediction=0.5, payload_bytes=500, error=pd.NA)
+
+
+def simulated(utilisation, seed, replications=5, n=20_000):
+    """A measurement whose latencies are those of simulated queues."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for replication in range(replications):
+        edge = SERVICE_MS * mm1(rng, utilisation, n)
+        cloud = SERVICE_MS * mmc(rng, utilisation, BOXES, n) + EXTRA_MS
+        found += [rows("edge", replication, edge, 100), rows("cloud", replication, cloud, 100)]
+    return Measurement(pd.concat(found, ignore_index=True), {"timeout_s": 30.0})
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    taken = {level: simulated(level, k) for k, level in enumerate((0.1, 0.25, 0.4, 0.55, 0.7))}
+    return Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
+
+
+@pytest.mark.parametrize("statistic", list(inversions.STATISTICS))
+def test_crossing_of_simulated_queues_is_the_theoretical_one(simulation, statistic):
+    found, expected = simulation.found(statistic), simulation.expected(statistic)
+    assert found.low <= expected <= found.high
+    assert abs(found.value - expected) < 0.06
+
+
+def test_tails_invert_earlier(simulation):
+    crossings = [simulation.found(statistic).value for statistic in ("mean", "p95", "p99")]
+    assert crossings == sorted(crossings, reverse=True)
+
+
+@pytest.mark.parametrize("placement", ["edge", "cloud"])
+def test_theory_agrees_with_the_simulated_queues(simulation, placement):
+    for utilisation in (0.25, 0.55):
+        for statistic in inversions.STATISTICS:
+            theory = simulation.theory_ms(placement, utilisation, statistic)
+            assert simulation.measured_ms(placement, utilisation, statistic).value == pytest.approx(theory, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("gains", "crossing"),
+    [
+        ([-2.0, -1.0, 1.0], 2.5),
+        ([-1.0, 3.0, 5.0], 1.25),
+        ([-1.0, 2.0, -1.0, 1.0], 3.5),  # above 0 for good
+        ([1.0, 2.0, 3.0], -math.inf),
+        ([-3.0, -2.0, 0.0], math.inf),
+        ([], None),
+        ([-math.inf, 1.0], 2.0),  # the end of an interval that there is not: as far off as can be
+        ([-1.0, math.inf], 1.0),
+    ],
+)
+def test_zero_is_where_the_gains_rise_above_it_for_good(gains, crossing):
+    assert _zero(list(range(1, len(gains) + 1)), gains) == crossing
+
+
+def test_conclusion_says_what_was_not_reached():
+    taken = {level: simulated(level, k, n=4000) for k, level in enumerate((0.6, 0.7))}
+    far = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken).conclusion()
+    assert "p99: the cloud wins already below 0.6 as measured, from utilisation 0.18 on by theory" in far
+    near = Inversion(BOXES, SERVICE_MS, 1e4, taken)
+    assert "mean: the cloud wins already below 0.6" in near.conclusion()
+    assert near.expected("mean") > 0.99
+
+
+def spoilt(placement, change, level=0.7):
+    """The simulated measurements at 0.25, 0.4, 0.55 and one whose requests at a placement are changed."""
+    taken = {one: simulated(one, k, n=4000) for k, one in enumerate((0.25, 0.4, 0.55, level))}
+    table = taken[level].rows.copy()
+    change(table, table["placement"].isin([placement] if placement else ["edge", "cloud"]))
+    return Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken | {level: Measurement(table, {"timeout_s": 30.0})})
+
+
+def unanswered(table, hit):
+    hit &= table["request"] % 80 == 7
+    table.loc[hit, "status"], table.loc[hit, "received_ns"] = "timeout", pd.NA
+
+
+def growing(table, hit):
+    table.loc[hit, "received_ns"] += table.loc[hit, "due_ns"] // 4
+
+
+def late(table, hit):
+    table.loc[hit, "sent_ns"] += 2_000_000
+
+
+def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
+    found = spoilt("edge", growing)
+    assert found.measurements[0.7].verdict.saturated == ("edge",)
+    assert found.verdict == "VALID"
+    assert found.measured_ms("edge", 0.7, "p95").value is found.gain_ms(0.7, "mean").value is None
+    assert found.measured_ms("cloud", 0.7, "p95").value > 0
+    assert found.decided("mean") == [0.25, 0.4, 0.55]
+    assert found.found("mean").value == pytest.approx(found.expected("mean"), abs=0.06)
+    assert "Utilisation 0.7: SATURATED: edge: could not keep up" in found.conclusion()
+    assert found._repr_html_().count("<td>saturated</td>") == 2 * len(inversions.STATISTICS)  # its latency, the gain
+    assert inversion_plots.figure(found).axes
+    alone = Inversion(BOXES, SERVICE_MS, EXTRA_MS, {0.7: found.measurements[0.7]})
+    assert alone.verdict == "SATURATED"
+    assert "mean: not decided" in alone.conclusion()
+
+
+def test_requests_without_an_answer_leave_a_point_out():
+    found = spoilt(None, unanswered)
+    assert found.decided("mean") == found.decided("p99") == [0.25, 0.4, 0.55]
+    assert found.gain_ms(0.7, "mean").method == "both censored"
+    assert "mean: the cloud wins from 0.5" in found.conclusion()
+
+
+def test_a_crossing_outside_the_points_has_its_interval_too():
+    """At 0.15 the cloud is ahead at p95, but not by more than chance: the crossing may as well lie above."""
+    gains = {0.15: [-9.0, 2.0, 13.0], 0.4: [7.0, 8.0, 9.0]}
+    taken = {}
+    for level, shifts in gains.items():
+        parts = []
+        for number, shift in enumerate(shifts):
+            times = np.linspace(5, 50, 400)[np.random.default_rng(number).permutation(400)]
+            parts += [rows("edge", number, times + shift + 10, 100), rows("cloud", number, times + 10, 100)]
+        taken[level] = Measurement(pd.concat(parts, ignore_index=True), {"timeout_s": 30.0})
+    found = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
+    assert found.found("p95").value == -math.inf
+    assert 0.15 < found.found("p95").high < 0.4
+    assert f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.found('p95').high:.2f})" in (
+        found.conclusion()
+    )
+
+
+def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monkeypatch):
+    monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
+    found = spoilt("edge", late, level=0.7)
+    text = inversions.publish(found)
+    assert "Utilisation 0.7: INVALID: edge: 100.0 % of the requests left over 1 ms late" in text
+    recorded = report.recorded()
+    assert recorded["verdict"] == "INVALID"
+    measured, theory = recorded["estimates"].values()
+    for statistic in inversions.STATISTICS:
+        assert theory[statistic]["value"] == found.expected(statistic)
+        assert measured[statistic]["value"] in (found.found(statistic).value, None)
+    assert measured["mean"]["text"] == f"{found.found('mean').value:.2f} ({found.between('mean').strip(' ()')})"
+    assert measured["p99"]["text"] == "below 0.25" + found.between("p99")
+    assert [one["value"] for one in recorded["headline"]] == [one["text"].split(" (")[0] for one in measured.values()]
+
+
+def test_figure_shows_every_measured_point_and_says_it_in_words(simulation):
+    made = inversion_plots.figure(simulation)
+    assert isinstance(made, Figure)
+    assert "4 edge boxes" in made.alt
+    for statistic in inversions.STATISTICS:
+        ax = next(one for one in made.axes if one.get_title(loc="left") == statistic)
+        assert ax.get_xlabel() == "utilisation"
+        assert ax.get_ylabel() == "latency, ms"
+        points = [line.get_ydata() for line in ax.get_lines() if line.get_marker() in ("o", "s")]
+        expected = [simulation.measured_ms("edge", level, statistic).value for level in sorted(simulation.measurements)]
+        assert any(np.allclose(one, expected) for one in points if len(one) == len(expected))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"boxes": 1}, "boxes=1"),
+        ({"utilisations": [0.5]}, "at least two"),
+        ({"utilisations": [0.5, 1.0]}, "utilisation 1.0"),
+        ({"utilisations": [0.0, 0.5]}, "utilisation 0.0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_measured(changes, words):
+    told = {"boxes": 2, "mean_service_ms": 5, "extra_rtt_ms": 5, "utilisations": [0.2, 0.4], "duration_s": 1}
+    with pytest.raises(ConfigurationError, match=words):
+        inversions.measure(**told | changes)
+
+
+@pytest.mark.usefixtures("models")
+def test_real_measurement_has_both_placements_at_every_utilisation():
+    found = inversions.measure(2, 5.0, 5.0, [0.2, 0.6], 1.0, replications=2, seed=1, progress=False)
+    table = found.table()
+    assert sorted(set(table["utilisation"])) == [0.2, 0.6]
+    for utilisation, measurement in found.measurements.items():
+        assert measurement.placements == ["edge", "cloud"]
+        assert (measurement.rows["status"] == "ok").all()
+        services = measurement.conditions["services"]
+        assert (services["edge"]["boxes"], services["cloud"]["servers"]) == (2, 2)
+        offered = measurement.conditions["scenario"]["workload"]["rate_hz"]
+        assert offered == pytest.approx(utilisation * 2 / 0.005)
+    floors = [one.conditions["noise_floor"] for one in found.measurements.values()]
+    assert floors[0] == floors[1]  # calibrated once

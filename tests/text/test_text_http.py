@@ -1,0 +1,299 @@
+"""`xedge serve http` as a real process: answers, refusals, health with and without a model, workers and endings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from helpers import children_of, is_alive, wait_until
+
+from xedge.serving.broker import _free_port
+from xedge.serving.messages import MAX_PAYLOAD_BYTES
+from xedge.text import TOPICS, predict_sentiment, predict_topic
+from xedge.text.callers import http
+from xedge.text.registry.registry import Registry
+
+LIMIT_S = 60
+TEXT = "The striker scored twice in the final, and the fans were delighted."
+
+
+class Service:
+    """A running `xedge serve http`; `line` is what it said when it was ready."""
+
+    def __init__(self, process: subprocess.Popen[str], client: httpx.Client, line: str) -> None:
+        self.process, self.client, self.line = process, client, line
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send the signal; return status, the rest of stdout, and stderr."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=LIMIT_S)
+        return self.process.returncode, out, err
+
+
+@contextmanager
+def serving(*options: str, until_ready: bool = True, **env: str) -> Iterator[Service]:
+    port = _free_port()
+    command = [sys.executable, "-P", "-m", "xedge.cli", "serve", "http", "--port", str(port), *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env
+    ) as process:
+        watchdog = threading.Timer(LIMIT_S, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline() if until_ready else ""
+            assert bool(line) is until_ready, process.stderr and process.stderr.read()
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+                yield Service(process, client, line)
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def service(text_registry: Registry) -> Iterator[Service]:
+    with serving() as running:
+        yield running
+
+
+def test_ready_line_names_the_address(service: Service) -> None:
+    address = str(service.client.base_url).rstrip("/")
+    assert service.line == f"http service ready on {address} (1 worker)\n"
+
+
+@pytest.mark.parametrize("text", [TEXT, "", "¿Qué?", "💶", "a\0b", "long " * 20_000])
+def test_answers_are_those_of_the_functions(service: Service, text: str) -> None:
+    topic = service.client.post("/topic", json={"text": text, "top_k": 8}).json()
+    sentiment = service.client.post("/sentiment", json={"text": text}).json()
+    both = service.client.post("/predict", json={"text": text})
+    assert topic == predict_topic(text, top_k=8)
+    assert sentiment == predict_sentiment(text)
+    assert both.status_code == 200
+    assert both.headers["content-type"] == "application/json"
+    assert both.json() == {"topic": predict_topic(text), "sentiment": sentiment}
+    assert [one["topic"] in TOPICS for one in both.json()["topic"]["predictions"]] == [True] * 3
+
+
+BAD = {
+    "not_json": (b"hello", 422, "not JSON"),
+    "empty": (b"", 422, "JSON object"),
+    "not_utf8": (b'{"text": "\xff"}', 422, "UTF-8"),
+    "a_list": (b'["a"]', 422, "JSON object"),
+    "a_string": (b'"a"', 422, "JSON object"),
+    "no_text": (b"{}", 422, "text"),
+    "null": (b'{"text": null}', 422, "text"),
+    "a_number": (b'{"text": 3}', 422, "text"),
+    "top_k_zero": (b'{"text": "a", "top_k": 0}', 422, "top_k"),
+    "top_k_in_words": (b'{"text": "a", "top_k": "3"}', 422, "top_k"),
+    "top_k_true": (b'{"text": "a", "top_k": true}', 422, "top_k"),
+    "mistyped": (b'{"text": "a", "topk": 3}', 422, "topk"),
+    "too_large": (json.dumps({"text": "a" * MAX_PAYLOAD_BYTES}).encode(), 413, str(MAX_PAYLOAD_BYTES)),
+    "deeply_nested": (b'{"text": ' + b"[" * 100_000, 422, ""),
+}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/topic"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(service: Service, path: str, case: str) -> None:
+    body, status, words = BAD[case]
+    answer = service.client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    assert words in answer.json()["error"]
+    assert len(answer.text) < 500
+    assert service.client.post(path, json={"text": TEXT}).status_code == 200
+
+
+def test_body_without_a_length_is_limited_too(service: Service) -> None:
+    chunks = (b"a" * 65_536 for _ in range(64))
+    answer = service.client.post("/topic", content=chunks, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_text_that_is_no_unicode_is_answered_like_any_other(service: Service) -> None:
+    answer = service.client.post(
+        "/topic", content=b'{"text": "a \\ud800"}', headers={"content-type": "application/json"}
+    )
+    assert answer.json() == predict_topic("a \ud800")
+
+
+def test_wrong_paths_and_methods(service: Service) -> None:
+    assert service.client.get("/predict").status_code == 405
+    answer = service.client.post("/predicts", json={"text": TEXT})
+    assert answer.status_code == 404
+    assert "/docs" in answer.json()["error"]
+
+
+def test_health_and_description(service: Service) -> None:
+    health = service.client.get("/health")
+    facts = health.json()
+    assert (health.status_code, facts["status"]) == (200, "ok")
+    assert facts["models"] == {
+        "topic": predict_topic(TEXT)["model_version"],
+        "sentiment": predict_sentiment(TEXT)["model_version"],
+    }
+    assert facts["uptime_s"] > 0
+    assert service.client.get("/docs").status_code == 200
+    described = service.client.get("/openapi.json").json()
+    assert set(described["paths"]) == {"/predict", "/topic", "/sentiment", "/health"}
+    assert "#/components/schemas/BothAnswers" in json.dumps(described["paths"]["/predict"]["post"]["responses"]["200"])
+
+
+def test_concurrent_callers_each_get_their_own_answer(service: Service) -> None:
+    texts = [f"{word} number {number}" for number in range(40) for word in ("Football", "Bank", "Vaccine", "Film")]
+    expected = {text: predict_topic(text, top_k=2) for text in texts}
+
+    def ask(text: str) -> Any:
+        with httpx.Client(base_url=service.client.base_url, timeout=30, trust_env=False) as client:
+            return [client.post("/topic", json={"text": text, "top_k": 2}).json() for _ in range(3)]
+
+    with ThreadPoolExecutor(16) as pool:
+        for text, answers in zip(texts, pool.map(ask, texts), strict=True):
+            assert answers == [expected[text]] * 3
+
+
+def test_a_caller_that_leaves_in_the_middle_harms_nobody(service: Service) -> None:
+    url = service.client.base_url
+    for _ in range(5):
+        with socket.create_connection((url.host, url.port)) as rude:
+            rude.sendall(b"POST /topic HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert service.client.post("/topic", json={"text": TEXT}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_are_sent_without_delay(host: str) -> None:
+    listening = http._listen(host, 0)
+    with listening:
+        assert listening.proto == socket.IPPROTO_TCP  # for others asyncio leaves Nagle's algorithm on
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_with_status_0(text_registry: Registry, number: int) -> None:
+    with serving() as running:
+        assert running.client.post("/predict", json={"text": TEXT}).status_code == 200
+        status, out, err = running.end(number)
+    assert (status, out) == (0, "http service ended\n")
+    assert "POST" not in err
+    assert "Traceback" not in err
+
+
+def test_access_log_if_asked_for(text_registry: Registry) -> None:
+    with serving("--access-log") as running:
+        running.client.post("/predict", json={"text": TEXT})
+        _, _, err = running.end()
+    assert re.search(r'INFO .*"POST /predict HTTP/1\.1" 200', err)
+
+
+def test_several_workers_answer_are_replaced_and_end_together(text_registry: Registry) -> None:
+    with serving("--workers", "2", "--log-format", "json") as running:
+
+        def workers() -> set[int]:
+            with httpx.Client(base_url=running.client.base_url, timeout=30, trust_env=False) as fresh:
+                return {fresh.get("/health").json()["process"]}
+
+        seen: set[int] = set()
+        wait_until(lambda: len(seen.update(workers()) or seen) >= 2, "an answer of both workers")
+        os.kill(min(seen), signal.SIGKILL)
+        before = set(seen)
+        wait_until(lambda: seen.update(workers()) or seen - before, "an answer of a new worker")
+        processes = children_of(running.process.pid)
+        status, out, err = running.end()
+    assert (status, out) == (0, "http service ended\n")
+    wait_until(lambda: not any(map(is_alive, processes | seen)), "the end of all workers")
+    for line in err.splitlines():
+        assert json.loads(line)["level"] in ("INFO", "WARNING", "ERROR")
+
+
+def test_workers_end_with_their_parent(text_registry: Registry) -> None:
+    with serving("--workers", "2") as running:
+        processes = children_of(running.process.pid)
+        assert processes
+        running.process.kill()
+        wait_until(lambda: not any(map(is_alive, processes)), "the end of the workers")
+
+
+def test_health_before_and_after_there_is_a_model(text_registry: Registry, tmp_path: Path) -> None:
+    own = Registry(tmp_path / "registry")
+    with serving(until_ready=False, MLFLOW_TRACKING_URI=str(tmp_path / "registry")) as running:
+
+        def health() -> httpx.Response | None:
+            try:
+                return running.client.get("/health")
+            except httpx.ConnectError:
+                return None
+
+        before = wait_until(health, "an answer without a model")
+        assert before.status_code == 503
+        assert before.json()["status"] == "unavailable"
+        assert "no model is registered as xedge-topic" in before.json()["error"]
+        refused = running.client.post("/topic", json={"text": TEXT})
+        assert refused.status_code == 503
+        assert refused.json()["error"].startswith("no model for topic: ")
+        assert int(refused.headers["retry-after"]) > 0
+        own.promote("topic", own.register("topic", text_registry.resolve("topic").folder).version)
+        wait_until(lambda: running.client.post("/topic", json={"text": TEXT}).status_code == 200, "a topic")
+        assert running.client.post("/sentiment", json={"text": TEXT}).status_code == 503
+        assert running.client.post("/predict", json={"text": TEXT}).status_code == 503
+        own.promote("sentiment", own.register("sentiment", text_registry.resolve("sentiment").folder).version)
+        wait_until(lambda: running.client.get("/health").status_code == 200, "health")
+        assert running.process.stdout is not None
+        assert "http service ready on" in running.process.stdout.readline()
+        status, _, err = running.end()
+    assert status == 0
+    assert err.count("no model for topic") == 1
+
+
+def test_loading_goes_on_after_an_error_of_any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = iter([KeyError("no error of xedge"), None])
+
+    def get_model(_task: str) -> None:
+        if (outcome := next(outcomes)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(http, "get_model", get_model)
+    monkeypatch.setattr(http, "RETRY_S", 0.01)
+    loader = http.Loader(["topic"])
+    loader._run()
+    loader.check("topic")
+
+
+def test_one_task_only(text_registry: Registry) -> None:
+    with serving("--task", "sentiment") as running:
+        assert running.client.post("/sentiment", json={"text": TEXT}).json() == predict_sentiment(TEXT)
+        assert running.client.post("/predict", json={"text": TEXT}).status_code == 404
+        assert set(running.client.get("/health").json()["models"]) == {"sentiment"}
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--port", "{busy}"], 1, "cannot listen on"),
+        (["--host", "203.0.113.1"], 1, "203.0.113.1"),
+        (["--workers", "0"], 2, "--workers"),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_a_line(options: list[str], status: int, words: str) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        given = [option.format(busy=busy.getsockname()[1]) for option in options]
+        command = [sys.executable, "-P", "-m", "xedge.cli", "serve", "http", *given]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == status
+    [line] = done.stderr.splitlines()
+    assert line.startswith("xedge: ")
+    assert words in line

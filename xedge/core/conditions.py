@@ -1,0 +1,85 @@
+"""The conditions figures were taken under: machine, versions, commit; what makes two runs alike or not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xedge.core.paths import project_root
+
+PACKAGES = (
+    "xedge",
+    "numpy",
+    "onnxruntime",
+    "torch",
+    "paho-mqtt",
+    "msgspec",
+    "amqtt",
+    "pandas",
+    "papermill",
+    "nbconvert",
+)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a figure or a report."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, Any]:
+    """Return what the machine is: CPU, cores this process may use, memory, operating system."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    facts: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "os": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        facts["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    return facts
+
+
+def load_average() -> float | None:
+    """Return the one-minute load average: who else was busy; None where the system keeps none."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def git_commit(folder: Path | None = None) -> dict[str, Any] | None:
+    """Return the commit checked out at `folder` (by default the project) and whether files differ from it.
+
+    None outside a git checkout.
+    """
+    git = ["git", "-C", str(folder or project_root())]
+    commit = _output([*git, "rev-parse", "HEAD"])
+    return {"commit": commit, "dirty": _output([*git, "status", "--porcelain"]) != ""} if commit else None
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text("utf-8", "replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    mac = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    return _output(mac) or platform.processor() or platform.machine()

@@ -1,0 +1,140 @@
+"""The reference models: built from fixed seeds, exported for both engines, each with a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xedge.core import paths
+from xedge.core.exceptions import ConfigurationError, ModelError
+from xedge.core.progress import Progress
+from xedge.models.cards import Cards, ModelCard, read_card
+from xedge.scenario import vibration
+
+if TYPE_CHECKING:
+    from xedge.models.export import export
+
+REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
+PARITY_SEED = 6207
+
+__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "export", "read_card", "ready", "reference_inputs"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "export":  # loads torch, which `import xedge.models.reference` must not
+        from xedge.models.export import export
+
+        return export
+    raise AttributeError(f"module 'xedge.models.reference' has no attribute {name!r}")
+
+
+def build(
+    names: str | Iterable[str] | None = None,
+    *,
+    models_dir: Path | None = None,
+    quick: bool = False,
+    force: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Cards:
+    """Train and export the reference models `names` (all of them if None) and return their cards.
+
+    A model whose files are the ones its card names, and which the present code made, is left alone unless
+    `force`. `quick` trains on less data, for tests; a quick model is built again by a build that is not.
+    `progress(label, done, total)` is called after every epoch; None shows a line in the notebook or terminal.
+
+    Raises:
+        ConfigurationError: a name is not a reference model.
+        ParityError: the two engines disagree; nothing was written.
+    """
+    wanted = [names] if isinstance(names, str) else list(names if names is not None else REFERENCE_MODELS)
+    for name in wanted:
+        _check_name(name)
+    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
+    return Cards(
+        (None if force else _present(name, folder, quick)) or _build_one(name, folder, quick, progress)
+        for name in wanted
+    )
+
+
+def ready(model: str, *, quick: bool = False) -> ModelCard:
+    """Return the card of `model`, a name or a path; a reference model that is not there is built first.
+
+    Raises:
+        ModelNotFoundError: neither a reference model nor one exported to `models/`.
+        RegistryError: a text model was named that the registry does not have.
+    """
+    if model in REFERENCE_MODELS:
+        return build(model, quick=quick)[0]
+    path = paths.model_path(model, ".json")
+    if paths.is_text_model(path.parent):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return ModelCard(path, {"name": f"xedge-{facts['task']}", **facts})
+    return read_card(path)
+
+
+def reference_inputs(name: str, n: int, seed: int) -> NDArray[np.float32]:
+    """Return `n` realistic inputs of the reference model `name`, about half of them from damaged bearings.
+
+    Features, shape (n, 32), for `anomaly_detector`; windows in m/s², shape (n, 1024), for `vibration_cnn`.
+
+    Raises:
+        ConfigurationError: `name` is not a reference model, or `n` or `seed` is negative.
+    """
+    _check_name(name)
+    signals, _ = vibration.windows(n, seed)
+    return vibration.features(signals) if name == "anomaly_detector" else signals
+
+
+def _check_name(name: str) -> None:
+    if name not in REFERENCE_MODELS:
+        raise ConfigurationError(f"{name!r} is not a reference model: they are {', '.join(REFERENCE_MODELS)}")
+
+
+def _recipe_sha256() -> str:
+    """Return the hash of the code a reference model is made by: other code, other model."""
+    made_by = [Path(vibration.__file__), *(Path(__file__).with_name(f"{part}.py") for part in ("architectures", "training"))]
+    sources = b"".join(file.read_bytes() for file in made_by)
+    return hashlib.sha256(sources).hexdigest()
+
+
+def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
+    try:
+        card = read_card(folder / f"{name}.json")
+    except ModelError:
+        return None
+    training = card.facts.get("training") or {}
+    good_enough = quick or training.get("quick") is False
+    current = card.facts.get("recipe_sha256") == _recipe_sha256()
+    return card if good_enough and current and card.is_intact() else None
+
+
+def _build_one(name: str, folder: Path, quick: bool, progress: Callable[[str, int, int], None] | None) -> ModelCard:
+    from xedge.models.export import export
+    from xedge.models.training import train
+
+    begun = perf_counter()
+    with Progress(1, "epochs", f"training {name}", enabled=progress is None) as line:
+
+        def show(_label: str, done: int, total: int) -> None:
+            line.total = total
+            line.update(done)
+
+        trained = train(name, quick=quick, progress=progress or show)
+        auc = trained.metrics["roc_auc"]
+        line.finish(f"{name}: trained in {perf_counter() - begun:.1f} s, held-out ROC-AUC {auc:.3f}")
+    inputs = reference_inputs(name, 1000 if quick else 2000, PARITY_SEED)
+    facts = {
+        "metrics": trained.metrics,
+        "data_seed": trained.training["data_seed"],
+        "training": trained.training,
+        "recipe_sha256": _recipe_sha256(),
+    }
+    files = export(trained.module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs)
+    return read_card(files.card)

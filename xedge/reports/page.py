@@ -1,0 +1,229 @@
+"""An executed notebook as one HTML page: no script, no URL, everything inside."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import mimetypes
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from xedge.reports import estimates, fragments, mathematics
+from xedge.reports.commands import as_text
+
+EMBED_LIMIT_BYTES = 1_000_000
+_EMBED_TOTAL_BYTES = 5_000_000
+_TEMPLATES = Path(__file__).with_name("templates")
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_KINDS = [
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/html",
+    "text/markdown",
+    "text/latex",
+    "text/plain",
+]
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | None = None) -> str:
+    """Return the report as HTML.
+
+    Args:
+        notebook: the executed notebook; it is not changed.
+        facts: what run.json says.
+        folder: where the run's files are; those up to 1 MB are put into the page, larger ones linked.
+        failing: the index of the cell that ended the run.
+    """
+    notebook = copy.deepcopy(notebook)
+    for index, cell in enumerate(notebook.cells):
+        cell.metadata["xedge"] = _role(cell, index, failing)
+    title = _take_title(notebook) or facts["name"].replace("_", " ").capitalize()
+    resources = {
+        "xedge": {
+            **facts,
+            "title": title,
+            "policy": CONTENT_POLICY,
+            "headline": [_headline(one) for one in facts.get("headline") or []],
+            "summary": summary(facts.get("estimates") or {}),
+            "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
+            "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
+            "parameters": [parameter(row) for row in facts["parameters"]],
+            "conditions": conditions(facts),
+            "downloads": _downloads(facts, folder),
+            "failing": failing is not None and failing >= 0,
+        },
+        "metadata": {"name": title, "path": str(folder)},
+    }
+    html, _ = _exporter().from_notebook_node(notebook, resources=resources)
+    return fragments.finished(html)
+
+
+def _role(cell: Any, index: int, failing: int | None) -> str:
+    tags = cell.metadata.get("tags", [])
+    if "parameters" in tags or "injected-parameters" in tags:
+        return "failing" if index == failing else "parameters"
+    if index == failing:
+        return "failing"
+    return "late" if failing is not None and index > failing else "done"
+
+
+def _take_title(notebook: Any) -> str:
+    """Take the first heading out of the notebook and return its text."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            lines = cell.source.strip().splitlines()
+            if lines and re.match(r"#\s+\S", lines[0]):
+                cell.source = "\n".join(lines[1:])
+                return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", lines[0].lstrip("# ").rstrip("# "))
+            return ""
+    return ""
+
+
+def _headline(one: Mapping[str, Any]) -> dict[str, str]:
+    value = one["value"]
+    return {
+        "label": str(one["label"]),
+        "value": short(value) if isinstance(value, int | float) else str(value),
+        "unit": str(one.get("unit") or ""),
+        "detail": str(one.get("detail") or ""),
+    }
+
+
+def short(number: float) -> str:
+    """Return a number with three digits, whole ones and those above 1000 with their thousands apart."""
+    if isinstance(number, bool):
+        return str(number)
+    if isinstance(number, int) or 1000 <= abs(number) < 1e15:
+        return f"{round(number):,}".replace(",", "\u202f")
+    return f"{number:.3g}"
+
+
+def summary(recorded: estimates.Estimates) -> dict[str, Any]:
+    """Return the summary table: `heads`, `rows` of what of and a text for each head, and whether a ± is in it."""
+    names = list(dict.fromkeys(name for numbers in recorded.values() for name in numbers))
+    rows = [
+        [of, *(numbers.get(name, {}).get("text", estimates.NONE) for name in names)] for of, numbers in recorded.items()
+    ]
+    interval = any("±" in text for row in rows for text in row[1:])
+    return {"interval": interval, "heads": [estimates.heading(name) for name in names], "rows": rows}
+
+
+def parameter(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter of run.json with its values as one types them."""
+    return {**row, "value": as_text(row["value"]), "default": as_text(row["default"])}
+
+
+def conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the conditions of a run as rows: the run's own, then those that the notebook recorded."""
+    host, git = facts["host"], facts["git"]
+    seconds = facts["duration_s"]
+    commit = f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git"
+    rows = [
+        ("notebook", str(facts["notebook"])),
+        ("started", str(facts["started_at"])),
+        ("duration", f"{seconds:.1f} s" if seconds is not None else "unknown"),
+        ("host", f"{host['cpu']}, {host['cores']} cores, {host['os']}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
+        ("commit", commit),
+    ]
+    return rows + _flat(facts.get("conditions") or {})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        label = f"{prefix}{name}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{label}: ")
+        else:
+            rows.append((label, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return rows
+
+
+def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
+    names = [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]
+    found, total = [], 0
+    for name in names:
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else 0
+        inside = size <= EMBED_LIMIT_BYTES and total + size <= _EMBED_TOTAL_BYTES and path.suffix != ".ipynb"
+        total += size if inside else 0
+        href = _data_url(path) if inside and path.is_file() else quote(f"{folder.name}/{name}")
+        where = file_size(size) if inside else f"{file_size(size)}, beside this page"
+        found.append({"name": name, "file": path.name, "href": href, "where": where, "inside": str(inside)})
+    return found
+
+
+def file_size(size: int) -> str:
+    """Return 425448 as "425.4 kB"."""
+    unit, factor = next(one for one in (("MB", 1e6), ("kB", 1e3), ("bytes", 1)) if size >= one[1] or one[1] == 1)
+    return f"{size / factor:.1f} {unit}" if factor > 1 else f"{size} {unit}"
+
+
+def _data_url(path: Path) -> str:
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _exporter() -> Any:
+    import nbconvert
+    from traitlets.config import Config
+
+    exporter: Any = nbconvert.HTMLExporter
+    return exporter(
+        config=Config({"NbConvertBase": {"display_data_priority": _KINDS}}),
+        template_name="xedge",
+        extra_template_basedirs=[str(_TEMPLATES)],
+        exclude_anchor_links=True,
+        filters={
+            "markdown2html": _markdown(),
+            "plain": _plain,
+            "base64": as_base64,
+            "fragment": fragments.fragment,
+            "formula": _formula,
+        },
+    )
+
+
+def _markdown() -> Any:
+    """Return the filter for markdown: formulas become MathML, pasted images are put in."""
+    from jinja2 import pass_context
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_math(self, body: str) -> str:
+            return mathematics.shown(body, block=False)
+
+        def block_math(self, body: str) -> str:
+            return mathematics.shown(body, block=True)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return mathematics.shown(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+
+    @pass_context
+    def markdown2html(context: Any, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        renderer = Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+        return str(MarkdownWithMath(renderer=renderer).render(source))
+
+    return markdown2html
+
+
+def _formula(tex: str) -> str:
+    return mathematics.shown(tex, block=True)
+
+
+def _plain(text: str) -> str:
+    """Return terminal text as it stood at the end: no colours, of a redrawn line the last state."""
+    lines = _ANSI.sub("", text).replace("\r\n", "\n").split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines).strip("\n")
+
+
+def as_base64(text: str) -> str:
+    """Return text as base64 of its UTF-8."""
+    return base64.b64encode(text.encode()).decode("ascii")

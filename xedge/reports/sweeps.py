@@ -1,0 +1,265 @@
+"""One notebook run with many sets of parameters, one after the other, with an index page that compares the runs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xedge.core import files, paths
+from xedge.core.exceptions import ConfigurationError
+from xedge.core.progress import Progress
+from xedge.reports import commands, index, parameters
+from xedge.reports import run as report
+from xedge.reports.notebooks import content_sha256, find, report_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AGAIN = ("failed", "invalid", "all")
+_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a sweep: those that there are, the names of those that are missing, and the page comparing them."""
+
+    notebook: str
+    index: Path
+    runs: list[report.Run]
+    missing: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every cell of the sweep is there and completed."""
+        return not self.missing and all(run.ok for run in self.runs)
+
+    @property
+    def sentence(self) -> str:
+        """Return the sweep in one sentence."""
+        words = [run.verdict or "completed" if run.ok else run.status for run in self.runs]
+        words += ["missing"] * len(self.missing)
+        counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+        return f"{self.notebook}, {len(words)} run{'s' * (len(words) != 1)}: {counts}: {self.index}"
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a run: the parameters that differ, status, verdict, and every number recorded, as numbers."""
+        import pandas as pd
+
+        return pd.DataFrame(index.Comparison.read(self.index.parent).records())
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One run to be: the name of its page and folder, how it is called, the values given, and all values."""
+
+    name: str
+    label: str
+    given: dict[str, Any]
+    values: dict[str, Any]
+
+
+def sweep(
+    notebook: str | os.PathLike[str],
+    grid: Mapping[str, Any],
+    out_dir: str | os.PathLike[str] | None = None,
+    *,
+    again: str = "failed",
+    timeout_s: float = 1800.0,
+    progress: bool = True,
+) -> Sweep:
+    """Run a notebook with every combination of values, and compare the runs on one page.
+
+    Every name and value is checked before the first run starts. Runs that completed before, with the same values and
+    the same notebook, are kept; so a sweep that was interrupted goes on where it was. A failed run does not stop the
+    others. They run one after the other: side by side they would disturb each other's latencies.
+
+    Args:
+        notebook: a path, a stem or a name, as `report.find` takes them.
+        grid: parameter → one value or several, as `parameters.convert_several` reads them. A parameter that is a
+            list takes a list of lists.
+        out_dir: the folder of the sweep; by default `NAME_sweep` in the project's `reports`.
+        again: what to run although it is there: "failed" (also interrupted ones), "invalid" (those and what is not
+            VALID) or "all".
+        timeout_s: the longest that one cell of the notebook may take, seconds.
+        progress: show how far the sweep is and how long it will take.
+
+    Raises:
+        ConfigurationError: an unknown notebook, name or value, or another sweep is at work in this folder.
+        KeyboardInterrupt: interrupted, with the runs so far and the index written; SIGTERM ends as SystemExit(143).
+    """
+    source = find(notebook)
+    values = parameters.convert_several(parameters.inspect(source), grid)
+    combinations = [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
+    command = commands.command("sweep", str(notebook), {name: commands.as_texts(values[name]) for name in values})
+    out = Path(out_dir or paths.reports_dir() / f"{report_name(source)}_sweep").resolve()
+    return _run(source, combinations, command, out, again, timeout_s, progress)
+
+
+def run_sets(
+    notebook: str | os.PathLike[str],
+    sets: Sequence[Mapping[str, Any]],
+    out_dir: str | os.PathLike[str] | None = None,
+    *,
+    timeout_s: float = 1800.0,
+    progress: bool = True,
+) -> Sweep:
+    """Run a notebook once with each set of parameters, and compare the runs on one page.
+
+    Args:
+        notebook: a path, a stem or a name, as `report.find` takes them.
+        sets: values by name, one mapping a run.
+        out_dir: the folder of the runs; by default `NAME_runs` in the project's `reports`.
+        timeout_s: the longest that one cell of the notebook may take, seconds.
+        progress: show how far it is and how long it will take.
+
+    Raises:
+        ConfigurationError: as `sweep`.
+        KeyboardInterrupt: as `sweep`.
+    """
+    source = find(notebook)
+    known = parameters.inspect(source)
+    converted = [parameters.convert(known, one) for one in sets]
+    commands = [
+        commands.command("report", str(notebook), {name: commands.as_text(value) for name, value in one.items()})
+        for one in converted
+    ]
+    out = Path(out_dir or paths.reports_dir() / f"{report_name(source)}_runs").resolve()
+    return _run(source, converted, "\n".join(commands), out, "all", timeout_s, progress)
+
+
+def _run(
+    source: Path, sets: list[dict[str, Any]], command: str, out: Path, again: str, timeout_s: float, progress: bool
+) -> Sweep:
+    from xedge.reports import kernel
+
+    if again not in AGAIN:
+        raise ConfigurationError(f"again is {again!r}, expected one of {', '.join(AGAIN)}")
+    sha256 = content_sha256(source)
+    planned = _planned(source, sets)
+    with _alone(out), kernel.terminated_as_exception():
+        cells = _placed(planned, out, sha256)
+        to_do = [cell for cell in cells if not _keeps(out / cell.name, cell, sha256, again)]
+        plan = [{"name": cell.name, "label": cell.label, "parameters": cell.values} for cell in cells]
+        facts = {"notebook": source.stem, "notebook_sha256": sha256, "command": command, "runs": plan}
+        files.write_json(out / index.PLAN, facts)
+        try:
+            with Progress(len(to_do), "runs", source.stem, enabled=progress) as line:
+                for count, cell in enumerate(to_do):
+                    index.build(out)
+                    _one(source, cell, out, timeout_s, line, count)
+                line.finish(_result(source, cells, out).sentence)
+        finally:
+            index.build(out)
+    return _result(source, cells, out)
+
+
+def _one(source: Path, cell: _Cell, out: Path, timeout_s: float, line: Progress, count: int) -> None:
+    run = report.run(
+        source,
+        cell.given,
+        out_dir=out,
+        name=cell.name,
+        timeout_s=timeout_s,
+        progress=False,
+        on_cell=lambda *_: line.update(count),
+    )
+    line.update(count + 1)
+    said = [f"{count + 1} of {line.total}, {cell.label}: {run.outcome}", line.left(count + 1)]
+    line.note("; ".join(filter(None, said)))
+
+
+def _planned(source: Path, sets: list[dict[str, Any]]) -> list[_Cell]:
+    """Return the runs to be, named by the parameters in which they differ, in the order of the notebook's."""
+    defaults = {one.name: one.default for one in parameters.inspect(source)}
+    values = [defaults | one for one in sets]
+    if twice := next((one for place, one in enumerate(values) if one in values[:place]), None):
+        raise ConfigurationError(f"two runs have the same parameters: {twice}")
+    varied = [name for name in defaults if any(one[name] != values[0][name] for one in values)]
+    labels = [",".join(f"{name}={commands.as_text(one[name])}" for name in varied) or "run" for one in values]
+    names = [_file_name(label) for label in labels]
+    folded = [name.casefold() for name in names]  # not every file system tells a from A
+    names = [
+        f"{n}~{_short_hash(label)}" if folded.count(n.casefold()) > 1 else n
+        for n, label in zip(names, labels, strict=True)
+    ]
+    return [_Cell(*one) for one in zip(names, labels, sets, values, strict=True)]
+
+
+def _file_name(label: str) -> str:
+    """Return the label if every file system takes it, else what is left of it with a short hash of the whole."""
+    safe = re.sub(r"[^\w.,=+-]+", "-", label, flags=re.ASCII).strip("-. ")
+    return safe if safe == label and len(label) <= _NAME_LENGTH else f"{safe[:_NAME_LENGTH]}~{_short_hash(label)}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _placed(cells: list[_Cell], out: Path, sha256: str) -> list[_Cell]:
+    """Return the cells under the names of completed runs with their values, where there are such in the folder.
+
+    A sweep that is extended by another parameter names its runs longer than before.
+    """
+    there = {}
+    for path in sorted(out.glob("*/run.json")):
+        facts = files.read_json(path)
+        if facts.get("status") == "completed" and facts.get("notebook_sha256") == sha256:
+            there[json.dumps(_values(facts))] = path.parent.name
+    return [replace(cell, name=there.get(json.dumps(cell.values), cell.name)) for cell in cells]
+
+
+def _values(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {row["name"]: row["value"] for row in facts["parameters"]}
+
+
+def _keeps(folder: Path, cell: _Cell, sha256: str, again: str) -> bool:
+    """Return whether the run in `folder` stands; if one that completed does not, its run.json says so from now on."""
+    facts = files.read_json(folder / "run.json")
+    if facts.get("status") != "completed":
+        return False
+    same = facts.get("notebook_sha256") == sha256 and _values(facts) == cell.values
+    kept = same and again != "all" and (again != "invalid" or facts["verdict"] in (None, "VALID"))
+    if not kept:  # or a sweep that is interrupted and taken up again would keep it after all
+        files.write_json(folder / "run.json", facts | {"status": index.OUTDATED})
+    return kept
+
+
+def _result(source: Path, cells: list[_Cell], out: Path) -> Sweep:
+    there = [cell for cell in cells if (out / cell.name / "run.json").is_file()]
+    runs = {cell.name: report.Run.read(out / cell.name) for cell in there}
+    runs = {name: run for name, run in runs.items() if run.status != index.OUTDATED}
+    missing = [cell.label for cell in cells if cell.name not in runs]
+    return Sweep(notebook=source.stem, index=out / index.NAME, runs=list(runs.values()), missing=missing)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system releases however this process ends.
+
+    Raises:
+        ConfigurationError: another sweep holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as exc:
+        message = f"another sweep is at work in {out}: wait until it is done, or give another folder (--out)"
+        raise ConfigurationError(message) from exc
+    try:
+        yield
+    finally:
+        lock.release()

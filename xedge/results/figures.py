@@ -1,0 +1,266 @@
+"""Figures of a measurement: functions take an axis and return artists; the numbers come from `statistics`."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from xedge.results import statistics, summaries
+from xedge.results.measurement import Measurement
+from xedge.results.statistics import FloatArray
+
+STYLE = Path(__file__).with_name("xedge.mplstyle")
+MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
+RASTER_DPI = 72
+WARM_UP = "#bbbbbb"
+POINTS = 200  # of a curve
+PART_COLOURS = dict(
+    zip(summaries.PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True)
+)
+_LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Apply xedge's style inside the block only; nothing global changes."""
+    with style.context(STYLE):
+        yield
+
+
+def _look(measurement: Measurement, placement: str) -> dict[str, Any]:
+    return _LOOKS[measurement.placements.index(placement) % len(_LOOKS)]
+
+
+def _pooled(measurement: Measurement, placement: str) -> FloatArray:
+    return np.concatenate(measurement.latencies_ms(placement))
+
+
+def _plain_number(value: float, _: Any = None) -> str:
+    return f"{value:,.0f}".replace(",", "\u202f") if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _log_ms(axis: Any, values: FloatArray) -> None:
+    """Make a latency axis logarithmic, over the values with a margin, its ticks plain numbers (1, 10, 100)."""
+    finite = values[np.isfinite(values) & (values > 0)]
+    axis._set_axes_scale("log")
+    low, high = (finite.min() / 1.25, finite.max() * 1.25) if finite.size else (0.1, 1000.0)
+    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
+    wide = high / low > 50
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(_plain_number))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _curve(ax: Axes, measurement: Measurement, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
+    """Draw steps where every value is a point of the curve, else straight lines between the points chosen."""
+    drawstyle = "steps-post" if x.size < POINTS / 2 else "default"
+    return ax.plot(x, share, drawstyle=drawstyle, label=placement, **_look(measurement, placement))
+
+
+def _legend(ax: Axes, columns: int = 3) -> None:
+    """Put the legend into a band above the data, made by raising the upper end of the vertical axis."""
+    entries = len(ax.get_legend_handles_labels()[1])
+    band = 0.03 + 0.09 * math.ceil(entries / columns)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** band if ax.get_yscale() == "log" else high + band * (high - low))
+    ax.legend(loc="upper center", ncols=min(columns, entries), columnspacing=1.2, handletextpad=0.5, borderaxespad=0)
+
+
+def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw the share of requests answered within x ms, a line a placement, shaded from replication to replication.
+
+    A line that ends below 1 has requests that timed out or were lost.
+    """
+    artists: list[Artist] = []
+    pooled = {name: _pooled(measurement, name) for name in measurement.placements}
+    for name, values in pooled.items():
+        artists += _curve(ax, measurement, name, *statistics.ecdf(values, POINTS))
+        artists += _band(ax, measurement, name, np.linspace(0.005, 0.995, 100))
+    _log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
+    ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.yaxis.set_major_formatter(FuncFormatter(_share))
+    _legend(ax)
+    return artists
+
+
+def _band(
+    ax: Axes, measurement: Measurement, placement: str, levels: FloatArray, *, slower: bool = False
+) -> list[Artist]:
+    """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
+    sections = [section for section in measurement.latencies_ms(placement) if section.size]
+    if len(sections) < 2:
+        return []
+    curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
+    known = np.isfinite(curves).all(axis=0)
+    low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
+    colour = _look(measurement, placement)["color"]
+    height = 1 - levels[known] if slower else levels[known]
+    return [ax.fill_betweenx(height, low, high, color=colour, alpha=0.25, linewidth=0)]
+
+
+def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw the share of requests slower than x ms, both axes logarithmic, as far as 10 requests reach.
+
+    Shaded from replication to replication, as far as each of them has a request beyond.
+    """
+    artists: list[Artist] = []
+    drawn, floor = [np.empty(0)], 1.0
+    for name in measurement.placements:
+        values = _pooled(measurement, name)
+        x, share = statistics.survival(values, POINTS)
+        artists += _curve(ax, measurement, name, x, share)
+        drawn, floor = [*drawn, x], min(floor, *share) if share.size else floor
+        if share.size:
+            fewest = min(section.size for section in measurement.latencies_ms(name))
+            least = max(share[-1], 1 / max(fewest, 2))
+            artists += _band(ax, measurement, name, 1 - np.geomspace(least, 0.995, 100), slower=True)
+            artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=_look(measurement, name)["color"])
+    _log_ms(ax.xaxis, np.concatenate(drawn))
+    ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")
+    decades = max(1, math.ceil(-math.log10(floor)))
+    ax.set_ylim(10.0**-decades, 1.2)
+    ax.set_yticks([10.0**-k for k in range(decades + 1)])
+    ax.yaxis.set_major_formatter(FuncFormatter(_share))
+    ax.yaxis.set_minor_locator(NullLocator())
+    _legend(ax)
+    return artists
+
+
+def _share(value: float, _: Any = None) -> str:
+    return f"{100 * value:.6f}".rstrip("0").rstrip(".") + " %"
+
+
+def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw a bar a placement: what share of its mean latency each part took; the mean stands beside its name.
+
+    Means, because they add up and medians do not; shares, because 1 ms beside 100 ms would be a line.
+    """
+    table, artists, names = measurement.breakdown(), [], measurement.placements
+    means = table.pivot(index="placement", columns="part", values="mean_ms").reindex(names)
+    left = np.zeros(len(names))
+    for part in summaries.PARTS:
+        share = (means[part] / means["latency"]).fillna(0).to_numpy(dtype=float)
+        if share.max() < 0.005:
+            continue
+        bars = ax.barh(range(len(names)), share, left=left, height=0.55, color=PART_COLOURS[part], label=part)
+        bars_text = [summaries.percent(value) if value >= 0.08 else "" for value in share]
+        dark = part in ("inference", "lateness")
+        ax.bar_label(bars, bars_text, label_type="center", fontsize=8, color="white" if dark else "#111111")
+        artists += list(bars)
+        left += share
+    labels = [f"{name}\n{_mean(means['latency'][name])}" for name in names]
+    ax.set_yticks(range(len(names)), labels)
+    ax.set(xlim=(0, 1), ylim=(len(names) - 0.4, -1.1), xlabel="share of the mean latency")
+    ax.xaxis.set_major_formatter(FuncFormatter(_share))
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="upper center", ncols=3, columnspacing=1, handlelength=1, handletextpad=0.4, borderaxespad=0)
+    return artists
+
+
+def _mean(value: float) -> str:
+    return "none answered" if math.isnan(value) else f"mean {value:.{summaries.decimals(value, None)}f} ms"
+
+
+def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw every latency against its due time, replications on top of each other, the warm-up too, in grey.
+
+    Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
+    """
+    rows = measurement.rows
+    due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, summaries.latency_ms(rows)
+    placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
+    _log_ms(ax.yaxis, latency)
+    lane = _lane(ax) if np.isinf(latency).any() else math.nan
+    many = len(rows) > MANY_MARKS
+    looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
+    looks |= {"marker": "," if many else "o", "markersize": 2.5}  # pixels pack tightly
+    artists: list[Artist] = []
+    artists += ax.plot(due[warm_up], latency[warm_up], color=WARM_UP, **looks)
+    for name in measurement.placements:
+        own, colour = (placement == name) & ~warm_up, _look(measurement, name)["color"]
+        artists += ax.plot(due[own], latency[own], color=colour, alpha=0.8, **looks)
+        failed = due[own & np.isinf(latency)]
+        if failed.size:
+            marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
+            artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
+    _key(ax, measurement, failures=not math.isnan(lane), warm_up=bool(warm_up.any()))
+    ax.set(xlabel="due, s after the start of the trial", ylabel="latency, ms", xlim=(0, max(due.max(), 1e-3)))
+    return artists
+
+
+def _lane(ax: Axes) -> float:
+    """Add a lane above the data for requests without a latency, and return where its middle is."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.1)
+    return float(high * (high / low) ** 0.04)
+
+
+def _key(ax: Axes, measurement: Measurement, *, failures: bool, warm_up: bool) -> None:
+    """Explain the marks of `over_time` in a legend whose marks can be seen."""
+    entries = [(_look(measurement, name)["color"], "o", name) for name in measurement.placements]
+    entries += [(WARM_UP, "o", "warm-up")] * warm_up + [("#555555", "|", "no answer in time")] * failures
+    for colour, marker, label in entries:
+        ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
+    _legend(ax)
+
+
+TITLES = {
+    ecdf: "Latency distribution",
+    tail: "The tail: how many are slower",
+    breakdown: "Where the time goes",
+    over_time: "Over time",
+}
+
+
+class ReportFigure(Figure):
+    """A figure that shows itself in a notebook as one small SVG with an alternative text, the same every time."""
+
+    alt: str = ""
+
+    def svg(self) -> str:
+        """Return the figure as SVG: text as text, no date, identifiers that depend on the content only."""
+        buffer = io.StringIO()
+        with styled():
+            self.savefig(
+                buffer, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None, "Title": self.alt}
+            )
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(
+        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        del include, exclude  # IPython filters by them itself
+        return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
+
+
+def figure(measurement: Measurement) -> ReportFigure:
+    """Return the report's figure: distribution, tail, parts and course; doubts printed below unless VALID."""
+    with styled():
+        made = ReportFigure(figsize=(9, 6.6))
+        axes = made.subplots(2, 2).flat
+        for ax, (draw, title) in zip(axes, TITLES.items(), strict=True):
+            draw(ax, measurement)
+            ax.set_title(title)
+        made.alt = _alt(measurement)
+        if not measurement.verdict.valid:
+            text = textwrap.fill(textwrap.shorten(str(measurement.verdict), 420, placeholder=" …"), 150)
+            made.supxlabel(text, fontsize=8, color="#b42318", ha="left", x=0.01)
+    return made
+
+
+def _alt(measurement: Measurement) -> str:
+    return f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}. {measurement.conclusion()}"

@@ -1,0 +1,90 @@
+"""A measurement as a folder: rows as Parquet or CSV, conditions and verdict as JSON; complete or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from xedge.core.exceptions import MeasurementError, MissingExtraError
+from xedge.results import summaries
+
+Format = Literal["csv", "parquet"]
+_FILES: dict[Format, str] = {"parquet": "rows.parquet", "csv": "rows.csv.gz"}
+_CONDITIONS, _VERDICT, _NA = "conditions.json", "verdict.json", "\\N"
+
+
+def write(
+    target: Path, rows: pd.DataFrame, conditions: Mapping[str, Any], verdict: Mapping[str, Any], wanted: Format | None
+) -> Path:
+    """Write the folder `target`, replacing a measurement that is there, and return it.
+
+    Raises:
+        MeasurementError: `target` is there and is no measurement.
+        MissingExtraError: Parquet was asked for without pyarrow.
+    """
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (target / _CONDITIONS).is_file():
+        raise MeasurementError(f"{target} is there and is not a measurement: give a folder that is not there yet")
+    chosen = _format(wanted)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        _write_rows(rows, new / _FILES[chosen], chosen)
+        _write_json(new / _CONDITIONS, conditions)
+        _write_json(new / _VERDICT, verdict)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    return target
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows and conditions that `write` wrote, with exactly the dtypes and values they had.
+
+    Raises:
+        MeasurementError: the folder is no measurement.
+    """
+    if not (folder / _CONDITIONS).is_file():
+        raise MeasurementError(f"{folder} is not a measurement: it has no {_CONDITIONS}")
+    for kind, name in _FILES.items():
+        if (folder / name).is_file():
+            return _read_rows(folder / name, kind), json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
+    raise MeasurementError(f"{folder} has neither {' nor '.join(_FILES.values())}: its rows are missing")
+
+
+def _format(wanted: Format | None) -> Format:
+    if wanted is not None and wanted not in _FILES:
+        raise MeasurementError(f"rows are written as {' or '.join(_FILES)}, not as {wanted!r}")
+    try:
+        importlib.import_module("pyarrow")
+    except ImportError as error:
+        if wanted == "parquet":
+            raise MissingExtraError('parquet needs pyarrow: pip install "xedge[parquet]", or format="csv"') from error
+        return "csv"
+    return wanted or "parquet"
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_rows(rows: pd.DataFrame, path: Path, kind: Format) -> None:
+    if kind == "parquet":
+        rows.to_parquet(path, engine="pyarrow", index=False)
+    else:
+        rows.to_csv(path, index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
+
+
+def _read_rows(path: Path, kind: Format) -> pd.DataFrame:
+    if kind == "parquet":
+        _format("parquet")
+        return pd.read_parquet(path, engine="pyarrow")
+    kinds = {**summaries.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

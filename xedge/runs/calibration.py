@@ -1,0 +1,168 @@
+"""What the arrangement itself costs: an echo gives the noise floor, the ceiling and a check of every link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xedge.core.exceptions import MeasurementError
+from xedge.runs.sender import Flight, Sender
+from xedge.scenario.link import Link
+from xedge.serving.broker import Broker
+from xedge.serving.echo import EchoService
+
+if TYPE_CHECKING:
+    from xedge.scenario.scenario import Scenario
+
+DEVICE = "xedge-echo"
+PAYLOAD_BYTES = 500
+FLOOR_REQUESTS, CEILING_REQUESTS, CEILING_WINDOW = 1000, 4000, 128
+LINK_REQUESTS, LINK_RATE_HZ = 400, 400.0
+SPARE_S = 1.0  # how long to wait for a message after the links should have released it
+
+
+class Crossing(NamedTuple):
+    """Messages behind links, shape (n,) each: when sent, s from the start, and the delay added, ms; nan is lost."""
+
+    sent_s: NDArray[np.float64]
+    requested_ms: NDArray[np.float64]
+    measured_ms: NDArray[np.float64]
+
+
+def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Any]:
+    """Measure an echo behind the same broker, loop and sender.
+
+    Args:
+        broker: the running broker.
+        sender: the running sender.
+        scenario: says prefix, quality of service and time-out.
+        due_ns: the schedule whose first `FLOOR_REQUESTS` are echoed.
+
+    Returns:
+        p50_ms, p95_ms and p99_ms of the latency from the due time, n, and ceiling_hz: the rate at which
+        `CEILING_REQUESTS` came back with never more than `CEILING_WINDOW` on their way.
+
+    """
+    with _echo(broker, scenario) as echo:
+        due_ns = due_ns[:FLOOR_REQUESTS]
+        _, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
+        answered = _answered(received_ns, echo)
+        latency_ms = (received_ns - due_ns)[answered] / 1e6
+        at_once = np.zeros(CEILING_REQUESTS, np.int64)
+        _, received_ns = _round_trips(echo, sender, scenario, at_once, scenario.timeout_s, window=CEILING_WINDOW)
+        ceiling_hz = _answered(received_ns, echo).sum() / np.nanmax(received_ns) * 1e9
+    return quantiles_ms(latency_ms) | {"n": len(latency_ms), "ceiling_hz": round(ceiling_hz)}
+
+
+def check_links(broker: Broker, sender: Sender, scenario: Scenario) -> dict[str, Any]:
+    """For every placement behind links: the added delay asked for and the added delay an echo measured.
+
+    Returns:
+        {placement: {"requested_ms": {p50_ms, p95_ms, p99_ms}, "measured_ms": the same, "n": echoes that came back,
+        "off_ms": {p50_ms, …} of |measured - requested| message by message, "lost": {"requested": messages, "measured":
+        messages, "differing": messages}}}; without the quantiles where nothing comes back.
+
+    """
+    due_ns = np.round(np.arange(LINK_REQUESTS) / LINK_RATE_HZ * 1e9).astype(np.int64)
+    return {name: _summary(crossing) for name, crossing in _cross(broker, sender, scenario, due_ns).items()}
+
+
+def measure_links(scenario: Scenario) -> dict[str, Crossing]:
+    """Send echoes on the scenario's schedule behind the links of each of its placements; its model is not used.
+
+    Returns:
+        For every placement behind links, what each message was asked and measured to take. Asked is arithmetic on these
+        very messages; measured is the echo's round trip less the median round trip of an echo without links.
+
+    """
+    from xedge.runs.measured import undisturbed
+
+    with undisturbed(), Broker(name="xedge-links") as broker, Sender() as sender:
+        return _cross(broker, sender, scenario, scenario.workload.due_ns(scenario.seed))
+
+
+def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Crossing]:
+    links = {name: placement.links for name, placement in scenario.placements.items()}
+    behind = {name: pair for name, pair in links.items() if not all(link.is_free for link in pair)}
+    if not behind:
+        return {}
+    with _echo(broker, scenario) as echo:
+        sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
+        answered = _answered(received_ns, echo)
+    bare_ns = float(np.median((received_ns - sent_ns)[answered]))
+    found: dict[str, Crossing] = {}
+    for name, (up, down) in behind.items():
+        wait_s = float(np.nanmax(requested_ms(up, down, due_ns, scenario.seed), initial=0.0)) / 1e3 + SPARE_S
+        with _echo(broker, scenario, uplink=up, downlink=down) as echo:
+            sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, min(wait_s, scenario.timeout_s))
+        asked = requested_ms(up, down, np.where(np.isnan(sent_ns), due_ns, sent_ns).astype(np.int64), scenario.seed)
+        measured = (received_ns - sent_ns - bare_ns) / 1e6
+        too_late = (asked > scenario.timeout_s * 1e3) | (measured > scenario.timeout_s * 1e3)  # as good as lost
+        found[name] = Crossing(sent_ns / 1e9, *(np.where(too_late, np.nan, delays) for delays in (asked, measured)))
+    return found
+
+
+def requested_ms(
+    up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int, size_bytes: int = PAYLOAD_BYTES
+) -> NDArray[np.float64]:
+    """Return what both links add to messages that are answered at once, by arithmetic: ms, shape (n,); nan is lost."""
+    channels = up.channel(seed), down.channel(seed, "downlink")
+    added = np.full(len(arrived_ns), np.nan)
+    for number, arrived in enumerate(arrived_ns.tolist()):
+        there = channels[0].release_ns(arrived, size_bytes)
+        back = None if there is None else channels[1].release_ns(there, size_bytes)
+        if back is not None:
+            added[number] = (back - arrived) / 1e6
+    return added
+
+
+def quantiles_ms(values_ms: NDArray[Any]) -> dict[str, float]:
+    """Return the plain p50, p95 and p99 (inverse empirical CDF), rounded to microseconds."""
+    p50, p95, p99 = np.quantile(values_ms, [0.5, 0.95, 0.99], method="inverted_cdf")
+    return {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3), "p99_ms": round(float(p99), 3)}
+
+
+def _summary(crossing: Crossing) -> dict[str, Any]:
+    lost, missing = (np.isnan(delays) for delays in crossing[1:])
+    both = ~lost & ~missing
+    asked, measured = crossing.requested_ms[both], crossing.measured_ms[both]
+    counts = {"requested": lost, "measured": missing, "differing": lost != missing}
+    found: dict[str, Any] = {"n": int((~missing).sum()), "lost": {word: int(n.sum()) for word, n in counts.items()}}
+    if both.any():
+        quantiles = {"requested": asked, "measured": measured, "off": np.abs(measured - asked)}
+        found |= {f"{word}_ms": quantiles_ms(values) for word, values in quantiles.items()}
+    return found
+
+
+def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:
+    prefix, qos = scenario.topic_prefix, scenario.qos
+    return EchoService(DEVICE, broker.host, broker.port, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
+
+
+def _round_trips(
+    echo: EchoService,
+    sender: Sender,
+    scenario: Scenario,
+    due_ns: NDArray[np.int64],
+    timeout_s: float,
+    window: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """When every message was sent and came back, nanoseconds from the start; nan is never."""
+    payloads = [b"%08d" % number + b"x" * (PAYLOAD_BYTES - 8) for number in range(len(due_ns))]
+    where = echo.broker_host, echo.broker_port, scenario.topic_prefix
+    log = sender.fly(Flight(*where, DEVICE, due_ns.tobytes(), payloads, timeout_s, scenario.qos, window))
+    sent_ns = np.frombuffer(log.sent_ns, np.int64).astype(float)
+    sent_ns[sent_ns < 0] = np.nan
+    received_ns = np.full(len(due_ns), np.nan)
+    for received, _, payload in log.replies:
+        received_ns[int(payload[:8])] = received - log.start_ns
+    return sent_ns, received_ns
+
+
+def _answered(received_ns: NDArray[np.float64], echo: EchoService) -> NDArray[np.bool_]:
+    answered: NDArray[np.bool_] = ~np.isnan(received_ns)
+    if not answered.any():
+        raise MeasurementError(f"the echo behind {echo.broker_host}:{echo.broker_port} answered nothing")
+    return answered

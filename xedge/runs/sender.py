@@ -1,0 +1,201 @@
+"""The load generator: a process of its own that waits, publishes and records; nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any, BinaryIO, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from xedge.core.exceptions import BrokerError, MeasurementError
+from xedge.serving.boxes import box_topics
+from xedge.serving.connection import Connection
+
+SPIN_NS = 500_000  # sleep until this long before the slot, then poll: a sleep alone is 0.1 ms late
+LEAD_NS = 50_000_000  # from the last preparation to the schedule's zero
+READS_PER_TURN = 4  # a reply costs 40 µs: never let a heap of them stand between a request and its slot
+
+
+class Flight(msgspec.Struct):
+    """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and to whom.
+
+    `boxes` over 0 says that there are so many services below the prefix, and `box` (uint8 bytes) whose each request is.
+    """
+
+    host: str
+    port: int
+    prefix: str
+    device_id: str
+    due_ns: bytes
+    payloads: list[bytes]
+    timeout_s: float
+    qos: int = 0
+    window: int = 0
+    boxes: int = 0
+    box: bytes = b""
+
+
+class Log(msgspec.Struct):
+    """What happened: `start_ns` is the schedule's zero on the monotonic clock; -1 in `sent_ns` is not sent."""
+
+    start_ns: int
+    sent_ns: bytes
+    replies: list[tuple[int, bool, bytes]]
+    error: str = ""
+
+
+class Sender:
+    """The sender's process, for as many flights as wanted; ready on entry, gone on exit."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "xedge.runs.sender"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        gc.unfreeze()
+        if exc[0] is not None:
+            self._process.kill()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # it died with something unread
+                self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def fly(self, flight: Flight, tick: Callable[[float], None] | None = None) -> Log:
+        """Send all requests at their times and return what happened.
+
+        This process' own objects are first put out of the garbage collector's sight (until the sender is gone): one
+        search through PyTorch's holds up a service in a thread here for 40 ms.
+
+        Args:
+            flight: what to send.
+            tick: called four times a second with the seconds since the start; the sender itself is not disturbed.
+
+        Raises:
+            BrokerError: the sender could not connect.
+            MeasurementError: the sender's process died.
+
+        """
+        gc.collect()
+        gc.freeze()
+        answer: list[Log | None] = []
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            _write(self._process.stdin, msgspec.msgpack.encode(flight))
+        except OSError:
+            status = self._process.wait(5)
+            raise MeasurementError(f"the sender's process ended with status {status} before the trial") from None
+        reader = threading.Thread(
+            target=lambda out: answer.append(_read(out, Log)),
+            args=(self._process.stdout,),
+            name="xedge-sender",
+            daemon=True,
+        )
+        reader.start()
+        begun_ns = perf_counter_ns()
+        while reader.is_alive():
+            reader.join(0.25)
+            if tick is not None:
+                tick((perf_counter_ns() - begun_ns) / 1e9)
+        if not answer or answer[0] is None:
+            raise MeasurementError(f"the sender's process ended with status {self._process.wait(5)} in mid-trial")
+        if answer[0].error:
+            raise BrokerError(answer[0].error)
+        return answer[0]
+
+
+def fly(flight: Flight) -> Log:
+    """Send one flight from this process and thread."""
+    topics, replies = box_topics(flight.prefix, flight.boxes), []
+    errors = {one.error(flight.device_id) for one in topics}
+    answers = [*errors, *(one.result(flight.device_id) for one in topics)]
+
+    def on_message(topic: str, payload: bytes) -> None:
+        replies.append((perf_counter_ns(), topic in errors, payload))
+
+    connection = Connection("xedge-sender", flight.host, flight.port, answers, on_message, flight.qos, READS_PER_TURN)
+    try:
+        connection.connect()
+        connection.wait_subscribed(10)
+        start_ns, sent_ns = _send_all(connection, [one.request for one in topics], flight, replies)
+    except BrokerError as exc:
+        return Log(0, b"", [], str(exc))
+    finally:
+        connection.close()
+    return Log(start_ns, sent_ns.tobytes(), replies)
+
+
+def _send_all(
+    connection: Connection, topics: list[str], flight: Flight, replies: list[Any]
+) -> tuple[int, NDArray[np.int64]]:
+    topic_of = [topics[box] for box in flight.box] or topics * len(flight.payloads)
+    payloads, publish, qos, window = flight.payloads, connection.publish, flight.qos, flight.window
+    parent, sent_ns = os.getppid(), np.full(len(payloads), -1, np.int64)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        start_ns = perf_counter_ns() + LEAD_NS
+        due_ns = (np.frombuffer(flight.due_ns, np.int64) + start_ns).tolist()
+        for number, (due, payload) in enumerate(zip(due_ns, payloads, strict=True)):
+            while (left_ns := due - perf_counter_ns()) > 0:
+                connection.turn(min((left_ns - SPIN_NS) / 1e9, 1.0))
+                if os.getppid() != parent:
+                    raise SystemExit(1)
+            while window and number - len(replies) >= window and perf_counter_ns() < due + flight.timeout_s * 1e9:
+                connection.turn(0.1)
+            now_ns = perf_counter_ns()
+            if publish(topic_of[number], payload, qos).rc == 0:
+                sent_ns[number] = now_ns - start_ns
+            connection.flush()
+            if left_ns < -1_000_000 and number % 16 == 0:  # behind schedule: still read what has come
+                connection.turn(0)
+        end_ns = due_ns[-1] + round(flight.timeout_s * 1e9)
+        while len(replies) < len(payloads) and perf_counter_ns() < end_ns and os.getppid() == parent:
+            connection.turn(min(0.1, (end_ns - perf_counter_ns()) / 1e9))
+    finally:
+        gc.enable()
+    return start_ns, sent_ns
+
+
+def _write(stream: Any, frame: bytes) -> None:
+    stream.write(struct.pack("<Q", len(frame)) + frame)
+    stream.flush()
+
+
+def _read(stream: Any, kind: type[Any]) -> Any:
+    """The next frame, or None at the end of the stream."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    frame = stream.read(struct.unpack("<Q", head)[0])
+    return msgspec.msgpack.decode(frame, type=kind)
+
+
+def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Fly what arrives on one pipe and answer on the other, until the first closes."""
+    while (flight := _read(incoming, Flight)) is not None:
+        _write(outgoing, msgspec.msgpack.encode(fly(flight)))
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,273 @@
+"""A real MQTT broker for as long as it is needed: one you name, mosquitto, or the embedded default."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any, Self, TextIO
+from urllib.parse import urlsplit
+
+from xedge.core import children
+from xedge.core.exceptions import BrokerError, ConfigurationError, MissingExtraError
+from xedge.serving.connection import Connection
+
+log = logging.getLogger(__name__)
+_running: dict[str, Broker] = {}
+KINDS = ("mosquitto", "embedded")
+READY_TIMEOUT_S = 20.0
+MOSQUITTO_CONFIG = """listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+set_tcp_nodelay true
+max_queued_messages 1000000
+max_inflight_messages 0
+log_dest stderr
+log_type error
+log_type warning
+"""
+
+
+class Broker:
+    """An MQTT broker on loopback: ready on entry, gone on exit, and gone with this process however that ends.
+
+    In this order: `url` or the environment's `XEDGE_BROKER` (`mqtt://host:port`, or one of the two kinds);
+    mosquitto, if installed; else the embedded default (amqtt). A broker of the same `name` that this process
+    already runs is used again, so that a notebook's cell can be run twice.
+
+    Args:
+        url: `mqtt://host:port` of a broker that runs already; xedge then starts and ends nothing.
+        kind: "mosquitto" or "embedded", to insist on one.
+        port: the port to listen on; by default a free one.
+        name: which of this process's brokers this is.
+
+    Raises:
+        ConfigurationError: the URL or kind cannot be meant.
+
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        kind: str | None = None,
+        port: int | None = None,
+        name: str = "default",
+    ) -> None:
+        wanted = os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
+        if wanted in KINDS:
+            kind, wanted = wanted, None
+        url = wanted if url is None else url
+        if kind is not None and kind not in KINDS:
+            raise ConfigurationError(f"broker kind {kind!r}: give one of {', '.join(KINDS)}")
+        if url is not None and (kind or port):
+            raise ConfigurationError("give a broker's url, or the kind and port of one to start, not both")
+        self.name, self._wanted = name, (url, kind, port)
+        self.host, self.port = address(url) if url is not None else ("127.0.0.1", port or 0)
+        self.kind = "external" if url is not None else kind or ("mosquitto" if find_mosquitto() else "embedded")
+        self.version = "unknown"
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._entered_running: list[bool] = []
+
+    @property
+    def url(self) -> str:
+        """`mqtt://host:port`."""
+        return f"mqtt://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether this object's broker is up as far as this process knows."""
+        if self.kind == "external":
+            twin = _running.get(self.name)
+            return twin is not None and twin._wanted == self._wanted
+        return self._guard is not None and self._guard.poll() is None
+
+    def __repr__(self) -> str:
+        state = f"{self.url} ({self.kind} {self.version})" if self.is_running else f"{self.kind}, not running"
+        return f"<Broker {state}>"
+
+    def __enter__(self) -> Self:
+        was_running = self._twin() is not None
+        self.start()
+        self._entered_running.append(was_running)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if not self._entered_running.pop():
+            self.stop()
+
+    def start(self) -> Self:
+        """Start the broker, or join the one of this name that runs already; returns when it answers.
+
+        Raises:
+            BrokerError: nothing answers; the message carries what the broker said.
+
+        """
+        if (twin := self._twin()) is not None:
+            self.host, self.port, self.kind, self.version = twin.host, twin.port, twin.kind, twin.version
+            self._guard = twin._guard
+            return self
+        if (other := _running.pop(self.name, None)) is not None:
+            log.info("broker %r: settings changed, ending %r", self.name, other)
+            other.stop()
+        if self.kind == "external":
+            _probe(self.host, self.port)
+        else:
+            self._start_child()
+        _running[self.name] = self
+        self.version = self._find_version()
+        return self
+
+    def stop(self) -> None:
+        """End the broker of this name; stopping again changes nothing."""
+        other = _running.get(self.name)
+        if other is not None and other._wanted == self._wanted and other._guard is self._guard:
+            del _running[self.name]
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        children.end(guard)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a measurement's conditions say about the broker."""
+        facts: dict[str, Any] = {"kind": self.kind, "version": self.version}
+        if self.kind == "external":
+            facts["url"] = self.url
+        if self.kind == "mosquitto":
+            facts["config"] = MOSQUITTO_CONFIG.replace("{port}", "PORT").strip().splitlines()
+        return facts
+
+    def _twin(self) -> Broker | None:
+        other = _running.get(self.name)
+        return other if other is not None and other.is_running and other._wanted == self._wanted else None
+
+    def _start_child(self) -> None:
+        wanted_port = self._wanted[2]
+        for attempt in (1, 2, 3):
+            self.port = wanted_port or _free_port()
+            if wanted_port:
+                self._check_free()
+            with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="xedge-") as folder:
+                self._guard = children.start(self._command(Path(folder)), said)
+                try:
+                    self._wait_ready(said)
+                except BrokerError:
+                    self.stop()
+                    if attempt == 3 or wanted_port:  # a free port may be taken between the look and the start
+                        raise
+                except BaseException:
+                    self.stop()
+                    raise
+                else:
+                    return
+
+    def _check_free(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except (OSError, OverflowError) as exc:
+                raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {exc}") from None
+
+    def _command(self, folder: Path) -> list[str]:
+        if self.kind == "embedded":
+            if importlib.util.find_spec("amqtt") is None:
+                raise MissingExtraError(
+                    "no mosquitto here, and the embedded broker needs amqtt: install either, or name a running broker "
+                    'by XEDGE_BROKER=mqtt://host:port; pip install "xedge[lab]" brings amqtt'
+                )
+            return [sys.executable, "-P", str(Path(__file__).with_name("embedded.py")), str(self.port)]
+        mosquitto = find_mosquitto()
+        if mosquitto is None:
+            raise BrokerError("mosquitto is not installed; install it, or use xedge.Broker(kind='embedded')")
+        config = folder / "mosquitto.conf"
+        config.write_text(MOSQUITTO_CONFIG.format(port=self.port), "utf-8")
+        return [mosquitto, "-c", str(config)]
+
+    def _wait_ready(self, said: TextIO) -> None:
+        end = perf_counter() + READY_TIMEOUT_S
+        while True:
+            guard = self._guard
+            if guard is None or guard.poll() is not None or perf_counter() > end:
+                said.seek(0)
+                words = " / ".join(said.read().strip().splitlines()[-3:]) or "it said nothing"
+                raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {words}")
+            try:
+                _probe(self.host, self.port, timeout_s=2)
+            except BrokerError:
+                sleep(0.02)
+            else:
+                # Whoever answered may be a stranger on that port: our own child would then have ended by now.
+                sleep(0.02)
+                if guard.poll() is None:
+                    return
+
+    def _find_version(self) -> str:
+        if self.kind == "embedded":
+            if importlib.util.find_spec("amqtt") is None:
+                raise MissingExtraError(
+                    "no mosquitto here, and the embedded broker needs amqtt: install either, or name a running broker "
+                    'by XEDGE_BROKER=mqtt://host:port; pip install "xedge[lab]" brings amqtt'
+                )
+            return "amqtt " + importlib.metadata.version("amqtt")
+        heard: list[str] = []
+        with contextlib.suppress(BrokerError):
+            connection = Connection(
+                "xedge-version", self.host, self.port, ["$SYS/broker/version"],
+                lambda _topic, payload: heard.append(payload.decode("utf-8", "replace")),
+            )  # fmt: skip
+            try:
+                connection.connect()
+                end = perf_counter() + 1
+                while not heard and perf_counter() < end:
+                    connection.turn(0.1)
+            finally:
+                connection.close()
+        return heard[0] if heard else "unknown"
+
+
+def find_mosquitto() -> str | None:
+    """Return the path of the mosquitto program; Debian keeps it where ordinary users' PATH does not look."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
+    return shutil.which("mosquitto", path=places)
+
+
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of `mqtt://host:port`.
+
+    Raises:
+        ConfigurationError: it is not of that form.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, 1883 if parts.port is None else parts.port
+    except ValueError as exc:
+        raise ConfigurationError(f"broker {url!r}: {exc}; write mqtt://host:port") from None
+    if parts.scheme != "mqtt" or not host or port == 0 or parts.username or parts.path.strip("/"):
+        raise ConfigurationError(f"broker {url!r}: write mqtt://host:port, without user, password or TLS")
+    return host, port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _probe(host: str, port: int, timeout_s: float = 5.0) -> None:
+    """Connect as an MQTT client would, and leave."""
+    connection = Connection("xedge-probe", host, port, [], lambda _topic, _payload: None)
+    try:
+        connection.connect()
+        connection.wait_subscribed(timeout_s)
+    finally:
+        connection.close()

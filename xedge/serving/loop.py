@@ -1,0 +1,331 @@
+"""The service loop: one thread owns the MQTT client, the links' timers and the engine, and never sleeps."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections import Counter, deque
+from heapq import heappop, heappush
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+
+from xedge.core.exceptions import BrokerError, ServiceError
+from xedge.scenario.link import Channel, Link
+from xedge.scenario.service_times import ServiceTime
+from xedge.serving.background import Background
+from xedge.serving.connection import Connection
+from xedge.serving.messages import Ping, Pong, Topics, encode, is_device_id
+from xedge.serving.metrics import Meter
+
+log = logging.getLogger(__name__)
+FREE = Link()
+
+
+class Item:
+    """One request inside a service, with its clock readings in monotonic nanoseconds."""
+
+    __slots__ = (
+        "arrived_ns",
+        "finished_ns",
+        "prediction",
+        "read_ns",
+        "release_ns",
+        "request",
+        "size",
+        "started_ns",
+    )
+
+    def __init__(self, request: Any, size: int, read_ns: int) -> None:
+        self.request, self.size, self.read_ns = request, size, read_ns
+        self.release_ns = self.arrived_ns = self.started_ns = self.finished_ns = read_ns
+        self.prediction: Any = None
+
+
+class ServiceLoop(Background):
+    """What every service shares; a subclass says how to decode, infer and encode.
+
+    Args:
+        name: the tier's word, for the thread, the client id and the log.
+        broker_host: the broker's host name or address.
+        broker_port: the broker's port.
+        topic_prefix: comes before every topic, so that services can share a broker.
+        uplink: what requests cross before they arrive.
+        downlink: what results cross before they depart.
+        compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        service_time: inference takes as long as drawn from this, whatever the engine takes; instead of compute_scale.
+        servers: how many batches may be in inference at once; over 1 needs compute_scale or service_time, because
+            the engine itself computes in this one thread.
+        max_batch: most requests given to the engine at once; 1 turns batching off.
+        qos: MQTT quality of service, 0 or 1.
+        seed: for the links' jitter and loss.
+        metrics_interval_s: log and publish metrics this often; 0 is never.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        broker_host: str,
+        broker_port: int,
+        *,
+        topic_prefix: str = "",
+        uplink: Link | None = None,
+        downlink: Link | None = None,
+        compute_scale: float = 1.0,
+        service_time: ServiceTime | None = None,
+        servers: int = 1,
+        max_batch: int = 64,
+        qos: int = 0,
+        seed: int = 0,
+        metrics_interval_s: float = 0.0,
+    ) -> None:
+        if compute_scale < 1:
+            raise ServiceError(f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more")
+        if service_time is not None and compute_scale != 1:
+            raise ServiceError("compute_scale and service_time both say how long inference takes: give one of them")
+        if servers < 1 or (servers > 1 and service_time is None and compute_scale == 1):
+            raise ServiceError(
+                f"servers={servers}: engines side by side are emulated; give 1, or compute_scale or service_time too"
+            )
+        if max_batch < 1:
+            raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
+        self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
+        super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
+        self.broker_host, self.broker_port = broker_host, broker_port
+        self.uplink, self.downlink = uplink or FREE, downlink or FREE
+        self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
+        self.max_batch, self.qos, self.seed = max_batch, qos, seed
+        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.inference_ms = 0.0
+        self._metrics_ns = round(metrics_interval_s * 1e9)
+        self._connection: Connection | None = None
+
+    def prepare(self) -> None:
+        """Do, in the service's own thread, what must be done before requests are asked for; override."""
+
+    @abstractmethod
+    def accept(self, payload: bytes, read_ns: int) -> Item | None:
+        """Return the request in `payload`, or None when it was refused; override."""
+
+    def infer(self, items: list[Item]) -> list[Item]:
+        """Set each item's prediction and return those that have one; override."""
+        return items
+
+    @abstractmethod
+    def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
+        """Return the topic and payload of an item's result; override."""
+
+    @property
+    def address(self) -> tuple[str, int, str]:
+        """The broker's host and port, and the topic prefix: where a sender finds this service."""
+        return self.broker_host, self.broker_port, self.topic_prefix
+
+    @property
+    def busy_ms(self) -> float:
+        """How long one request on average keeps the service busy: its inference time over the servers."""
+        one_ms = self.service_time.mean_ms if self.service_time else self.inference_ms * self.compute_scale
+        return one_ms / self.servers
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the service says of itself to who pings it; override."""
+        return {}
+
+    def connect_mqtt(self, timeout_s: float = 10.0, retry_s: float = 0.0) -> Connection:
+        """Connect and subscribe; returns once the broker has acknowledged. Connecting again changes nothing.
+
+        Args:
+            timeout_s: how long the broker may take to acknowledge.
+            retry_s: how long to try again while no broker is there.
+
+        Raises:
+            BrokerError: no broker there, or it refused.
+        """
+        end_ns = perf_counter_ns() + round(retry_s * 1e9)
+        while True:
+            try:
+                return self._connect_once(timeout_s)
+            except BrokerError:
+                if perf_counter_ns() >= end_ns or self._stopping.wait(0.2):
+                    raise
+
+    def _connect_once(self, timeout_s: float) -> Connection:
+        if self._connection is None:
+            topics = [self.topics.request, self.topics.ping]
+            connection = Connection(
+                f"xedge-{self.name}", self.broker_host, self.broker_port, topics, self._on_message, self.qos
+            )
+            self._begin_links()
+            self._connection = connection
+            try:
+                connection.connect()
+                connection.wait_subscribed(timeout_s)
+            except BaseException:
+                self._connection = None
+                connection.close()
+                raise
+        return self._connection
+
+    def run(self) -> None:
+        """Serve in this thread until `stop()` is called from another thread or a signal handler."""
+        self.prepare()
+        connection = self.connect_mqtt()
+        self._ready.set()
+        try:
+            while not self._stopping.is_set():
+                self._turn(connection)
+        finally:
+            self._ready.clear()
+            self._connection = None
+            computing = [item for _, _, items in self._busy for item in items]
+            inside = (self._crossing_up, self._waiting, computing, self._crossing_down)
+            self.counts["unanswered"] += sum(map(len, inside))
+            self.counts["reconnects"] += connection.reconnects
+            connection.close()
+
+    def _wake(self) -> None:
+        if (connection := self._connection) is not None:  # the service's thread may forget it meanwhile
+            connection.wake()
+
+    def _release(self) -> None:
+        if self._connection is not None and not self._ready.is_set():  # connected by hand, never run
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _begin_links(self) -> None:
+        self._up = None if self.uplink.is_free else self.uplink.channel(self.seed)
+        self._down = None if self.downlink.is_free else self.downlink.channel(self.seed, "downlink")
+        self._crossing_up: deque[Item] = deque()
+        self._waiting: deque[Item] = deque()
+        self._idle: list[int] = [0] * self.servers  # since when each server is free
+        self._busy: list[tuple[int, int, list[Item]]] = []  # a heap: until when, a number, the batch
+        self._held = self.compute_scale != 1 or self.service_time is not None
+        self._times_ns = self.service_time.draws_ns(self.seed) if self.service_time else None
+        self._crossing_down: deque[Item] = deque()
+        self._begun_ns = perf_counter_ns()
+        self._meter = Meter(self.name, self._begun_ns)
+        self._metrics_due_ns = self._begun_ns + self._metrics_ns
+
+    def _turn(self, connection: Connection) -> None:
+        connection.turn(self._timeout_s())
+        now_ns = perf_counter_ns()
+        while self._crossing_up and self._crossing_up[0].release_ns <= now_ns:
+            item = self._crossing_up.popleft()
+            item.arrived_ns = perf_counter_ns()
+            self._waiting.append(item)
+        while self._busy and self._busy[0][0] <= now_ns:
+            free_ns, _, items = heappop(self._busy)
+            heappush(self._idle, free_ns)
+            self._finish(items)
+        if self._waiting and self._idle:
+            if self._held:
+                self._hold()
+            else:
+                self._compute()
+        while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
+            self._send(self._crossing_down.popleft())
+        if self._metrics_ns and now_ns >= self._metrics_due_ns:
+            self._report(connection, now_ns)
+        connection.flush()
+
+    def _timeout_s(self) -> float:
+        """The time to the next timer; 0 when the engine has work to begin."""
+        if self._waiting and self._idle:
+            return 0.0
+        timers = [queue[0].release_ns for queue in (self._crossing_up, self._crossing_down) if queue]
+        if self._busy:
+            timers.append(self._busy[0][0])
+        if self._metrics_ns:
+            timers.append(self._metrics_due_ns)
+        return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        read_ns = perf_counter_ns()
+        if topic == self.topics.ping:
+            self._pong(payload, read_ns)
+            return
+        self.counts["received"] += 1
+        item = self.accept(payload, read_ns)
+        if item is None:
+            return
+        if self._up is None:
+            self._waiting.append(item)
+        else:
+            self._cross(item, self._up, read_ns, self._crossing_up)
+
+    def _compute(self) -> None:
+        items = [self._waiting.popleft() for _ in range(min(len(self._waiting), self.max_batch))]
+        started_ns = perf_counter_ns()
+        for item in items:
+            item.started_ns = started_ns
+        done = self.infer(items)
+        self.counts["batches"] += 1
+        self._finish(done)
+
+    def _hold(self) -> None:
+        """Compute now, but let every batch take the time of the hardware that is stood for.
+
+        A server that was free when a request arrived begins there and then, and one with a queue begins when it
+        becomes free: how late this thread woke up does not add up along a queue.
+        """
+        while self._waiting and self._idle:
+            started_ns = max(heappop(self._idle), self._waiting[0].arrived_ns)
+            items: list[Item] = []
+            while self._waiting and len(items) < self.max_batch and self._waiting[0].arrived_ns <= started_ns:
+                items.append(self._waiting.popleft())
+                items[-1].started_ns = started_ns
+            begun_ns = perf_counter_ns()
+            done = self.infer(items)
+            computed_ns = round((perf_counter_ns() - begun_ns) * self.compute_scale)
+            took_ns = next(self._times_ns) if self._times_ns else computed_ns
+            self.counts["batches"] += 1
+            heappush(self._busy, (started_ns + took_ns, self.counts["batches"], done))
+
+    def _finish(self, items: list[Item]) -> None:
+        finished_ns = perf_counter_ns()
+        for item in items:
+            item.finished_ns = finished_ns
+            if self._down is None:
+                self._send(item)
+                continue
+            if self.downlink.rate_mbps:
+                item.size = len(self.answer(item, finished_ns)[1])
+            self._cross(item, self._down, finished_ns, self._crossing_down)
+
+    def _cross(self, item: Item, channel: Channel, now_ns: int, queue: deque[Item]) -> None:
+        release_ns = channel.release_ns(now_ns, item.size)
+        if release_ns is None:
+            self.counts["lost"] += 1
+            return
+        item.release_ns = release_ns
+        queue.append(item)
+
+    def _send(self, item: Item) -> None:
+        departed_ns = perf_counter_ns()
+        topic, payload = self.answer(item, departed_ns)
+        connection = self._connection
+        # With QoS 1 paho keeps what it could not send, and sends it after the reconnect.
+        sent = connection is not None and (connection.publish(topic, payload, self.qos).rc == 0 or self.qos > 0)
+        self.counts["answered" if sent else "unanswered"] += 1
+        if self._metrics_ns and sent:
+            self._meter.latencies_ns.append(departed_ns - item.read_ns)
+
+    def _report(self, connection: Connection, now_ns: int) -> None:
+        self._metrics_due_ns = now_ns + self._metrics_ns
+        metrics = self._meter.take(now_ns, self.counts, self.refused)
+        log.info(metrics.sentence(), extra={"metrics": msgspec.to_builtins(metrics)})
+        connection.publish(self.topics.metrics(self.name), encode(metrics), self.qos)
+
+    def _pong(self, payload: bytes, now_ns: int) -> None:
+        try:
+            ping = msgspec.json.decode(payload, type=Ping)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            log.warning("%s: a ping that is none: %s", self.name, exc)
+            return
+        if ping.service not in ("", self.name) or not is_device_id(ping.device_id) or self._connection is None:
+            return
+        uptime_s = round((now_ns - self._begun_ns) / 1e9, 1)
+        answer = Pong(self.name, uptime_s, dict(self.counts), dict(self.refused), self.describe())
+        self._connection.publish(self.topics.pong(ping.device_id), encode(answer), self.qos)

@@ -1,0 +1,73 @@
+"""A live table of the metrics that running services publish."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TextIO
+
+import msgspec
+
+from xedge.serving.connection import Connection
+from xedge.serving.messages import Topics
+from xedge.serving.metrics import Metrics
+
+HEADS = ("service", "answers/s", "p50 ms", "p95 ms", "p99 ms", "lost", "refused", "up s", "age s")
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def watch(
+    host: str, port: int, topic_prefix: str, out: TextIO, updates: int | None = None, timeout_s: float | None = None
+) -> None:
+    """Print the metrics of every service behind a broker as they come, until interrupted.
+
+    Args:
+        host: the broker's host.
+        port: the broker's port.
+        topic_prefix: the services' topic prefix; with an empty one, those one level down are shown too.
+        out: where to print; a terminal is redrawn, anything else gets a table an update.
+        updates: end after this many updates; None goes on.
+        timeout_s: end after this long; None goes on.
+
+    Raises:
+        BrokerError: no broker there.
+    """
+    below = Topics(topic_prefix).metrics("+")
+    topics = [below] if topic_prefix else [below, f"+/{below}"]
+    seen: dict[str, tuple[float, Metrics]] = {}
+    connection = Connection("xedge-top", host, port, topics, lambda topic, payload: _take(seen, topic, payload))
+    begun, shown, last = perf_counter(), 0, 0.0
+    try:
+        connection.connect()
+        connection.wait_subscribed(10)
+        while (updates is None or shown < updates) and (timeout_s is None or perf_counter() - begun < timeout_s):
+            connection.turn(0.5)
+            newest = max((at for at, _ in seen.values()), default=0.0)
+            if newest > last or (out.isatty() and perf_counter() - begun > 1):
+                out.write((CLEAR if out.isatty() else "") + table(seen, perf_counter()) + "\n")
+                out.flush()
+                shown, last = shown + (newest > last), newest
+    finally:
+        connection.close()
+
+
+def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
+    """Return the metrics seen, by topic prefix and service, as aligned text; `now` and the times seen in seconds."""
+    rows = [HEADS]
+    for name, (at, one) in sorted(seen.items()):
+        latency = [f"{ms:.3g}" if ms is not None else "" for ms in (one.p50_ms, one.p95_ms, one.p99_ms)]
+        refused = " ".join(f"{reason} {count}" for reason, count in sorted(one.refused.items())) or "0"
+        age = f"{now - at:.0f}"
+        rows.append((name, f"{one.throughput_hz:.4g}", *latency, str(one.lost), refused, f"{one.uptime_s:.0f}", age))  # type: ignore[arg-type]
+    if len(rows) == 1:
+        return "no service has published metrics yet"
+    widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _take(seen: dict[str, tuple[float, Metrics]], topic: str, payload: bytes) -> None:
+    try:
+        metrics = msgspec.json.decode(payload, type=Metrics)
+    except msgspec.DecodeError:
+        return  # somebody else's message on our topic
+    prefix = topic.rpartition("ml/inference/metrics/")[0]
+    seen[f"{prefix}{metrics.service}"] = perf_counter(), metrics

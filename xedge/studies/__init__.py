@@ -1,0 +1,4 @@
+"""Questions that take many measurements: load, inversion, instrument, networks. One folder a study.
+
+May import every room but `cli`.
+"""

@@ -1,0 +1,1 @@
+"""From which utilisation on a pooled cloud beats edge boxes, measured beside the exact theory."""

@@ -1,0 +1,106 @@
+"""One placement measured at one rate, and whether it met the deadline there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xedge.results import summaries
+from xedge.results.measurement import Measurement
+from xedge.results.statistics import Estimate, FloatArray, mean_estimate, quantile_estimate
+from xedge.results.summaries import level_name, milliseconds
+from xedge.studies.load.search import Outcome, Tried
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One placement at one rate, judged.
+
+    Args:
+        arm: the placement's name.
+        rate_hz: the rate asked for.
+        outcome: "met" the deadline, "missed" it, "saturated", or "invalid", which decides nothing.
+        reason: why, in words.
+        requests: how many were measured, warm-up apart.
+        answered_hz: the rate answered.
+        p50: median latency in ms.
+        tail: latency in ms at the level that the deadline is for.
+        power: rate answered over mean latency, 1/s², one a replication; 0 where some were not answered.
+        fastest_ms: the shortest latency, warm-up included: the first request of a trial meets an empty queue.
+        hopeless: whether even that is after the deadline.
+    """
+
+    arm: str
+    rate_hz: float
+    outcome: Outcome
+    reason: str
+    requests: int
+    answered_hz: float
+    p50: Estimate
+    tail: Estimate
+    power: FloatArray
+    fastest_ms: float
+    hopeless: bool = False
+
+
+def judge(measurement: Measurement, arm: str, deadline_ms: float, p: float) -> Probe:
+    """Say of one placement whether it met the deadline: the upper end of the interval of level `p` does not exceed it.
+
+    So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
+    """
+    latencies = measurement.latencies_ms(arm)
+    parts = summaries.sections(latencies, p)
+    p50, tail = quantile_estimate(parts, 0.5), quantile_estimate(parts, p)
+    answered_hz = summaries.rates_hz(measurement.rows, arm)["answered_hz"]
+    means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
+    outcome, reason = _outcome(measurement, arm, tail, deadline_ms, p)
+    every = summaries.latency_ms(measurement.rows[measurement.rows["placement"] == arm])
+    fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
+    return Probe(
+        arm=arm,
+        rate_hz=float(measurement.conditions["scenario"]["workload"]["rate_hz"]),
+        outcome=outcome,
+        reason=reason,
+        requests=len(summaries.measured(measurement.rows, arm)),
+        answered_hz=answered_hz,
+        p50=p50,
+        tail=tail,
+        power=1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1),
+        fastest_ms=fastest_ms,
+        hopeless=outcome == "missed" and fastest_ms > deadline_ms,
+    )
+
+
+def _outcome(measurement: Measurement, arm: str, tail: Estimate, deadline_ms: float, p: float) -> tuple[Outcome, str]:
+    word = measurement.verdict.placements[arm]
+    if word != "VALID":
+        reasons = "; ".join(doubt.text for doubt in measurement.verdict.reasons if doubt.placement == arm)
+        return ("saturated" if word == "SATURATED" else "invalid"), reasons
+    name = level_name(p)
+    said = f"{name} {milliseconds(tail, measurement.conditions.get('timeout_s'))}"
+    if tail.value is None or (tail.high is None and tail.value <= deadline_ms):
+        return "invalid", f"{said}, {tail.method}"
+    if tail.high is not None and tail.high <= deadline_ms:
+        return "met", said
+    return "missed", said if tail.value > deadline_ms else f"{said}: the interval reaches over the deadline"
+
+
+def tried(probes: Sequence[Probe], arm: str) -> dict[float, Tried]:
+    """Return what a search goes on from: rate -> the last probe there, and how often it was tried."""
+    own = [probe for probe in probes if probe.arm == arm]
+    rates = [probe.rate_hz for probe in own]
+    return {
+        probe.rate_hz: Tried(probe.outcome, float(np.mean(probe.power)), rates.count(probe.rate_hz), probe.hopeless)
+        for probe in own
+    }
+
+
+def has_less_power(one: Probe, other: Probe) -> bool:
+    """Whether the power of `one` is lower than that of `other`, paired by replication."""
+    if one is other or len(one.power) != len(other.power):
+        return False
+    estimate = mean_estimate([np.array([gap]) for gap in other.power - one.power])
+    return estimate.low is not None and estimate.low > 0

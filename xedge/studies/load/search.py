@@ -1,0 +1,169 @@
+"""Which rate to try next: doubling until saturation, then bisection; pure, decided from what is known so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from xedge.core.exceptions import ConfigurationError
+
+Rate = TypeVar("Rate", int, float)
+Outcome = Literal["met", "missed", "saturated", "invalid"]
+FAILING = ("missed", "saturated")
+OCTAVES_DOWN = 3  # how often the first rate is halved while nothing meets the deadline
+KNEE_PARTS = 4  # the knee and the edge of saturation are found to this part of an octave: the power is flat there
+MOST_TIMES = 2  # what is invalid, contradicted or decisive is tried once more
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the last try of one rate gave.
+
+    Args:
+        outcome: "met" the deadline, "missed" it, "saturated", or "invalid", which decides nothing.
+        power: throughput over mean latency; 0 without a steady state.
+        times: how often the rate was tried.
+        hopeless: even the fastest answer came after the deadline: no lower rate can meet it.
+    """
+
+    outcome: Outcome
+    power: float = 0.0
+    times: int = 1
+    hopeless: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """The rates one search may try, `first_hz · 2^(step/steps)`, and which of them to try next.
+
+    Args:
+        first_hz: the rate of step 0.
+        resolution: neighbouring steps are at most this far apart, 0.05 is 5 %.
+        top_hz: no rate above this is tried.
+
+    Raises:
+        ConfigurationError: a rate or resolution that cannot be meant.
+    """
+
+    first_hz: float
+    resolution: float
+    top_hz: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_hz < math.inf:
+            raise ConfigurationError(f"a search cannot begin at {self.first_hz} requests/s: give a positive rate")
+        if not 0.005 <= self.resolution <= 1:
+            raise ConfigurationError(f"resolution={self.resolution}: give a share from 0.005 to 1, as 0.05 for 5 %")
+
+    @property
+    def octave(self) -> int:
+        """How many steps double the rate."""
+        return math.ceil(math.log(2) / math.log1p(self.resolution) - 1e-9)
+
+    def rate_hz(self, step: int) -> float:
+        """Return the rate of a step, to four digits."""
+        return float(f"{self.first_hz * 2 ** (step / self.octave):.4g}")
+
+    def step(self, rate_hz: float) -> int:
+        """Return the step nearest to a rate."""
+        return round(self.octave * math.log2(rate_hz / self.first_hz))
+
+    def next_step(self, tried: Mapping[int, Tried]) -> int | None:
+        """Return the step to try next, None when all is found; `tried` is step -> what it gave.
+
+        In this order: the first step; again what was invalid, or failed below a rate that met the deadline; double
+        until saturated; halve until met; bisect between the highest met and the lowest failed, and try both once more,
+        the failed one first, lest a disturbance of the host has decided; half of the first, where the curve is
+        to begin; then refine around the greatest power and around the edge of saturation.
+        """
+        if not tried:
+            return 0
+        valid = {step: one for step, one in tried.items() if one.outcome != "invalid"}
+        steps = (self._again(tried), self._double(tried))
+        stages = (self._halve, self._bisect, self._begin, self._knee, self._edge)
+        found = (*steps, *(stage(tried, valid) for stage in stages))
+        return next((step for step in found if step is not None), None)
+
+    def _again(self, tried: Mapping[int, Tried]) -> int | None:
+        highest_met = max((step for step, one in tried.items() if one.outcome == "met"), default=-math.inf)
+        for step, one in sorted(tried.items()):
+            odd = one.outcome == "invalid" or (one.outcome in FAILING and step < highest_met)
+            if odd and one.times < MOST_TIMES:
+                return step
+        return None
+
+    def _double(self, tried: Mapping[int, Tried]) -> int | None:
+        top = max(tried)
+        if any(one.outcome == "saturated" for one in tried.values()) or self.rate_hz(top + self.octave) > self.top_hz:
+            return None
+        highest = sorted(tried)[-2:]
+        stuck = len(highest) == 2 and all(tried[step].outcome == "invalid" for step in highest)
+        return None if stuck else top + self.octave
+
+    def _halve(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
+        if not valid or any(one.outcome == "met" or one.hopeless for one in valid.values()):
+            return None
+        return self._down(min(tried))
+
+    def _down(self, step: int) -> int | None:
+        down = step - self.octave
+        return down if down >= -OCTAVES_DOWN * self.octave else None
+
+    def _bisect(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
+        met, failed = bracket({step: one.outcome for step, one in valid.items()})
+        if met is None or failed is None:
+            return None
+        middle = _middle(tried, met, failed)
+        if middle is not None:
+            return middle
+        decisive = [step for step in (failed, met) if valid[step].outcome != "saturated"]
+        return next((step for step in decisive if valid[step].times < MOST_TIMES), None)
+
+    def _begin(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
+        return self._down(0) if valid and min(tried) > -self.octave else None
+
+    def _knee(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
+        steady = [step for step, one in valid.items() if one.outcome != "saturated"]
+        if not steady:
+            return None
+        best = max(steady, key=lambda step: valid[step].power)
+        below = max((step for step in valid if step < best), default=None)
+        above = min((step for step in valid if step > best), default=None)
+        if below is None:
+            down = self._down(best)
+            return None if down in tried else down
+        gaps = [(below, best), (best, above)] if above is not None else [(below, best)]
+        wide = sorted((gap for gap in gaps if gap[1] - gap[0] > self._coarse), key=lambda gap: gap[0] - gap[1])
+        return next((step for gap in wide if (step := _middle(tried, *gap)) is not None), None)
+
+    def _edge(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
+        steady, stuck = edge({step: one.outcome for step, one in valid.items()})
+        if steady is None or stuck is None or stuck - steady <= self._coarse:
+            return None
+        return _middle(tried, steady, stuck)
+
+    @property
+    def _coarse(self) -> int:
+        return max(1, self.octave // KNEE_PARTS)
+
+
+def bracket(outcomes: Mapping[Rate, Outcome]) -> tuple[Rate | None, Rate | None]:
+    """Return the highest rate that met the deadline below the lowest that failed, and that one; None: no such rate."""
+    failed = min((rate for rate, outcome in outcomes.items() if outcome in FAILING), default=None)
+    met = [rate for rate, outcome in outcomes.items() if outcome == "met" and (failed is None or rate < failed)]
+    return max(met, default=None), failed
+
+
+def edge(outcomes: Mapping[Rate, Outcome]) -> tuple[Rate | None, Rate | None]:
+    """Return the highest rate with a steady state below the lowest saturated one, and that one."""
+    stuck = min((rate for rate, outcome in outcomes.items() if outcome == "saturated"), default=None)
+    steady = [r for r, outcome in outcomes.items() if outcome in ("met", "missed") and (stuck is None or r < stuck)]
+    return max(steady, default=None), stuck
+
+
+def _middle(tried: Mapping[int, Tried], low: int, high: int) -> int | None:
+    """Return the untried step between `low` and `high` that is nearest to the middle, the lower of two."""
+    between = [step for step in range(low + 1, high) if step not in tried]
+    return min(between, key=lambda step: (abs(2 * step - low - high), step), default=None)

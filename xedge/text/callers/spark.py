@@ -1,0 +1,185 @@
+"""Topic and sentiment of a text column in Spark: the driver resolves the version, each Python worker loads it once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+import weakref
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xedge.core.exceptions import ConfigurationError
+from xedge.core.extras import needed
+from xedge.models.engines import file_sha256
+from xedge.text.labels import SENTIMENT_LABELS
+from xedge.text.model import CARD, FILES, TextModel
+from xedge.text.registry.references import configured_folder
+from xedge.text.registry.registry import Registry, load_version
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+    from pyspark.sql._typing import UserDefinedFunctionLike
+
+
+TOPIC_TYPE = "topic string, confidence double, model_version string"
+SENTIMENT_TYPE = "".join(f"{label} double, " for label in SENTIMENT_LABELS) + "model_version string"
+
+_sent: weakref.WeakKeyDictionary[SparkContext, set[str]] = weakref.WeakKeyDictionary()
+
+
+def local_session(cores: int = 2) -> SparkSession:
+    """Return the running Spark session, or start one on this machine that logs errors only.
+
+    Its Python workers run this interpreter: `PYSPARK_PYTHON` is set, unless it is set already.
+
+    Args:
+        cores: tasks that run at the same time, each with a Python worker of its own.
+
+    Raises:
+        ConfigurationError: Spark did not start, as without Java.
+    """
+    with needed("cluster", "Spark"):
+        from pyspark.errors import PySparkRuntimeError
+        from pyspark.sql import SparkSession
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master(f"local[{cores}]").appName("xedge")
+    builder = builder.config("spark.ui.enabled", False).config("spark.ui.showConsoleProgress", False)
+    try:
+        session = builder.getOrCreate()
+    except PySparkRuntimeError as exc:
+        raise ConfigurationError(f"Spark did not start; it needs Java 17 or newer (JAVA_HOME): {exc}") from exc
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def topic_udf(spark: SparkSession | None = None, version: str | int | None = None) -> UserDefinedFunctionLike:
+    """Return a function of a text column that gives struct(topic, confidence, model_version) of the likeliest topic.
+
+    All rows are answered by one version: that in production now, or `version`. Its folder goes to the executors as
+    an archive, so they need neither the registry nor a shared disk, but Python with `xedge[edge]`, pandas and pyarrow.
+    A null text gives null in every field.
+
+    Args:
+        spark: the session to use; by default the active one.
+        version: a registered version instead of that in production.
+
+    Raises:
+        ConfigurationError: there is no Spark session.
+        RegistryError: the registry cannot say which version, or has no such.
+        ModelError: the version's files are damaged.
+    """
+    return _udf("topic", TOPIC_TYPE, _topics, spark, version)
+
+
+def sentiment_udf(spark: SparkSession | None = None, version: str | int | None = None) -> UserDefinedFunctionLike:
+    """Return a function of a text column that gives struct(positive, neutral, negative, model_version).
+
+    Everything else is as with `topic_udf`.
+    """
+    return _udf("sentiment", SENTIMENT_TYPE, _sentiments, spark, version)
+
+
+def _udf(
+    task: str,
+    result_type: str,
+    fields: Callable[[TextModel, list[str]], dict[str, Any]],
+    spark: SparkSession | None,
+    version: str | int | None,
+) -> UserDefinedFunctionLike:
+    with needed("cluster", "Spark"):
+        import pandas as pd
+        from pyspark.sql import SparkSession
+        from pyspark.sql.pandas.functions import pandas_udf
+    session = spark or SparkSession.getActiveSession()
+    if session is None:
+        raise ConfigurationError(
+            "there is no Spark session: start one, as with xedge.text.callers.spark.local_session()"
+        )
+    found = _resolve(task, version)
+    archive, number = _send(session.sparkContext, found), found.version
+
+    def answer(batches):  # type: ignore[no-untyped-def]  # Spark reads the types that are set below
+        model = _loaded(archive, number)
+        for texts in batches:
+            yield _answered(model, texts, fields)
+
+    answer.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
+    answer.__name__ = f"xedge_{task}"  # what a plan calls it
+    with warnings.catch_warnings():
+        # pyspark 4.3 says this of every pandas 3; what is used of it here, tests/text/test_text_spark.py tries.
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+        udf: UserDefinedFunctionLike = pandas_udf(answer, result_type)  # type: ignore[call-overload]
+    return udf
+
+
+def _resolve(task: str, version: str | int | None) -> TextModel:
+    """Return the version to use, loaded on the driver too: that checks it before any task begins."""
+    folder = configured_folder(task) if version is None else None
+    if folder:
+        return load_version(folder, task, folder.name)
+    found = Registry().resolve(task, version=version)
+    return load_version(found.folder, task, found.version)
+
+
+def _send(context: SparkContext, found: TextModel) -> str:
+    """Have Spark unpack the folder beside every executor, once an application; return the name it has there."""
+    name = f"xedge-{found.task}-{file_sha256(found.folder / CARD)[:16]}"
+    sent = _sent.setdefault(context, set())
+    if name not in sent:
+        # Executors that come later fetch it too, so it stays as long as the application.
+        folder = tempfile.mkdtemp(prefix="xedge-spark-")
+        weakref.finalize(context, shutil.rmtree, folder, ignore_errors=True)
+        path = Path(folder) / f"{name}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in FILES:
+                archive.write(found.folder / file, file)
+        context.addArchive(f"{path}#{name}")
+        sent.add(name)
+    return name
+
+
+@lru_cache(maxsize=4)
+def _loaded(archive: str, version: str) -> TextModel:
+    """Load a version in this Python worker, which answers many tasks with it."""
+    from pyspark import SparkFiles
+
+    return TextModel.load(SparkFiles.get(archive), version)
+
+
+def _answered(
+    model: TextModel, texts: pd.Series, fields: Callable[[TextModel, list[str]], dict[str, Any]]
+) -> pd.DataFrame:
+    """Return one row a text; where it is null (which arrives as None or NaN), so is every field."""
+    import pandas as pd
+
+    there = np.flatnonzero(texts.notna())
+    given = texts.iloc[there].tolist()
+    wrong = next((text for text in given if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise ConfigurationError(f"the column holds {type(wrong).__name__}, as {wrong!r:.60}: cast it to string")
+    answers = fields(model, given) | {"model_version": [model.version] * len(given)}
+    # As objects: pandas 3 keeps text in pieces that pyspark 4.3 cannot hand to Arrow.
+    columns = {name: pd.Series(values, there, dtype=object) for name, values in answers.items()}
+    return pd.DataFrame(columns, index=range(len(texts)))
+
+
+def _topics(model: TextModel, texts: list[str]) -> dict[str, Any]:
+    probabilities = model.probabilities(texts)
+    best = probabilities.argmax(axis=1)
+    confidence = np.take_along_axis(probabilities, best[:, np.newaxis], axis=1)[:, 0]
+    return {"topic": [model.labels[place] for place in best], "confidence": confidence.astype(np.float64)}
+
+
+def _sentiments(model: TextModel, texts: list[str]) -> dict[str, Any]:
+    probabilities = model.probabilities(texts).astype(np.float64)
+    return {label: probabilities[:, model.labels.index(label)] for label in SENTIMENT_LABELS}

@@ -1,0 +1,1 @@
+"""Training text models as a job: corpus, training, evaluation, gate, outcomes."""

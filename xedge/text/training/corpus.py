@@ -1,0 +1,190 @@
+"""Labelled texts for training: the corpus that ships with xedge, or any CSV of labels with titles or texts."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from xedge.core.exceptions import ConfigurationError
+from xedge.models.engines import file_sha256
+from xedge.text.labels import SENTIMENT_LABELS, TASKS
+from xedge.text.registry.references import check_task
+
+MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
+FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
+HELD_OUT_EVERY = 5  # of a file without a column `split`, every fifth text is held out
+_TEXT_COLUMNS = ("text", "title", "description")
+_PARTS = {"train": False, "held_out": True, "test": True}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts with their labels, and which of them are held out of training; one row each.
+
+    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before.
+    """
+
+    source: str
+    sha256: str
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    held_out: tuple[bool, ...]
+    split: str
+    bad_rows: tuple[str, ...] = ()
+    duplicates: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels that occur, in the order of the task's own where it is one of those, else sorted."""
+        found = set(self.labels)
+        return next((own for own in TASKS.values() if found == set(own)), tuple(sorted(found)))
+
+    def part(self, held_out: bool) -> tuple[list[str], list[str]]:
+        """Return the texts and labels to learn from, or those held out."""
+        rows = [row for row, out in zip(zip(self.texts, self.labels, strict=True), self.held_out, strict=True)]
+        chosen = [row for row, out in zip(rows, self.held_out, strict=True) if out is held_out]
+        return [text for text, _ in chosen], [label for _, label in chosen]
+
+
+def shipped(task: str) -> Path:
+    """Return the file of the corpus that ships with xedge.
+
+    Raises:
+        ConfigurationError: `task` is not "topic" or "sentiment".
+    """
+    check_task(task)
+    return Path(__file__).with_name("data") / f"{task}.csv"
+
+
+def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: str = "label") -> Corpus:
+    """Return the labelled texts in a CSV file; by default the corpus that ships with xedge.
+
+    The file is UTF-8 with a line of column names in any order and case: `labels_column` with the labels as words,
+    and `text`, or `title` and `description` (joined), or one of the two. A column `split` may say "train",
+    "held_out" or "test" of each row; without it, every fifth text is held out, chosen by its own checksum, so
+    that it stays held out when the file grows and a text never stands on both sides. Labels are
+    brought to lower case. Rows that cannot be used are left out and told.
+
+    Raises:
+        ConfigurationError: no such file, a column is missing, more than 5 % of the rows are bad, fewer
+            than two labels, too few rows of a label, or for "sentiment" other labels than its own three.
+    """
+    check_task(task)
+    path = Path(data).expanduser() if data else shipped(task)
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            corpus = _read(file, task, path, labels_column.strip().lower())
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read the data file {path}: {exc.strerror or exc}") from exc
+    _check(corpus, task, path)
+    return corpus
+
+
+def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
+    reader = _numbered(file, path)
+    _, header, _ = next(reader, (0, [], ""))
+    names = [name.strip().lower() for name in header]
+    text_columns = [name for name in _TEXT_COLUMNS if name in names and name != labels_column]
+    if labels_column not in names or not text_columns:
+        raise ConfigurationError(
+            f"{path}, line 1: the columns are {', '.join(header) or 'none'}; needed are {labels_column!r} for the "
+            f"labels (another name is given by labels_column) and text, title or description"
+        )
+    rows: dict[str, tuple[str, str, bool]] = {}
+    bad: list[str] = []
+    count = 0
+    for line, fields, problem in reader:
+        count += 1
+        row = dict(zip(names, (field.strip() for field in fields), strict=False))
+        label, text = row.get(labels_column, "").lower(), _joined([row.get(name, "") for name in text_columns])
+        problem = problem or _problem(task, fields, names, label, text, row.get("split", "train"))
+        if problem:
+            bad.append(f"line {line}: {problem}")
+            continue
+        key = _key(text)
+        rows.setdefault(key, (text, label, _is_held_out(row.get("split"), key)))
+    if len(bad) > MOST_BAD * count or not rows:
+        told = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {told or 'there are no rows'}")
+    texts, labels, held_out = zip(*rows.values(), strict=True)
+    how = "column split" if "split" in names else f"every {HELD_OUT_EVERY}th text by its checksum"
+    return Corpus(path.name, file_sha256(path), texts, labels, held_out, how, tuple(bad), count - len(bad) - len(rows))
+
+
+def _joined(parts: list[str]) -> str:
+    """Return title and description as one text, with a full stop between them where there is no sign."""
+    filled = [part for part in parts if part]
+    ended = [part if part[-1] in ".!?:…" else f"{part}." for part in filled[:-1]]
+    return " ".join([*ended, *filled[-1:]])
+
+
+def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str], str]]:
+    """Yield the line each row begins in, its fields, and what is wrong with it as CSV; blank lines are no rows."""
+    reader = csv.reader(file, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as exc:
+            if reader.line_num > line or "end of data" in str(exc):
+                raise ConfigurationError(
+                    f"{path}, line {line}: a quote that is opened here is not closed ({exc}): everything after it "
+                    f"would be one field"
+                ) from exc
+            yield line, [], f"not CSV ({exc})"
+            continue
+        if fields:
+            yield line, fields, ""
+
+
+def _problem(task: str, fields: list[str], names: list[str], label: str, text: str, split: str) -> str:
+    if len(fields) != len(names):
+        return f"{len(fields)} fields in {len(names)} columns"
+    if any("\ud800" <= character <= "\udfff" for character in "".join(fields)):
+        return "not UTF-8"
+    if not label:
+        return "no label"
+    if not any(character.isalpha() for character in label):
+        return f"the label {label!r} is not a word"
+    if task == "sentiment" and label not in SENTIMENT_LABELS:
+        return f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}"
+    if split.lower() not in _PARTS:
+        return f"split is {split!r}, not one of {', '.join(_PARTS)}"
+    return "" if text else "no text"
+
+
+def _is_held_out(split: str | None, key: str) -> bool:
+    if split is not None:
+        return _PARTS[split.lower()]
+    # SHA-256, because crc32 is linear: of numbered texts it put none of one label on one side.
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % HELD_OUT_EVERY == 0
+
+
+def _key(text: str) -> str:
+    """Return what two texts share that are the same but for case, blanks and signs."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = "".join(character if character.isalnum() else " " for character in folded).split()
+    return " ".join(words) or text
+
+
+def _check(corpus: Corpus, task: str, path: Path) -> None:
+    names = corpus.names
+    if len(names) < 2 or (task == "sentiment" and names != SENTIMENT_LABELS):
+        wanted = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
+        raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {wanted}")
+    for held_out, what, fewest in ((False, "to learn from", FEWEST_TRAIN), (True, "held out", FEWEST_HELD_OUT)):
+        counts = Counter(corpus.part(held_out)[1])
+        few = [f"{name} {counts[name]}" for name in names if counts[name] < fewest]
+        if few:
+            raise ConfigurationError(
+                f"{path}: too few rows {what}: {', '.join(few)}; each label needs {fewest} ({corpus.split})"
+            )

@@ -1,0 +1,165 @@
+"""How good a text model is on texts it has not seen, beside another one, and whether that opens the gate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from xedge.core.exceptions import ConfigurationError
+from xedge.results.statistics import Estimate, binomial_interval
+from xedge.text.model import TextModel
+from xedge.text.training.corpus import Corpus
+
+CALIBRATION_BINS = 10
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's answers to the held-out texts: `truth` (n,) are places in `labels`, `probabilities` is (n, k)."""
+
+    labels: tuple[str, ...]
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the most probable label is the true one, shape (n,)."""
+        right: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.truth
+        return right
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The share of texts whose most probable label is the true one, with its 95 % interval (Wilson)."""
+        return binomial_interval(int(self.right.sum()), len(self.truth))
+
+    @property
+    def majority_share(self) -> float:
+        """The accuracy of always answering the commonest label of these texts."""
+        return float(np.bincount(self.truth).max() / len(self.truth))
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """How many texts of each true label (row) got each answer (column), shape (k, k)."""
+        k = len(self.labels)
+        return np.bincount(self.truth * k + self.probabilities.argmax(axis=1), minlength=k * k).reshape(k, k)
+
+    @property
+    def calibration_error(self) -> float:
+        """How far confidence and accuracy are apart: the expected calibration error over ten equal bins.
+
+        Σ_b n_b / n |accuracy_b − confidence_b|, confidence the largest probability (Guo et al. 2017,
+        arXiv:1706.04599, equation 3).
+        """
+        confidence = self.probabilities.max(axis=1)
+        place = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+        gaps = np.bincount(place, self.right - confidence, CALIBRATION_BINS)
+        return float(np.abs(gaps).sum() / len(self.truth))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a card and a report say, as plain values."""
+        accuracy = self.accuracy
+        return {
+            "texts": accuracy.n,
+            "accuracy": accuracy.value,
+            "accuracy_low": accuracy.low,
+            "accuracy_high": accuracy.high,
+            "interval": accuracy.method,
+            "majority_share": self.majority_share,
+            "calibration_error": self.calibration_error,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(model: TextModel, corpus: Corpus) -> Evaluation:
+    """Return the answers of `model` to the held-out texts of `corpus`.
+
+    Raises:
+        ConfigurationError: the corpus has a label that the model does not know.
+    """
+    if unknown := sorted(set(corpus.labels) - set(model.labels)):
+        raise ConfigurationError(
+            f"{corpus.source} has the labels {', '.join(unknown)}, which {model} does not know: they cannot be compared"
+        )
+    texts, labels = corpus.part(held_out=True)
+    truth = np.array([model.labels.index(label) for label in labels])
+    return Evaluation(model.labels, truth, model.probabilities(texts))
+
+
+def difference(new: Evaluation, old: Evaluation, confidence: float = 0.95) -> Estimate:
+    """Return accuracy of `new` − accuracy of `old` on the same texts, with its interval.
+
+    With b texts that only `new` got right and c that only `old` did, the value is (b − c) / n. The interval is
+    Wald's after adding 1/2 to each of the four counts of pairs (Agresti & Min 2005, doi:10.1002/sim.1781):
+    d ± z √((b* + c* − (b* − c*)² / n*)) / n*.
+
+    Raises:
+        ConfigurationError: the two were not made from the same texts.
+    """
+    if [new.labels[i] for i in new.truth] != [old.labels[i] for i in old.truth]:
+        raise ConfigurationError("the two evaluations are of other texts: evaluate both models on one corpus")
+    n = len(new.truth)
+    b, c = int((new.right & ~old.right).sum()), int((old.right & ~new.right).sum())
+    centre, total = (b - c) / (n + 2), n + 2
+    half = float(ndtri((1 + confidence) / 2)) * math.sqrt(b + c + 1 - (b - c) ** 2 / total) / total
+    method = f"Agresti and Min, {confidence:.0%}"
+    return Estimate((b - c) / n, max(-1.0, centre - half), min(1.0, centre + half), n, 1, method)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a model may become production, and why: a sentence for each rule, those that failed first."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"gate {'passed' if self.passed else 'not passed'}: {'; '.join(self.reasons)}"
+
+
+def check_limits(least_accuracy: float, most_lost: float) -> None:
+    """Raise ConfigurationError if one of the gate's limits is not a share."""
+    for name, value in (("least_accuracy", least_accuracy), ("most_lost", most_lost)):
+        if not 0 <= value <= 1:
+            raise ConfigurationError(f"{name} is {value}: give a share between 0 and 1")
+
+
+def gate(
+    new: Evaluation, old: Evaluation | None, least_accuracy: float, most_lost: float = 0.0, obstacle: str = ""
+) -> Gate:
+    """Return whether `new` is good enough and not worse than `old`, the one in production (None if there is none).
+
+    The lower end of the accuracy's 95 % interval must reach `least_accuracy`, and the accuracy may be at most
+    `most_lost` below that of `old` on the same texts. An `obstacle`, a reason why production cannot be compared
+    with, keeps the gate shut: somebody must look.
+
+    Raises:
+        ConfigurationError: a limit is not between 0 and 1.
+    """
+    check_limits(least_accuracy, most_lost)
+    low = new.accuracy.low or 0.0
+    enough = low >= least_accuracy
+    rules = [(enough, f"accuracy at least {low:.3f} (95 %), where {least_accuracy:g} is asked for")]
+    if obstacle:
+        rules.append((False, obstacle))
+    elif old is None:
+        rules.append((True, "nothing is in production yet"))
+    else:
+        rules.append(_against(new, old, most_lost))
+    rules.sort(key=lambda rule: rule[0])
+    return Gate(all(passed for passed, _ in rules), tuple(reason for _, reason in rules))
+
+
+def _against(new: Evaluation, old: Evaluation, most_lost: float) -> tuple[bool, str]:
+    lost = -(difference(new, old).value or 0.0)
+    kept = lost <= most_lost + _ROUNDING
+    if not lost:
+        return kept, "as accurate as the one in production"
+    words = f"{abs(lost):.3f} {'less' if lost > 0 else 'more'} accurate than the one in production"
+    return kept, words + ("" if kept else f", where at most {most_lost:g} less is allowed")

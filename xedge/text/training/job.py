@@ -1,0 +1,157 @@
+"""Training as a job: train, judge, compare with production, register, and promote what passes the gate."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
+from xedge.results.statistics import Estimate
+from xedge.text.labels import TASKS
+from xedge.text.registry.registry import ModelVersion, Registry, load_version
+from xedge.text.training.corpus import Corpus
+from xedge.text.training.evaluation import Evaluation, Gate, check_limits, difference, evaluate, gate
+from xedge.text.training.train import TrainingResult, train
+
+NOT_FOUND = ("no model", "no version")  # a registry's reasons for having nothing in production yet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one training came to: the version registered, and whether it is in production now.
+
+    `before` is the version that was in production, `production` its answers to the same held-out texts; both None
+    if there was none, `production` also if the two cannot be compared (`gate` says why).
+    """
+
+    task: str
+    trained: TrainingResult
+    before: ModelVersion | None
+    production: Evaluation | None
+    gate: Gate
+    version: ModelVersion
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The new model's answers to the texts held out."""
+        return self.trained.evaluation
+
+    @property
+    def gain(self) -> Estimate | None:
+        """Its accuracy minus that of the version before on the same texts; None if they cannot be compared."""
+        return None if self.production is None else difference(self.evaluation, self.production)
+
+    @property
+    def sentence(self) -> str:
+        """Return the outcome in words."""
+        accuracy = self.evaluation.accuracy
+        now = (
+            f"version {self.version.version} is in production"
+            if self.gate.passed
+            else f"version {self.version.version} is registered and "
+            + (f"version {self.before.version} stays in production" if self.before else "nothing is in production")
+        )
+        return (
+            f"{self.task.capitalize()}: {percent(accuracy.value)} % of {accuracy.n} held-out texts right "
+            f"({percent(accuracy.low)} to {percent(accuracy.high)} %, 95 %), where always saying the commonest label "
+            f"gets {percent(self.evaluation.majority_share)} %. {str(self.gate).capitalize()}; {now}."
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what run.json holds of it, as plain values."""
+        return {
+            "version": self.version.version,
+            "passed": self.gate.passed,
+            "reasons": list(self.gate.reasons),
+            "production_before": self.before.version if self.before else None,
+            "gain": self.gain.value if self.gain else None,
+            **{key: value for key, value in self.evaluation.facts().items() if key != "confusion"},
+        }
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent with one decimal: 82.1."""
+    return f"{100 * (share or 0.0):.1f}"
+
+
+def tasks(task: str, data: str = "") -> tuple[str, ...]:
+    """Return the tasks that "both", "topic" or "sentiment" means.
+
+    Raises:
+        ConfigurationError: another word, or "both" with a file, whose labels are of one task.
+    """
+    if task == "both" and data:
+        raise ConfigurationError(f"data is {data!r} and task 'both': a file has labels of one task, say which")
+    if task != "both" and task not in TASKS:
+        raise ConfigurationError(f"task is {task!r}: give both, {' or '.join(TASKS)}")
+    return tuple(TASKS) if task == "both" else (task,)
+
+
+def run(
+    task: str,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    labels_column: str = "label",
+    epochs: int = 0,
+    seed: int = 0,
+    least_accuracy: float = 0.6,
+    most_lost: float = 0.0,
+    quick: bool = False,
+    registry: Registry | None = None,
+) -> Outcome:
+    """Train a model, register it, and put it in production if the gate lets it pass.
+
+    The version is registered either way: one that did not pass can be looked at, and promoted by hand with
+    `xedge registry promote`. The registry is asked first, so that one out of reach costs no training.
+
+    Args:
+        task: "topic" or "sentiment".
+        data: a CSV file as `xedge.text.training.corpus.read` takes it; None for the corpus that ships with xedge.
+        labels_column: the column with the labels.
+        epochs: how often every text is seen; 0 for the recipe's own number.
+        seed: everything random in the training comes from it.
+        least_accuracy: what the lower end of the held-out accuracy's 95 % interval must reach.
+        most_lost: how much less accurate than production it may be on the same texts.
+        quick: fewer epochs, for tests.
+        registry: by default the project's own, or the one of MLFLOW_TRACKING_URI.
+
+    Raises:
+        ConfigurationError: the data or a parameter cannot be used.
+        RegistryError: the registry cannot be reached or written.
+    """
+    check_limits(least_accuracy, most_lost)
+    registry = registry or Registry()
+    before = _production(registry, task)
+    with tempfile.TemporaryDirectory(prefix="xedge-text-") as scratch:
+        trained = train(
+            task, Path(scratch) / task, data, labels_column=labels_column, epochs=epochs, seed=seed, quick=quick
+        )
+        production, obstacle = _judged(before, trained.corpus, task)
+        decision = gate(trained.evaluation, production, least_accuracy, most_lost, obstacle)
+        told = {"gate": str(decision), "data": trained.corpus.source, "data_sha256": trained.corpus.sha256}
+        version = registry.register(task, trained.folder, **told)
+    if decision.passed:
+        version = registry.promote(task, version.version)
+    return Outcome(task, trained, before, production, decision, version)
+
+
+def _production(registry: Registry, task: str) -> ModelVersion | None:
+    try:
+        return registry.resolve(task, alias="production")
+    except RegistryError as exc:
+        if exc.reason in NOT_FOUND:
+            return None
+        raise
+
+
+def _judged(before: ModelVersion | None, corpus: Corpus, task: str) -> tuple[Evaluation | None, str]:
+    """Return the answers of the version in production to the texts held out, or why there are none."""
+    if before is None:
+        return None, ""
+    try:
+        return evaluate(load_version(before.folder, task, before.version), corpus), ""
+    except (ConfigurationError, ModelError) as exc:
+        return None, f"version {before.version} in production cannot be compared with: {exc}"

@@ -1,0 +1,185 @@
+"""What a training came to, for a reader: a table, the confusions, the surest mistakes, and the top of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from xedge.core.exceptions import ModelError
+from xedge.reports import run as report
+from xedge.reports.publish import Prose
+from xedge.results.figures import ReportFigure, styled
+from xedge.results.statistics import Estimate
+from xedge.text.training.evaluation import Evaluation
+from xedge.text.training.job import Outcome, percent
+
+SURE = 0.5  # of the darkest blue; below, a cell's number is written in black
+
+
+def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Return the figures of each training in a column, their intervals at 95 %."""
+    return pd.DataFrame({outcome.task: _column(outcome) for outcome in outcomes})
+
+
+def _column(outcome: Outcome) -> dict[str, str]:
+    evaluation, corpus = outcome.evaluation, outcome.trained.corpus
+    before = outcome.before
+    return {
+        "data": corpus.source,
+        "texts to learn from": str(corpus.held_out.count(False)),
+        "texts held out": str(corpus.held_out.count(True)),
+        "labels": str(len(evaluation.labels)),
+        "held-out accuracy": _interval(evaluation.accuracy),
+        "always the commonest label": f"{evaluation.majority_share:.3f}",
+        "calibration error": f"{evaluation.calibration_error:.3f}",
+        "in production before": f"version {before.version}" if before else "none",
+        "accuracy of that one": _interval(outcome.production.accuracy) if outcome.production else "",
+        "gain, paired": _interval(outcome.gain, "+") if outcome.gain else "",
+        "gate": "passed" if outcome.gate.passed else "not passed",
+        "registered as": f"version {outcome.version.version}",
+    }
+
+
+def _interval(estimate: Estimate, sign: str = "") -> str:
+    low, high = (f"{value:{sign}.3f}" for value in (estimate.low, estimate.high))
+    return f"{estimate.value:{sign}.3f} ({low} to {high})"
+
+
+def confusions(outcomes: Sequence[Outcome]) -> ReportFigure:
+    """Return the report's figure: for each training, how often each label was taken for which."""
+    shares = [max(4, len(outcome.evaluation.labels)) for outcome in outcomes]
+    with styled():
+        made = ReportFigure(figsize=(9 if len(outcomes) > 1 else 6, 4.4))
+        axes = np.atleast_1d(made.subplots(1, len(outcomes), width_ratios=shares))
+        for ax, outcome in zip(axes, outcomes, strict=True):
+            confusion(ax, outcome.evaluation)
+            ax.set_title(outcome.task)
+        made.alt = " ".join(_alt(outcome) for outcome in outcomes)
+    return made
+
+
+def confusion(ax: Axes, evaluation: Evaluation) -> list[Artist]:
+    """Draw how many texts of each label (rows) got which answer (columns), dark where a large share of the row."""
+    counts = evaluation.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    artists: list[Artist] = [ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")]
+    places = range(len(evaluation.labels))
+    ax.grid(visible=False)
+    ax.set_xticks(places, evaluation.labels, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(places, evaluation.labels)
+    ax.set(xlabel="answer", ylabel="label")
+    for row in places:
+        for column in places:
+            if counts[row, column]:
+                colour = "white" if shares[row, column] > SURE else "#222222"
+                text = str(counts[row, column])
+                artists.append(ax.text(column, row, text, color=colour, ha="center", va="center", fontsize=8))
+    return artists
+
+
+def _alt(outcome: Outcome) -> str:
+    evaluation = outcome.evaluation
+    counts = evaluation.confusion.copy()
+    np.fill_diagonal(counts, 0)
+    start = f"Confusion matrix of {outcome.task}: {int(evaluation.right.sum())} of {len(evaluation.truth)} right"
+    if not counts.any():
+        return f"{start}, none confused."
+    row, column = np.unravel_index(counts.argmax(), counts.shape)
+    label, answer = evaluation.labels[row], evaluation.labels[column]
+    return f"{start}, most often confused: {label} taken for {answer}, {counts[row, column]} times."
+
+
+def mistakes(outcomes: Sequence[Outcome], n: int = 5) -> pd.DataFrame:
+    """Return the held-out texts that were answered wrong, of each training the `n` surest."""
+    rows = pd.concat([answers(outcome).assign(task=outcome.task) for outcome in outcomes])
+    wrong = rows[rows["answer"] != rows["label"]].sort_values("confidence", ascending=False, kind="stable")
+    surest = wrong.groupby("task", sort=False).head(n).sort_values("task", ascending=False, kind="stable")
+    return surest[["task", "label", "answer", "confidence", "text"]].reset_index(drop=True)
+
+
+def answers(outcome: Outcome) -> pd.DataFrame:
+    """Return label, answer, its confidence and the text for every text held out."""
+    evaluation = outcome.evaluation
+    texts, labels = outcome.trained.corpus.part(held_out=True)
+    return pd.DataFrame(
+        {
+            "label": labels,
+            "answer": [evaluation.labels[place] for place in evaluation.probabilities.argmax(axis=1)],
+            "confidence": evaluation.probabilities.max(axis=1).astype(float).round(3),
+            "text": texts,
+        }
+    )
+
+
+def told_rows(outcomes: Sequence[Outcome]) -> str:
+    """Return what was left out of each data file, and why: the first twenty rows by their lines."""
+    lines = []
+    for outcome in outcomes:
+        corpus = outcome.trained.corpus
+        bad = len(corpus.bad_rows)
+        lines.append(f"{corpus.source}: {len(corpus.texts)} texts, {bad} bad rows, {corpus.duplicates} duplicates")
+        lines += [f"  {row}" for row in corpus.bad_rows[:20]] + ([f"  and {bad - 20} more"] if bad > 20 else [])
+    return "\n".join(lines)
+
+
+def publish(outcomes: Sequence[Outcome], must_pass: bool = False) -> Prose:
+    """Put the outcomes on top of the report that is being made, save the answers there, and return them in words.
+
+    A gate that is not passed is a result and no error: production stays as it was, and the report says so on top
+    and under `gate` in run.json. `must_pass` makes it an error all the same, for a scheduler that looks at
+    nothing but whether a task failed.
+
+    Raises:
+        ModelError: `must_pass` is set and a gate was not passed; the report has been written to before.
+    """
+    conclusion = " ".join(outcome.sentence for outcome in outcomes)
+    report.record("headline", [number for outcome in outcomes for number in _headline(outcome)])
+    report.record("conclusion", conclusion)
+    report.record("gate", {outcome.task: outcome.facts() for outcome in outcomes})
+    report.record("conditions", _conditions(outcomes))
+    if (folder := report.data_dir()) is not None:
+        for outcome in outcomes:
+            _save(answers(outcome), folder / f"held_out_{outcome.task}.csv")
+    shut = [outcome for outcome in outcomes if not outcome.gate.passed]
+    if must_pass and shut:
+        raise ModelError("; ".join(f"{outcome.task}: {outcome.gate}" for outcome in shut))
+    return Prose(conclusion)
+
+
+def _save(rows: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(rows.to_csv(index=False).encode("utf-8", "surrogatepass"))
+
+
+def _headline(outcome: Outcome) -> list[dict[str, str]]:
+    accuracy = outcome.evaluation.accuracy
+    passed = outcome.gate.passed
+    stays = f"version {outcome.before.version}" if outcome.before else "none"
+    return [
+        {
+            "label": f"{outcome.task} accuracy",
+            "value": percent(accuracy.value),
+            "unit": "%",
+            "detail": f"{percent(accuracy.low)} to {percent(accuracy.high)} % (95 %), {accuracy.n} texts held out",
+        },
+        {
+            "label": f"{outcome.task} in production",
+            "value": f"version {outcome.version.version}" if passed else stays,
+            "detail": "new: gate passed" if passed else "stays: gate not passed",
+        },
+    ]
+
+
+def _conditions(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for outcome in outcomes:
+        corpus = outcome.trained.corpus
+        found[f"data of {outcome.task}"] = f"{corpus.source}, SHA-256 {corpus.sha256[:12]}…, held out: {corpus.split}"
+        found[f"temperature of {outcome.task}"] = round(outcome.trained.temperature, 3)
+    return found
