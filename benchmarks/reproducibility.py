@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.harness import Table
 from xedge.results.statistics import Estimate
-from xedge.results.summaries import estimates, level_name
+from xedge.results.summary import estimates
+from xedge.results.words import level_name
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.scenario import Edge, Scenario
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from xedge.results import summaries
 from xedge.results import verdict as checks
 from xedge.results.measurement import Measurement
+from xedge.results.rows import STAMPS, typed
 
 MS = 1_000_000
 
@@ -21,7 +21,7 @@ def trial(placement="edge", replication=0, n=1000, rate_hz=100.0, away_ms=0.0, s
     readings = due + np.cumsum([step * noise.lognormal(0, spread, n) for step in steps], axis=0).astype(np.int64)
     rows = pd.DataFrame({"placement": placement, "replication": replication, "request": np.arange(n)})
     rows["warm_up"] = rows["request"] < n // 20
-    for name, values in zip(summaries.STAMPS, [due, *readings], strict=True):
+    for name, values in zip(STAMPS, [due, *readings], strict=True):
         rows[name] = pd.array(values, dtype="Int64")
     return rows.assign(status="ok", prediction=noise.random(n), payload_bytes=300, error=None)
 
@@ -61,11 +61,11 @@ def with_status(status, share=0.1, **changes):
 
 
 def texts(rows, **changes):
-    return [str(doubt) for doubt in checks.doubts(summaries.typed(rows), conditions(**changes))]
+    return [str(doubt) for doubt in checks.doubts(typed(rows), conditions(**changes))]
 
 
 def judged(rows, **changes):
-    return checks.verdict(summaries.typed(rows), conditions(**changes))
+    return checks.verdict(typed(rows), conditions(**changes))
 
 
 def replicated(count=3, **kwargs):

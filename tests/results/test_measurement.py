@@ -13,8 +13,9 @@ import pytest
 from sample_rows import MS, conditions, measurement, trial, with_status
 
 from xedge.core.exceptions import MeasurementError, MissingExtraError
-from xedge.results import statistics, summaries
+from xedge.results import statistics, words
 from xedge.results.measurement import Measurement
+from xedge.results.rows import PARTS, milliseconds_between, parts_ns, typed, utilisation
 
 
 def test_latency_counts_from_the_due_time_not_from_sending():
@@ -27,18 +28,18 @@ def test_latency_counts_from_the_due_time_not_from_sending():
     for name, values in (("due_ns", due), ("sent_ns", sent), ("received_ns", received)):
         rows[name] = pd.array(values, dtype="Int64")
     (latency,) = Measurement(rows, conditions()).latencies_ms("edge")
-    uncorrected = summaries.milliseconds_between(rows, "sent_ns", "received_ns")
+    uncorrected = milliseconds_between(rows, "sent_ns", "received_ns")
     assert np.mean(latency <= 1) == pytest.approx(0.5, abs=1e-3)
     assert np.mean(uncorrected <= 1) >= 0.9999
     assert statistics.quantile(latency, 0.99) == pytest.approx(98_000, rel=0.001)
 
 
 def test_parts_add_up_to_the_latency_to_the_nanosecond():
-    rows = summaries.typed(trial(n=500))
+    rows = typed(trial(n=500))
     rows.loc[3:90, ["arrived_ns", "departed_ns"]] = pd.NA
     rows.loc[91, "status"] = "error"
-    parts = summaries.parts_ns(rows)
-    assert list(parts.columns) == list(summaries.PARTS)
+    parts = parts_ns(rows)
+    assert list(parts.columns) == list(PARTS)
     assert 91 not in parts.index
     assert (parts.sum(axis=1) == (rows["received_ns"] - rows["due_ns"])[parts.index]).all()
     assert parts.loc[10, "uplink"] == 0
@@ -50,7 +51,7 @@ def test_breakdown_says_where_the_time_goes():
     assert table.loc[("edge", "inference"), "mean_ms"] == pytest.approx(0.7, rel=0.02)
     assert table.loc[("cloud", "uplink"), "median_ms"] == pytest.approx(50.1, rel=0.02)
     cloud = table.loc["cloud"]
-    assert cloud.loc[list(summaries.PARTS), "mean_ms"].sum() == pytest.approx(cloud.loc["latency", "mean_ms"])
+    assert cloud.loc[list(PARTS), "mean_ms"].sum() == pytest.approx(cloud.loc["latency", "mean_ms"])
 
 
 def test_latencies_are_sections_with_the_warm_up_apart_and_time_outs_infinite():
@@ -89,8 +90,8 @@ def test_utilisation_is_the_busy_share_of_one_server_with_batches_counted_once()
     rows = whole.rows.copy()
     for stamp in ("started_ns", "finished_ns"):  # two requests a batch
         rows[stamp] = rows.groupby(["placement", "replication", rows["request"] // 2])[stamp].transform("first")
-    assert summaries.utilisation(rows, "edge") == pytest.approx(0.035, rel=0.05)
-    assert np.isnan(summaries.utilisation(rows.assign(started_ns=pd.NA), "edge"))
+    assert utilisation(rows, "edge") == pytest.approx(0.035, rel=0.05)
+    assert np.isnan(utilisation(rows.assign(started_ns=pd.NA), "edge"))
 
 
 def test_summary_gives_no_number_below_the_floor_and_inf_beyond_the_time_out():
@@ -276,7 +277,7 @@ def test_a_measurement_does_not_merge_with_itself():
     ],
 )
 def test_numbers_read_with_the_digits_they_deserve(estimate, text):
-    assert summaries.milliseconds(statistics.Estimate(*estimate, 1000, 5, ""), 5.0) == text
+    assert words.milliseconds(statistics.Estimate(*estimate, 1000, 5, ""), 5.0) == text
 
 
 def test_html_names_verdict_doubts_floor_and_conditions_and_escapes_them():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sample_rows import MS, conditions, judged, measurement, replicated, texts, trial, with_status
 
-from xedge.results import summaries
 from xedge.results import verdict as checks
+from xedge.results.rows import typed
 
 
 def delayed(rows, share, delay_ms, stamps=("sent_ns",)):
@@ -187,7 +187,7 @@ def test_a_link_off_from_what_was_asked_is_doubted(suffix, p50, p99, doubted):
 
 def test_doubts_come_with_the_severe_first():
     rows = delayed(trial(n=60), 1 / 20, 2)
-    severities = [doubt.severity for doubt in checks.doubts(summaries.typed(rows), conditions())]
+    severities = [doubt.severity for doubt in checks.doubts(typed(rows), conditions())]
     assert severities == sorted(severities, key=["severe", "warning", "note"].index)
     assert set(severities) == {"severe", "warning", "note"}
 

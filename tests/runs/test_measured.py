@@ -18,7 +18,7 @@ from helpers import Client, Device, children_of, unique_prefix, write_lookup_mod
 import xedge
 from xedge import Cloud, Constant, CsvReplay, Edge, Link, Measurement, Poisson, Scenario, Trace
 from xedge.core.exceptions import BrokerError, ConfigurationError, ModelNotFoundError
-from xedge.results.summaries import PARTS, STAMPS, milliseconds_between
+from xedge.results.rows import PARTS, STAMPS, milliseconds_between
 from xedge.runs.calibration import DEVICE
 from xedge.scenario.sources import Noise
 from xedge.serving.broker import Broker, _free_port

@@ -11,8 +11,8 @@ import pytest
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.results.measurement import Measurement
+from xedge.results.rows import STAMPS
 from xedge.results.statistics import Estimate
-from xedge.results.summaries import STAMPS
 from xedge.scenario.service_times import Deterministic, Exponential
 from xedge.serving.boxes import assigned_boxes
 from xedge.studies.instrument import figures as instrument_plots

@@ -17,7 +17,7 @@ from xedge.core.exceptions import ConfigurationError, MeasurementError
 from xedge.reports import run as report
 from xedge.results.figures import styled
 from xedge.results.measurement import Measurement
-from xedge.results.summaries import number
+from xedge.results.words import number
 from xedge.scenario.arrivals import Poisson, Trace
 from xedge.scenario.scenario import Edge, Scenario
 from xedge.scenario.service_times import Deterministic

@@ -99,7 +99,10 @@ def _check_name(name: str) -> None:
 
 def _recipe_sha256() -> str:
     """Return the hash of the code a reference model is made by: other code, other model."""
-    made_by = [Path(vibration.__file__), *(Path(__file__).with_name(f"{part}.py") for part in ("architectures", "training"))]
+    made_by = [
+        Path(vibration.__file__),
+        *(Path(__file__).with_name(f"{part}.py") for part in ("architectures", "training")),
+    ]
     sources = b"".join(file.read_bytes() for file in made_by)
     return hashlib.sha256(sources).hexdigest()
 

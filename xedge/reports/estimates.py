@@ -42,14 +42,14 @@ def _entry(name: Any, given: Any) -> dict[str, Any]:
 
 
 def _told(estimate: Any) -> str:
-    from xedge.results.summaries import milliseconds
+    from xedge.results.words import milliseconds
 
     return milliseconds(estimate, unit="")
 
 
 def _text(value: float | None, low: float | None, high: float | None) -> str:
     """Return "0.61 ± 0.04", "0.61 (0.60 to 0.70)" where the interval is lopsided, "–" where there is nothing."""
-    from xedge.results.summaries import decimals, number
+    from xedge.results.words import decimals, number
 
     if value is None:
         return NONE

@@ -9,7 +9,7 @@ import numpy as np
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
-from xedge.results import statistics, summaries
+from xedge.results import rows, statistics, summary, words
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate
 
@@ -67,19 +67,19 @@ def reasons(measurements: Mapping[str, Measurement]) -> str:
 
 def _numbers(measurement: Measurement, placement: str) -> dict[str, dict[str, Any]]:
     """The rate answered and p50, p95, p99 of one placement, in the form that `report.record` wants."""
-    answered = summaries.rates_hz(measurement.rows, placement)["answered_hz"]
+    answered = rows.rates_hz(measurement.rows, placement)["answered_hz"]
     found: dict[str, dict[str, Any]] = {"answered_hz": {"value": answered}}
     saturated = placement in measurement.verdict.saturated
-    for p, estimate in summaries.estimates(measurement.rows, placement).items():
-        if p in summaries.COMPARED_LEVELS:
-            found[f"{summaries.level_name(p)}_ms"] = _number(estimate, measurement, saturated)
+    for p, estimate in summary.estimates(measurement.rows, placement).items():
+        if p in summary.COMPARED_LEVELS:
+            found[f"{words.level_name(p)}_ms"] = _number(estimate, measurement, saturated)
     return found
 
 
 def _number(estimate: Estimate, measurement: Measurement, saturated: bool) -> dict[str, Any]:
     if saturated:
         return {"value": None, "text": "saturated"}
-    text = summaries.milliseconds(estimate, measurement.conditions.get("timeout_s"), "")
+    text = words.milliseconds(estimate, measurement.conditions.get("timeout_s"), "")
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "text": text}
 
 

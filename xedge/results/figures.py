@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from xedge.results import statistics, summaries
+from xedge.results import statistics, words
 from xedge.results.measurement import Measurement
+from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
 
 STYLE = Path(__file__).with_name("xedge.mplstyle")
@@ -27,9 +28,7 @@ MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
 RASTER_DPI = 72
 WARM_UP = "#bbbbbb"
 POINTS = 200  # of a curve
-PART_COLOURS = dict(
-    zip(summaries.PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True)
-)
+PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True))
 _LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
 
@@ -152,12 +151,12 @@ def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
     table, artists, names = measurement.breakdown(), [], measurement.placements
     means = table.pivot(index="placement", columns="part", values="mean_ms").reindex(names)
     left = np.zeros(len(names))
-    for part in summaries.PARTS:
+    for part in PARTS:
         share = (means[part] / means["latency"]).fillna(0).to_numpy(dtype=float)
         if share.max() < 0.005:
             continue
         bars = ax.barh(range(len(names)), share, left=left, height=0.55, color=PART_COLOURS[part], label=part)
-        bars_text = [summaries.percent(value) if value >= 0.08 else "" for value in share]
+        bars_text = [words.percent(value) if value >= 0.08 else "" for value in share]
         dark = part in ("inference", "lateness")
         ax.bar_label(bars, bars_text, label_type="center", fontsize=8, color="white" if dark else "#111111")
         artists += list(bars)
@@ -172,7 +171,7 @@ def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
 
 
 def _mean(value: float) -> str:
-    return "none answered" if math.isnan(value) else f"mean {value:.{summaries.decimals(value, None)}f} ms"
+    return "none answered" if math.isnan(value) else f"mean {value:.{words.decimals(value, None)}f} ms"
 
 
 def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
@@ -181,7 +180,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
     """
     rows = measurement.rows
-    due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, summaries.latency_ms(rows)
+    due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, latency_ms(rows)
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
     _log_ms(ax.yaxis, latency)
     lane = _lane(ax) if np.isinf(latency).any() else math.nan

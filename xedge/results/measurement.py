@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
-from xedge.results import storage, summaries
+from xedge.results import comparison, rows, storage, summary, words
 from xedge.results import verdict as checks
+from xedge.results.rows import typed
 from xedge.results.statistics import Estimate, FloatArray, share_estimate
+from xedge.results.words import percent
 
 if TYPE_CHECKING:
     from xedge.results.figures import ReportFigure
@@ -37,7 +39,7 @@ _COLOURS = {"VALID": "#1a7f37", "SATURATED": "#9a6700", "INVALID": "#b42318"}
 class Measurement:
     """Rows of one or more trials and their conditions, frozen together.
 
-    `rows` is a table with the columns of `xedge.results.summaries.COLUMNS`, one row a scheduled request, nothing left
+    `rows` is a table with the columns of `xedge.results.rows.COLUMNS`, one row a scheduled request, nothing left
     out (times in ns since the start of the trial, NA where there is no reading); `conditions` is a dictionary
     that JSON can hold. Both are copied; treat them as read-only and take `.copy()` of the rows to change them.
 
@@ -50,7 +52,7 @@ class Measurement:
     conditions: dict[str, Any]
 
     def __post_init__(self) -> None:
-        rows = summaries.typed(self.rows)
+        rows = typed(self.rows)
         if rows.empty:
             raise MeasurementError("no rows: a measurement has one row for every scheduled request")
         try:
@@ -83,7 +85,7 @@ class Measurement:
 
         Timed out or lost requests are +inf; requests answered with an error or never sent are left out.
         """
-        return list(summaries.replications(self.rows, self._known(placement)).values())
+        return list(rows.replications(self.rows, self._known(placement)).values())
 
     def summary(self) -> pd.DataFrame:
         """Return one row a placement: rates in Hz, utilisation, counts by status, p50 p90 p95 p99 in ms with intervals.
@@ -92,15 +94,15 @@ class Measurement:
         """
         facts = self.conditions.get("services") or {}
         servers = {name: one.get("servers", 1) * one.get("boxes", 1) for name, one in facts.items()}
-        return summaries.summary(self.rows, self.placements, self.verdict.saturated, servers)
+        return summary.summary(self.rows, self.placements, self.verdict.saturated, servers)
 
     def breakdown(self) -> pd.DataFrame:
         """Return the median and mean of every part of the latency, in ms, one row a placement and part."""
-        return summaries.breakdown(self.rows, self.placements)
+        return rows.breakdown(self.rows, self.placements)
 
-    def compare(self, a: str, b: str) -> summaries.Comparison:
+    def compare(self, a: str, b: str) -> comparison.Comparison:
         """Return how much slower `b` is than `a`, paired by replication, with intervals."""
-        return summaries.compare(self.rows, self._known(a), self._known(b), self.verdict.saturated)
+        return comparison.compare(self.rows, self._known(a), self._known(b), self.verdict.saturated)
 
     def goodput(self, placement: str, deadline_ms: float) -> Estimate:
         """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
@@ -108,8 +110,8 @@ class Measurement:
         Requests that failed in any way did not meet the deadline. Wilson's interval for as many independent requests as
         these, who meet the same queues, are worth (`xedge.results.statistics.share_estimate`).
         """
-        own = [trial[~trial["warm_up"]] for _, trial in summaries.trials(self.rows, self._known(placement))]
-        return share_estimate([summaries.latency_ms(trial) <= deadline_ms for trial in own])
+        own = [trial[~trial["warm_up"]] for _, trial in rows.trials(self.rows, self._known(placement))]
+        return share_estimate([rows.latency_ms(trial) <= deadline_ms for trial in own])
 
     def plot(self) -> ReportFigure:
         """Return the report's figure: the distribution, the tail, where the time goes, and when."""
@@ -184,7 +186,7 @@ class Measurement:
 
     @cached_property
     def _estimates(self) -> dict[str, dict[float, Estimate]]:
-        return {name: summaries.estimates(self.rows, name) for name in self.placements}
+        return {name: summary.estimates(self.rows, name) for name in self.placements}
 
     def _median(self, placement: str) -> float:
         value = self._estimates[placement][0.5].value
@@ -194,27 +196,27 @@ class Measurement:
         """Return the percentile as people read it, or why there is none."""
         if placement in self.verdict.saturated:
             return "saturated"
-        return summaries.milliseconds(self._estimates[placement][p], self.conditions.get("timeout_s"), unit)
+        return words.milliseconds(self._estimates[placement][p], self.conditions.get("timeout_s"), unit)
 
     def _speed(self, placement: str) -> str:
-        offered, answered = (summaries.rates_hz(self.rows, placement)[key] for key in ("offered_hz", "answered_hz"))
+        offered, answered = (rows.rates_hz(self.rows, placement)[key] for key in ("offered_hz", "answered_hz"))
         if placement in self.verdict.saturated:
-            return f"was saturated: it answered {summaries.number(answered)} of {summaries.number(offered)} requests/s"
+            return f"was saturated: it answered {words.number(answered)} of {words.number(offered)} requests/s"
         return (
-            f"answered {summaries.number(answered)} of {summaries.number(offered)} requests/s, half of them within "
+            f"answered {words.number(answered)} of {words.number(offered)} requests/s, half of them within "
             f"{self._latency(placement, 0.5)} and 99 % within {self._latency(placement, 0.99)}"
         )
 
     def _table(self, unit: str = "") -> list[list[str]]:
         """Return the summary in words: the heads, then a row a placement."""
         heads = ["placement", "requests", "offered/s", "sent/s", "answered/s", "failed"]
-        table = [heads + [f"{summaries.level_name(p)}, ms" for p in summaries.LEVELS]]
+        table = [heads + [f"{words.level_name(p)}, ms" for p in summary.LEVELS]]
         for name in self.placements:
-            own = summaries.measured(self.rows, name)
-            rates = [f"{rate:.4g}" for rate in summaries.rates_hz(self.rows, name).values()]
-            failed = summaries.count(int((own["status"] != "ok").sum()))
-            latencies = [self._latency(name, p, unit) for p in summaries.LEVELS]
-            table.append([name, summaries.count(len(own)), *rates, failed, *latencies])
+            own = rows.measured(self.rows, name)
+            rates = [f"{rate:.4g}" for rate in rows.rates_hz(self.rows, name).values()]
+            failed = words.count(int((own["status"] != "ok").sum()))
+            latencies = [self._latency(name, p, unit) for p in summary.LEVELS]
+            table.append([name, words.count(len(own)), *rates, failed, *latencies])
         return table
 
     def __repr__(self) -> str:
@@ -249,7 +251,7 @@ def _sentence(text: str) -> str:
 def _where(parts: pd.DataFrame) -> str:
     """Return "the time goes to inference (62 %), uplink (20 %)" for the parts of one placement."""
     shares = parts[parts["part"] != "latency"].nlargest(3, "share")
-    words = [f"{row.part} ({summaries.percent(row.share)})" for row in shares.itertuples() if row.share >= 0.05]
+    words = [f"{row.part} ({percent(row.share)})" for row in shares.itertuples() if row.share >= 0.05]
     return f"the time goes to {', '.join(words)} of the mean latency" if words else "nothing was answered"
 
 

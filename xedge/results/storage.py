@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError, MissingExtraError
-from xedge.results import summaries
+from xedge.results import rows
 
 Format = Literal["csv", "parquet"]
 _FILES: dict[Format, str] = {"parquet": "rows.parquet", "csv": "rows.csv.gz"}
@@ -86,5 +86,5 @@ def _read_rows(path: Path, kind: Format) -> pd.DataFrame:
     if kind == "parquet":
         _format("parquet")
         return pd.read_parquet(path, engine="pyarrow")
-    kinds = {**summaries.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+    kinds = {**rows.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

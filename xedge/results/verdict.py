@@ -11,20 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from xedge.results.rows import measured, milliseconds_between, rates_hz, replications, trials
 from xedge.results.statistics import Estimate, episodes, quantile
 from xedge.results.steadiness import Steadiness, steadiness
-from xedge.results.summaries import (
-    count,
-    estimates,
-    level_name,
-    measured,
-    milliseconds_between,
-    number,
-    percent,
-    rates_hz,
-    replications,
-    trials,
-)
+from xedge.results.summary import estimates
+from xedge.results.words import count, level_name, number, percent
 
 LATE_MS = 1.0
 LATE_SHARE = 0.01

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from xedge.core.extras import needed
 from xedge.reports.publish import Prose
 from xedge.results import figures as plots
-from xedge.results import summaries
+from xedge.results import summary, words
 from xedge.results.figures import ReportFigure, styled
 from xedge.results.measurement import Measurement
 from xedge.runs.calibration import Crossing
@@ -121,7 +121,7 @@ def what_dominates(measurement: Measurement) -> pd.DataFrame:
     rows = {}
     for name in measurement.placements:
         shares = _shares(measurement, name)
-        told = {part: summaries.percent(share) for part, share in shares.items()}
+        told = {part: words.percent(share) for part, share in shares.items()}
         p50, p99 = _told(measurement, name, "")
         rows[name] = {"p50, ms": p50, "p99, ms": p99, "mostly": max(shares, key=lambda part: shares[part])} | told
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -133,7 +133,7 @@ def conclusion(measurement: Measurement) -> Prose:
     for name in measurement.placements:
         (p50, p99), shares = _told(measurement, name, " ms"), _shares(measurement, name)
         most = max(shares, key=lambda part: shares[part])
-        of_mean = f"{summaries.percent(shares[most])} of the mean latency is {most}"
+        of_mean = f"{words.percent(shares[most])} of the mean latency is {most}"
         found.append(f"{name}: p50 {p50}, p99 {p99}; {of_mean}.")
     return Prose("\n\n".join(found))
 
@@ -142,10 +142,8 @@ def _told(measurement: Measurement, name: str, unit: str) -> tuple[str, str]:
     """The p50 and p99 of a placement as people read them; none of one without a steady state."""
     if name in measurement.verdict.saturated:
         return "saturated", "saturated"
-    estimates, timeout_s = summaries.estimates(measurement.rows, name), measurement.conditions.get("timeout_s")
-    return summaries.milliseconds(estimates[0.5], timeout_s, unit), summaries.milliseconds(
-        estimates[0.99], timeout_s, unit
-    )
+    estimates, timeout_s = summary.estimates(measurement.rows, name), measurement.conditions.get("timeout_s")
+    return words.milliseconds(estimates[0.5], timeout_s, unit), words.milliseconds(estimates[0.99], timeout_s, unit)
 
 
 def _shares(measurement: Measurement, name: str) -> dict[str, float]:

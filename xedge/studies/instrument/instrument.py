@@ -19,8 +19,9 @@ from xedge.reports import run as report
 from xedge.reports.publish import Prose, reasons
 from xedge.reports.publish import publish as publish_measurement
 from xedge.results.measurement import Measurement
+from xedge.results.rows import latency_ms, trials
 from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference, quantile_estimate
-from xedge.results.summaries import latency_ms, milliseconds, trials
+from xedge.results.words import milliseconds
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.scenario import Edge, Scenario
 from xedge.scenario.service_times import Deterministic, Exponential, ServiceTime

@@ -18,7 +18,7 @@ from xedge.reports.publish import Prose, reasons
 from xedge.reports.publish import publish as publish_measurement
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference, quantile_estimate
-from xedge.results.summaries import milliseconds
+from xedge.results.words import milliseconds
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.link import Link
 from xedge.scenario.scenario import Cloud, Edge, Scenario

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
-from xedge.results import storage, summaries
+from xedge.results import storage, words
 from xedge.results.measurement import Measurement
-from xedge.results.summaries import level_name, milliseconds, number
+from xedge.results.words import level_name, milliseconds, number
 from xedge.studies.load.probe import Probe, has_less_power, judge
 from xedge.studies.load.search import bracket, edge
 
@@ -156,7 +156,7 @@ class LoadCurve:
         for probe in sorted(self.probes, key=lambda one: (self.arms.index(one.arm), one.rate_hz)):
             steady = probe.outcome in ("met", "missed")
             told = [milliseconds(one, None, "") if steady else "–" for one in (probe.p50, probe.tail)]
-            requests = summaries.count(probe.requests)
+            requests = words.count(probe.requests)
             rows.append([probe.arm, number(probe.rate_hz), number(probe.answered_hz), requests, *told, probe.outcome])
         heads = ["placement", "offered, /s", "answered, /s", "requests", "p50, ms", f"{level_name(self.p)}, ms"]
         return pd.DataFrame(rows, columns=[*heads, "outcome"]).set_index(heads[:2])
@@ -189,8 +189,8 @@ class LoadCurve:
     def _few(self) -> list[str]:
         fewest = min(probe.requests for probe in self.probes)
         useful = USEFUL * 0.01 / (1 - self.p)
-        text = f"{summaries.count(fewest)} requests a rate only; a useful {level_name(self.p)} takes"
-        return [f"{text} {summaries.count(round(useful))}"] if fewest < useful else []
+        text = f"{words.count(fewest)} requests a rate only; a useful {level_name(self.p)} takes"
+        return [f"{text} {words.count(round(useful))}"] if fewest < useful else []
 
     def _of_limits(self) -> list[str]:
         """What the measurement at the highest rate that met the deadline says of itself, one replication apart."""

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from xedge.results.figures import _LOOKS, ReportFigure, _plain_number, styled
 from xedge.results.statistics import FloatArray
-from xedge.results.summaries import level_name, number
+from xedge.results.words import level_name, number
 from xedge.studies.load.curve import LoadCurve
 from xedge.studies.load.probe import Probe
 

@@ -19,7 +19,7 @@ from xedge.reports.publish import Prose, _conditions
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import minimum_samples, shortest_section
 from xedge.results.steadiness import warm_up_requests
-from xedge.results.summaries import level_name, number
+from xedge.results.words import level_name, number
 from xedge.scenario.scenario import External
 from xedge.serving.broker import Broker
 from xedge.studies.load.curve import Limit, LoadCurve

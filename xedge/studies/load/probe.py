@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xedge.results import summaries
+from xedge.results import rows, summary
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate, FloatArray, mean_estimate, quantile_estimate
-from xedge.results.summaries import level_name, milliseconds
+from xedge.results.words import level_name, milliseconds
 from xedge.studies.load.search import Outcome, Tried
 
 
@@ -52,19 +52,19 @@ def judge(measurement: Measurement, arm: str, deadline_ms: float, p: float) -> P
     So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
     """
     latencies = measurement.latencies_ms(arm)
-    parts = summaries.sections(latencies, p)
+    parts = summary.sections(latencies, p)
     p50, tail = quantile_estimate(parts, 0.5), quantile_estimate(parts, p)
-    answered_hz = summaries.rates_hz(measurement.rows, arm)["answered_hz"]
+    answered_hz = rows.rates_hz(measurement.rows, arm)["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, arm, tail, deadline_ms, p)
-    every = summaries.latency_ms(measurement.rows[measurement.rows["placement"] == arm])
+    every = rows.latency_ms(measurement.rows[measurement.rows["placement"] == arm])
     fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
     return Probe(
         arm=arm,
         rate_hz=float(measurement.conditions["scenario"]["workload"]["rate_hz"]),
         outcome=outcome,
         reason=reason,
-        requests=len(summaries.measured(measurement.rows, arm)),
+        requests=len(rows.measured(measurement.rows, arm)),
         answered_hz=answered_hz,
         p50=p50,
         tail=tail,

@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from xedge.reports import publish as publishing
 from xedge.reports import run as report
 from xedge.reports.publish import Prose
+from xedge.results import comparison, summary, words
 from xedge.results import figures as plots
-from xedge.results import summaries
 from xedge.results.measurement import Measurement
 from xedge.results.verdict import Verdict
 from xedge.text.copies.arrangements import COPY, HTTP, MQTT
@@ -76,12 +76,10 @@ class CopyOrServe:
         for workers, measurement in self.measurements.items():
             for name in measurement.placements:
                 own = self.memory[(self.memory["arrangement"] == name) & (self.memory["workers"] == workers)].iloc[0]
-                estimates = summaries.estimates(measurement.rows, name)
+                estimates = summary.estimates(measurement.rows, name)
                 stuck = name in measurement.verdict.saturated
                 latency = {
-                    f"{summaries.level_name(p)}, ms": "saturated"
-                    if stuck
-                    else summaries.milliseconds(estimates[p], None, "")
+                    f"{words.level_name(p)}, ms": "saturated" if stuck else words.milliseconds(estimates[p], None, "")
                     for p in LEVELS
                 }
                 rows.append(
@@ -165,7 +163,7 @@ class CopyOrServe:
         compared = self.measurements[most].compare(COPY, shared)
         if compared.note:
             return compared.note
-        kept = summaries.Comparison(COPY, shared, {p: compared.differences[p] for p in LEVELS})
+        kept = comparison.Comparison(COPY, shared, {p: compared.differences[p] for p in LEVELS})
         return f"With {_workers(most)}, {kept}"
 
 
@@ -192,7 +190,7 @@ def publish(result: CopyOrServe) -> Prose:
 
 def _headline(result: CopyOrServe, name: str, workers: int) -> dict[str, str]:
     estimate = result.measurements[workers].compare(COPY, name).differences.get(0.5)
-    shown = "saturated" if estimate is None else summaries.milliseconds(estimate, None, "")
+    shown = "saturated" if estimate is None else words.milliseconds(estimate, None, "")
     value, _, margin = shown.partition(" ± ")
     detail = f"± {margin} (95 %), {_workers(workers)}" if margin else _workers(workers)
     return {"label": f"{name}, median later by", "value": value, "unit": "ms" if margin else "", "detail": detail}

@@ -1,0 +1,44 @@
+"""Numbers as people read them: counts, shares, latencies with their intervals."""
+
+from __future__ import annotations
+
+import math
+
+from xedge.results.statistics import Estimate
+
+
+def level_name(p: float) -> str:
+    """Return "p99" for 0.99 and "p99.9" for 0.999."""
+    return f"p{100 * p:.10g}"
+
+
+def count(n: int) -> str:
+    """Return 20000 as "20 000", with a space that does not break."""
+    return f"{n:,}".replace(",", "\u202f")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return 0.123 as "12 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits and never an exponent: "0.171", "12.3", "1 320"."""
+    return count(round(value)) if abs(value) >= 100 else f"{value:.3g}"
+
+
+def decimals(value: float, half: float | None) -> int:
+    """Return how many decimals to print: two digits of the half-width, or four of the value; at most 3."""
+    basis, digits = (half, 1) if half else (value, 3)
+    return min(max(digits - math.floor(math.log10(abs(basis))), 0), 3) if basis else 3
+
+
+def milliseconds(estimate: Estimate, timeout_s: float | None = None, unit: str = " ms") -> str:
+    """Return "1.213 ± 0.021 ms", "> 5000 ms (timed out)" or "too few (n < 299)": as people read it."""
+    if estimate.value is None:
+        return f"too few (n < {estimate.needed})" if estimate.too_few else "not known"
+    if math.isinf(estimate.value):
+        return f"> {1000 * timeout_s:.0f}{unit} (timed out)" if timeout_s else "timed out"
+    places = decimals(estimate.value, estimate.half_width)
+    interval = "" if estimate.half_width is None else f" ± {estimate.half_width:.{places}f}"
+    return f"{estimate.value:.{places}f}{interval}{unit}"
