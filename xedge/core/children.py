@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from time import perf_counter, sleep
 from typing import IO, Any
 
 
@@ -33,6 +35,27 @@ def start(command: list[str], said: IO[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
     )
+
+
+def wait_ready(
+    guard: subprocess.Popen[bytes], said: IO[str], is_ready: Callable[[], bool], timeout_s: float, every_s: float = 0.05
+) -> str | None:
+    """Wait until `is_ready()` holds and return None; else the last words of what ended or took longer than allowed.
+
+    Args:
+        guard: what `start` returned.
+        said: what `start` was given to write standard error to.
+        is_ready: asks once whether the command is of use now; an exception ends the wait.
+        timeout_s: how long to wait.
+        every_s: the pause between two questions.
+    """
+    end_s = perf_counter() + timeout_s
+    while not is_ready():
+        if guard.poll() is not None or perf_counter() > end_s:
+            said.seek(0)
+            return " / ".join(said.read().strip().splitlines()[-3:]) or "it said nothing"
+        sleep(every_s)
+    return None
 
 
 def end(guard: subprocess.Popen[bytes]) -> None:

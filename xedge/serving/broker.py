@@ -194,22 +194,19 @@ class Broker:
         return [mosquitto, "-c", str(config)]
 
     def _wait_ready(self, said: TextIO) -> None:
-        end = perf_counter() + READY_TIMEOUT_S
-        while True:
-            guard = self._guard
-            if guard is None or guard.poll() is not None or perf_counter() > end:
-                said.seek(0)
-                words = " / ".join(said.read().strip().splitlines()[-3:]) or "it said nothing"
-                raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {words}")
+        guard = self._guard
+        assert guard is not None
+
+        def answers() -> bool:
             try:
                 _probe(self.host, self.port, timeout_s=2)
             except BrokerError:
-                sleep(0.02)
-            else:
-                # Whoever answered may be a stranger on that port: our own child would then have ended by now.
-                sleep(0.02)
-                if guard.poll() is None:
-                    return
+                return False
+            sleep(0.02)  # whoever answered may be a stranger on that port: our own child would then end now
+            return guard.poll() is None
+
+        if (words := children.wait_ready(guard, said, answers, READY_TIMEOUT_S, every_s=0.02)) is not None:
+            raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {words}")
 
     def _find_version(self) -> str:
         if self.kind == "embedded":

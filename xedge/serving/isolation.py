@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
 import sys
 import tempfile
-from time import perf_counter, sleep
 from typing import Any, Self
 
 from xedge.core import children
@@ -90,16 +88,15 @@ class IsolatedService(ExternalService):
         return [*run, self._image, *options]
 
     def _wait_ready(self, said: Any) -> None:
-        end = perf_counter() + READY_TIMEOUT_S
-        while True:
-            with contextlib.suppress(ServiceError, BrokerError):
-                self.ask(timeout_s=0.5)
-                return
-            if self._guard.poll() is not None or perf_counter() > end:
-                said.seek(0)
-                words = " / ".join(said.read().strip().splitlines()[-3:]) or "it said nothing"
-                raise ServiceError(f"the edge service in a {'container' if self._image else 'process'} ended: {words}")
-            sleep(0.05)
+        if (words := children.wait_ready(self._guard, said, self._answers, READY_TIMEOUT_S)) is not None:
+            raise ServiceError(f"the edge service in a {'container' if self._image else 'process'} ended: {words}")
+
+    def _answers(self) -> bool:
+        try:
+            self.ask(timeout_s=0.5)
+        except (ServiceError, BrokerError):
+            return False
+        return True
 
 
 def container_engine() -> str:

@@ -1,0 +1,21 @@
+"""A table as HTML, every cell escaped: for what shows itself in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table with `heads` above `rows`, the first cell of each row its heading.
+
+    >>> html_table(["", "p99, ms"], [["edge", 3.1]])
+    '<table><thead><tr><th></th><th>p99, ms</th></tr></thead><tbody><tr><th>edge</th><td>3.1</td></tr></tbody></table>'
+    """
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
+
+
+def _row(cells: Sequence[object]) -> str:
+    first, *others = (escape(str(cell)) for cell in cells)
+    return f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
