@@ -15,7 +15,7 @@ import onnxruntime
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
 
-from xedge.core.paths import model_path
+from xedge.models.lookup import model_path
 from xedge.models.reference import reference_inputs
 from xedge.runs.sender import Flight, Sender
 from xedge.scenario.arrivals import Poisson

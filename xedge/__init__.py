@@ -14,16 +14,16 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
     from xedge.reports.publish import publish as publish
     from xedge.reports.sweeps import sweep as sweep
     from xedge.results.measurement import Measurement as Measurement
+    from xedge.runs.scenario import Scenario as Scenario
     from xedge.scenario.arrivals import Bursty as Bursty
     from xedge.scenario.arrivals import Constant as Constant
     from xedge.scenario.arrivals import Poisson as Poisson
     from xedge.scenario.arrivals import Trace as Trace
     from xedge.scenario.link import GilbertElliott as GilbertElliott
     from xedge.scenario.link import Link as Link
-    from xedge.scenario.scenario import Cloud as Cloud
-    from xedge.scenario.scenario import Edge as Edge
-    from xedge.scenario.scenario import External as External
-    from xedge.scenario.scenario import Scenario as Scenario
+    from xedge.scenario.placements import Cloud as Cloud
+    from xedge.scenario.placements import Edge as Edge
+    from xedge.scenario.placements import External as External
     from xedge.scenario.service_times import Deterministic as Deterministic
     from xedge.scenario.service_times import Exponential as Exponential
     from xedge.scenario.sources import CsvReplay as CsvReplay
@@ -39,21 +39,21 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers; a
 _HOMES = {
     "Broker": "serving.broker",
     "Bursty": "scenario.arrivals",
-    "Cloud": "scenario.scenario",
+    "Cloud": "scenario.placements",
     "CloudMLService": "serving.services",
     "Constant": "scenario.arrivals",
     "CsvReplay": "scenario.sources",
     "Deterministic": "scenario.service_times",
-    "Edge": "scenario.scenario",
+    "Edge": "scenario.placements",
     "EdgeMLService": "serving.services",
     "Exponential": "scenario.service_times",
-    "External": "scenario.scenario",
+    "External": "scenario.placements",
     "GilbertElliott": "scenario.link",
     "Link": "scenario.link",
     "Measurement": "results.measurement",
     "Noise": "scenario.sources",
     "Poisson": "scenario.arrivals",
-    "Scenario": "scenario.scenario",
+    "Scenario": "runs.scenario",
     "Texts": "scenario.sources",
     "Trace": "scenario.arrivals",
     "Vibration": "scenario.sources",

@@ -18,9 +18,9 @@ from helpers import Client, is_alive, request_bytes, wait_until, xedge_threads
 
 from xedge.core.exceptions import BrokerError, MeasurementError
 from xedge.runs.sender import Flight, Log, Sender
+from xedge.scenario.routes import Topics
 from xedge.serving.broker import Broker, _free_port
 from xedge.serving.echo import EchoService
-from xedge.serving.messages import Topics
 from xedge.serving.services import EdgeMLService
 
 DEVICE = "tester"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from xedge.core.exceptions import ConfigurationError, RequestError
+from xedge.scenario.routes import Topics
 from xedge.serving import messages
-from xedge.serving.messages import RequestDecoder, Topics, encode, encode_request, error_answer, is_device_id
+from xedge.serving.messages import RequestDecoder, encode, encode_request, error_answer, is_device_id
 
 F32 = RequestDecoder((3,), np.dtype("float32"))
 GRID = RequestDecoder((2, 3), np.dtype("float32"))

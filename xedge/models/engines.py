@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.extras import needed
-from xedge.core.paths import is_text_model, model_path
+from xedge.models.kinds import kind_in
+from xedge.models.lookup import model_path
+from xedge.scenario.sources import InputSpec
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
@@ -44,8 +47,8 @@ class Engine(Protocol):
     input_dtype: np.dtype[Any]
 
     @property
-    def takes_text(self) -> bool:
-        """Whether the inputs are texts' ids."""
+    def spec(self) -> InputSpec:
+        """What one input is."""
         ...
 
     def predict(self, batch: Array) -> Array:
@@ -116,10 +119,10 @@ class OnnxEngine:
             self._bound[batch.shape] = _Bound(self._session, self._input, self._outputs[0], batch, output)
         return output
 
-    @property
-    def takes_text(self) -> bool:
-        """Whether the inputs are texts' ids: the file lies in a text model's folder, beside its labels."""
-        return is_text_model(self.path.parent)
+    @cached_property
+    def spec(self) -> InputSpec:
+        """What one input is; the kind is known by what lies in the file's folder."""
+        return InputSpec(self.input_shape, self.input_dtype.name, kind_in(self.path.parent))
 
     def describe(self) -> dict[str, Any]:
         """Return engine, version, threads, device, spinning, file and its sha256."""
@@ -212,10 +215,10 @@ class TorchEngine:
         self._torch.set_num_threads(self._threads)
         _of_this_thread.torch_threads = self._threads
 
-    @property
-    def takes_text(self) -> bool:
-        """Whether the inputs are texts' ids: the file lies in a text model's folder, beside its labels."""
-        return is_text_model(self.path.parent)
+    @cached_property
+    def spec(self) -> InputSpec:
+        """What one input is; the kind is known by what lies in the file's folder."""
+        return InputSpec(self.input_shape, self.input_dtype.name, kind_in(self.path.parent))
 
     def describe(self) -> dict[str, Any]:
         """Return engine, version, threads, device, spinning, file and its sha256."""

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec import UNSET
 
-from xedge.core.exceptions import ConfigurationError, RequestError
-from xedge.core.paths import model_path as find_model
+from xedge.core.exceptions import ConfigurationError, ModelError, RequestError
 from xedge.models.engines import Engine, OnnxEngine, TorchEngine
+from xedge.models.kinds import NUMBERS, RequestFormat, model_kind
+from xedge.models.lookup import model_path as find_model
 from xedge.scenario.link import Link
+from xedge.scenario.sources import InputSpec
 from xedge.serving.loop import Item, ServiceLoop
 from xedge.serving.messages import (
     MAX_PAYLOAD_BYTES,
@@ -67,6 +69,11 @@ class MLService(ServiceLoop):
         """The loaded engine; loads it at the first use."""
         return self._engine or self.load_model()
 
+    @property
+    def takes(self) -> InputSpec:
+        """What one request contains."""
+        return self.engine.spec
+
     def load_model(self) -> Engine:
         """Load the model and time its first inference; loading again changes nothing.
 
@@ -76,7 +83,7 @@ class MLService(ServiceLoop):
         """
         if self._engine is None:
             engine = self.make_engine()
-            self._decoder = _decoder(engine, self._max_payload_bytes)
+            self._decoder = _request_format(engine, self._max_payload_bytes)
             self._labels = self._decoder.labels
             begun_ns = perf_counter_ns()
             engine.predict(self._decoder.sample())
@@ -104,7 +111,7 @@ class MLService(ServiceLoop):
         batch = self._decoder.one(features)
         begun_ns = perf_counter_ns()
         output = engine.predict(batch)
-        return Inference(_plain(output)[0], (perf_counter_ns() - begun_ns) / 1e6)
+        return Inference(_plain(output, 1)[0], (perf_counter_ns() - begun_ns) / 1e6)
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about this service."""
@@ -112,6 +119,7 @@ class MLService(ServiceLoop):
             **self.engine.describe(),
             "input_shape": list(self.engine.input_shape),
             "input_dtype": self.engine.input_dtype.name,
+            "input_kind": self.engine.spec.kind,
             **({"labels": list(self._labels)} if self._labels else {}),
             "compute_scale": self.compute_scale,
             "service_time": self.service_time.as_dict() if self.service_time else None,
@@ -152,7 +160,7 @@ class MLService(ServiceLoop):
         """Give the batch to the engine; a request it cannot take is answered with an error."""
         try:
             batch = self._decoder.stack([item.request.features for item in items])
-            predictions = _plain(self.engine.predict(batch))
+            predictions = _plain(self.engine.predict(batch), len(items))
         except Exception as exc:  # whatever an engine raises must not stop the service
             if len(items) > 1:
                 return [done for item in items for done in self.infer([item])]
@@ -180,11 +188,14 @@ class MLService(ServiceLoop):
         result.trace = (
             Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns) if request.trace else UNSET
         )
+        result.request_id = request.request_id
         return self._result_topics.get(request.device_id) or self._remember(request.device_id), encode(result)
 
     def _remember(self, device_id: str) -> str:
         if not is_device_id(device_id):
-            raise RequestError("device_id", f"device_id {device_id[:80]!r} may not be empty nor hold / + # or NUL")
+            raise RequestError(
+                "device_id", f"device_id {device_id[:80]!r} may not be empty nor hold / + # or control characters"
+            )
         if len(self._result_topics) >= 100_000:
             self._result_topics.clear()
         topic = self._result_topics[device_id] = self.topics.result(device_id)
@@ -192,7 +203,8 @@ class MLService(ServiceLoop):
 
     def _refuse_item(self, item: Item, error: RequestError) -> None:
         request = item.request
-        self._refuse(error, encode({"device_id": request.device_id, "timestamp_us": request.timestamp_us}))
+        names = ("device_id", "timestamp_us", "request_id")
+        self._refuse(error, encode({name: value for name in names if (value := getattr(request, name)) is not UNSET}))
 
     def _refuse(self, error: RequestError, payload: bytes) -> None:
         self.refused[error.reason] += 1
@@ -284,16 +296,14 @@ class CloudMLService(MLService):
         return TorchEngine(find_model(self.model_path, ".pt"), device=self._device, threads=self._threads)
 
 
-def _decoder(engine: Engine, max_payload_bytes: int) -> RequestDecoder:
-    """The decoder of the model's requests; a text model's folder, known by its labels, is checked as a whole."""
-    if not engine.takes_text:
-        return RequestDecoder(engine.input_shape, engine.input_dtype, max_payload_bytes)
-    from xedge.text.model import TextModel
-    from xedge.text.requests import TextRequestDecoder
-
-    return TextRequestDecoder(TextModel.load(engine.path.parent, engine=engine).labels, max_payload_bytes)
+def _request_format(engine: Engine, max_payload_bytes: int) -> RequestFormat:
+    if engine.spec.kind != NUMBERS:
+        return model_kind(engine.spec.kind).request_format(engine, max_payload_bytes)
+    return RequestDecoder(engine.input_shape, engine.input_dtype, max_payload_bytes)
 
 
-def _plain(output: np.ndarray[Any, Any]) -> list[Any]:
+def _plain(output: np.ndarray[Any, Any], rows: int) -> list[Any]:
     """One plain Python value a row: a number where the row has one element, else a nested list."""
+    if np.ndim(output) == 0 or len(output) != rows:
+        raise ModelError(f"its output has shape {list(np.shape(output))} for a batch of {rows}: not a row an input")
     return output.ravel().tolist() if output.size == len(output) else output.tolist()

@@ -16,8 +16,10 @@ import pandas as pd
 
 from xedge.core import conditions
 from xedge.core.exceptions import ConfigurationError, RegistryError, ServiceError
-from xedge.core.paths import model_path, models_dir, registered_folder
+from xedge.core.paths import models_dir
 from xedge.core.progress import Progress
+from xedge.models.kinds import registered_folder
+from xedge.models.lookup import model_path
 from xedge.results.measurement import Measurement
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.sources import Texts
