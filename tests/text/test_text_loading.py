@@ -281,7 +281,7 @@ def run(script: str, registry: Registry, **environment: str) -> str:
 PRELUDE = '''
 import os, signal, socket, sys, threading, time
 from xedge import text
-from xedge.exceptions import RegistryError
+from xedge.core.exceptions import RegistryError
 from xedge.text import loading
 
 def silent_server():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -54,7 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             try:
                 msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=as_kind))
             except msgspec.ValidationError as exc:
-                raise ConfigurationError(f"{type(self).__name__}({name}={shown(value)}): {_sentence(exc)}") from None
+                raise ConfigurationError(f"{type(self).__name__}({name}={shown(value)}): {sentence(exc)}") from None
         self.check()
 
     def check(self) -> None:
@@ -70,7 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         try:
             return msgspec.convert(data, cls, strict=False, dec_hook=as_kind)
         except msgspec.ValidationError as exc:
-            raise ConfigurationError(f"{cls.__name__}: {_sentence(exc)}") from None
+            raise ConfigurationError(f"{cls.__name__}: {sentence(exc)}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data as plain JSON types, loadable again."""
@@ -99,16 +100,17 @@ def as_kind(protocol: type, value: Any) -> Any:
     if not isinstance(tag := value.get(field), str) or tag not in registered:
         close = difflib.get_close_matches(str(tag), registered, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigurationError(f"{field} is {tag!r}: give one of {', '.join(registered)}{hint}")
+        raise ConfigurationError(f"{field} is {tag!r}, give one of {', '.join(registered)}{hint} at `{field}`")
     try:
         return msgspec.convert(value, registered[tag], strict=False, dec_hook=as_kind)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"{registered[tag].__name__}: {_sentence(exc)}") from None
+        raise ConfigurationError(sentence(exc)) from None
 
 
-def _sentence(exc: Exception) -> str:
-    """Msgspec's message with the place in words people use."""
-    return str(exc).replace("Object ", "It ").replace(" - at `$.", " at `").replace(" - at `$", " at `")
+def sentence(exc: Exception) -> str:
+    """Return msgspec's message with the place in words people use: "… at `workload.rate_hz`"."""
+    text = str(exc).replace("Object ", "It ").replace(" - at `$.", " at `").replace(" - at `$", " at `")
+    return re.sub(r" at `([^`]*)` at `([^`]*)`$", lambda place: f" at `{place[2]}.{place[1]}`", text)
 
 
 def read_csv(path: str) -> Any:

@@ -42,7 +42,7 @@ class Channel:
             self._parts.append(_Base(link.base_ms, link.rebase_s, seed))
         if link.trace_ms:
             self._parts.append(_Replay(link.trace_ms, seed if link.trace_start == "random" else None))
-        self._parts += [kind.part(np.random.default_rng([seed, way, 5 + k])) for k, kind in enumerate(link.parts)]
+        self._parts += [kind.part(np.random.default_rng([seed, way, 5 + k])) for k, kind in enumerate(link.parts or ())]
         self._recovery = None
         if (loss := link.segment_loss) != 0:
             again = loss if isinstance(loss, int | float) else loss.share

@@ -8,7 +8,6 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -140,7 +139,7 @@ class Link(Config, frozen=True, kw_only=True):
     rate_mbps: Annotated[float, Meta(gt=0)] | None = None
     loss: Share | GilbertElliott = 0.0
     segment_loss: Share | GilbertElliott = 0.0
-    parts: list[LinkPart] = msgspec.field(default_factory=list)
+    parts: list[LinkPart] | None = None
     source: str | None = None
 
     def check(self) -> None:
@@ -238,7 +237,7 @@ class Link(Config, frozen=True, kw_only=True):
         """The shortest propagation delay that can be drawn."""
         tables = [table[0][1] for table in (self.jitter_ms, self.base_ms) if table]
         replayed_ms = min((ms for _, ms in self.trace_ms or [] if ms is not None), default=0.0)
-        return self.delay_ms + sum(tables) + replayed_ms + sum(part.least_ms for part in self.parts)
+        return self.delay_ms + sum(tables) + replayed_ms + sum(part.least_ms for part in self.parts or ())
 
     @property
     def loses(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from xedge.core.config import Config, as_kind
+from xedge.core.config import Config, as_kind, sentence
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.arrivals import Arrivals
 from xedge.scenario.placements import Placement
@@ -70,7 +70,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         except OSError as exc:
             raise ConfigurationError(f"cannot read scenario {path}: {exc.strerror}") from None
         except (msgspec.DecodeError, ValueError) as exc:  # of msgspec, of YAML, or a ConfigurationError of ours
-            raise ConfigurationError(f"scenario {path}: {exc}") from None
+            raise ConfigurationError(f"scenario {path}: {sentence(exc)}") from None
 
     def to_yaml(self) -> str:
         """Return the scenario as YAML that `from_yaml` reads back; what is not set is left out."""
