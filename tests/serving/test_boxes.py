@@ -10,7 +10,7 @@ import pytest
 from helpers import Client, request_bytes
 
 import xedge
-from xedge.core.exceptions import ConfigurationError, ServiceError
+from xedge.core.exceptions import ConfigurationError
 from xedge.runs.trial import statuses
 from xedge.scenario.routes import Topics, box_prefixes
 from xedge.serving.messages import Result
@@ -86,7 +86,7 @@ def test_a_batch_takes_one_service_time_and_only_what_had_arrived(any_broker, pr
     ],
 )
 def test_service_refuses_what_nothing_emulates(wrong, words):
-    with pytest.raises(ServiceError, match=words):
+    with pytest.raises(ConfigurationError, match=words):
         xedge.EdgeMLService("anomaly_detector", **wrong)
 
 

@@ -17,7 +17,8 @@ from onnx import numpy_helper
 from test_text_features import ODD, fuzzed
 
 from xedge.core.exceptions import ModelError, TextError
-from xedge.models.engines import TorchEngine, file_sha256
+from xedge.core.files import file_sha256
+from xedge.models.engines import TorchEngine
 from xedge.text import model as module
 from xedge.text.features import encode_batch
 from xedge.text.labels import SENTIMENT_LABELS

@@ -23,9 +23,10 @@ from xedge.scenario.placements import Cloud, Edge, External
 from xedge.scenario.sources import CsvReplay, Texts
 from xedge.serving.broker import Broker
 from xedge.serving.external import ping
+from xedge.serving.inference import MLService
 from xedge.serving.isolation import IsolatedService
 from xedge.serving.messages import Request, RequestDecoder, Tensor
-from xedge.serving.services import CloudMLService, EdgeMLService, MLService
+from xedge.serving.services import CloudMLService, EdgeMLService
 from xedge.text import TOPICS, predict_topic
 from xedge.text.features import BUCKETS, MAX_FEATURES, encode
 from xedge.text.requests import TextRequestDecoder, encode_text_request

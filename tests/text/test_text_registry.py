@@ -22,7 +22,7 @@ from versions import write_text_version
 
 from xedge.cli import main as cli
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.model import TextModel
 from xedge.text.registry import references, stores
 from xedge.text.registry.references import Reference

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from xedge.core.config import Config, kind_of
 from xedge.core.exceptions import ConfigurationError
+from xedge.scenario.hardware import check_hardware
 from xedge.scenario.link import Link
 from xedge.scenario.service_times import ServiceTime
 
@@ -42,19 +43,10 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
 
     def check(self) -> None:
         """Refuse a link given twice, two service times, and servers that nothing emulates."""
-        if self.service_time is not None and self.compute_scale != 1:
-            raise ConfigurationError(
-                f"{type(self).__name__}: compute_scale and service_time both say how long inference takes; give one"
-            )
-        if self.servers > 1 and self.service_time is None and self.compute_scale == 1:
-            raise ConfigurationError(
-                f"{type(self).__name__}(servers={self.servers}): engines side by side are emulated, the model itself "
-                "computes in one thread; give compute_scale or service_time too"
-            )
+        name = type(self).__name__
+        check_hardware(name, self.compute_scale, self.service_time, self.servers, self.max_batch)
         if self.link is not None and (self.uplink is not None or self.downlink is not None):
-            raise ConfigurationError(
-                f"{type(self).__name__}: give link (for both directions) or uplink and downlink, not both"
-            )
+            raise ConfigurationError(f"{name}: give link (for both directions) or uplink and downlink, not both")
 
     @property
     def links(self) -> tuple[Link, Link]:

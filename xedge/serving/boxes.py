@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xedge.scenario.routes import random_routes
 from xedge.scenario.sources import InputSpec
-from xedge.serving.services import MLService
+from xedge.serving.inference import MLService
 
 
 class Boxes:

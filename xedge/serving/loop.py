@@ -12,39 +12,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError, ServiceError
+from xedge.core.exceptions import BrokerError
 from xedge.scenario.channel import Channel
+from xedge.scenario.hardware import check_hardware
 from xedge.scenario.link import Link
 from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import Station
 from xedge.serving.background import Background
 from xedge.serving.connection import Connection
+from xedge.serving.item import Item
 from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
 log = logging.getLogger(__name__)
 FREE = Link()
-
-
-class Item:
-    """One request inside a service, with its clock readings in monotonic nanoseconds."""
-
-    __slots__ = (
-        "arrived_ns",
-        "finished_ns",
-        "prediction",
-        "read_ns",
-        "release_ns",
-        "request",
-        "size",
-        "started_ns",
-    )
-
-    def __init__(self, request: Any, size: int, read_ns: int) -> None:
-        self.request, self.size, self.read_ns = request, size, read_ns
-        self.release_ns = self.arrived_ns = self.started_ns = self.finished_ns = read_ns
-        self.prediction: Any = None
 
 
 class ServiceLoop(Background):
@@ -85,16 +67,7 @@ class ServiceLoop(Background):
         seed: int = 0,
         metrics_interval_s: float = 0.0,
     ) -> None:
-        if compute_scale < 1:
-            raise ServiceError(f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more")
-        if service_time is not None and compute_scale != 1:
-            raise ServiceError("compute_scale and service_time both say how long inference takes: give one of them")
-        if servers < 1 or (servers > 1 and service_time is None and compute_scale == 1):
-            raise ServiceError(
-                f"servers={servers}: engines side by side are emulated; give 1, or compute_scale or service_time too"
-            )
-        if max_batch < 1:
-            raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
+        check_hardware(type(self).__name__, compute_scale, service_time, servers, max_batch)
         self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
         self.broker_host, self.broker_port = broker_host, broker_port

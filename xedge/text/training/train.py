@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from xedge.core import conditions
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
-from xedge.models.engines import file_sha256
 from xedge.models.export import export
 from xedge.text.architecture import TextClassifier
 from xedge.text.features import BUCKETS, FEATURE_SPEC, encode_batch
