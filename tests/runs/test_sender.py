@@ -159,7 +159,7 @@ def test_sender_that_is_dead_is_a_measurement_error(any_broker: Broker, prefix: 
     def fly_dead() -> None:
         with Sender() as sender:
             sender._process.kill()
-            sender._process.wait(10)
+            sender._process.wait(60)
             sender.fly(flight(any_broker, prefix, [0.0]))
 
     with pytest.raises(MeasurementError):
@@ -195,8 +195,8 @@ def test_sender_ends_with_an_owner_that_is_killed(any_broker: Broker, prefix: st
             if in_flight:
                 listener.wait(1)
             owner.kill()
-            owner.wait(10)
-            wait_until(lambda: not is_alive(pid), "the sender has ended", 10)
+            owner.wait(60)
+            wait_until(lambda: not is_alive(pid), "the sender has ended")
         finally:
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ _numbers = count(os.getpid())
 
 
 def run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=180)
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
 
@@ -50,7 +50,7 @@ class Wire:
 
     def __exit__(self, *_exc: object) -> None:
         for name in (self.near, self.far):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=20)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=180)
 
     def shape(self, namespace: str, *qdisc: str) -> None:
         """Let what leaves a namespace queue as the kernel's `qdisc` does; skip where the kernel has none such."""
@@ -72,7 +72,7 @@ class Wire:
                 assert answering.stdout is not None
                 assert answering.stdout.readline() == "ready\n"
                 due = json.dumps([round(ms * MS) for ms in due_ms])
-                done = subprocess.run(near, input=due, capture_output=True, text=True, timeout=120, check=True)
+                done = subprocess.run(near, input=due, capture_output=True, text=True, timeout=180, check=True)
             finally:
                 answering.kill()
         times = np.array(json.loads(done.stdout)) / MS
