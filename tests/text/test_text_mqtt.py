@@ -194,9 +194,9 @@ def test_service_says_what_its_outputs_are_called(service: MLService, any_broker
 
 
 def test_engines_know_a_text_model(folder: Path, models: Path) -> None:
-    assert OnnxEngine(folder / "model.onnx").takes_text
-    assert TorchEngine(folder / "model.pt").takes_text
-    assert not OnnxEngine(models / "anomaly_detector.onnx").takes_text
+    assert OnnxEngine(folder / "model.onnx").spec.kind == "text"
+    assert TorchEngine(folder / "model.pt").spec.kind == "text"
+    assert OnnxEngine(models / "anomaly_detector.onnx").spec.kind == "numbers"
 
 
 def test_damaged_text_model_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +19,10 @@ from xedge.models.kinds import NUMBERS, kind_in
 from xedge.models.lookup import model_path
 from xedge.scenario import vibration
 
-if TYPE_CHECKING:
-    from xedge.models.export import export
-
 REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
 PARITY_SEED = 6207
 
-__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "export", "read_card", "ready", "reference_inputs"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "export":  # loads torch, which `import xedge.models.reference` must not
-        from xedge.models.export import export
-
-        return export
-    raise AttributeError(f"module 'xedge.models.reference' has no attribute {name!r}")
+__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "read_card", "ready", "reference_inputs"]
 
 
 def build(
