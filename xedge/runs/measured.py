@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xedge.core import conditions
+from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress, grouped
 from xedge.models.kinds import registered_folder
@@ -46,7 +46,7 @@ def measure(
     model = str(registered_folder(scenario.model) or scenario.model)  # the same version for every trial
     running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
     replicated = [Replication.of(running, number) for number in range(replications)]
-    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), conditions.load_average()
+    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     tables: list[pd.DataFrame] = []
     services: dict[str, Any] = {}
     total = sum(len(replication.due_ns) for replication in replicated) * len(scenario.placements)
@@ -82,9 +82,9 @@ def measure(
             "timeout_s": scenario.timeout_s,
             "started_at": began,
             "broker": broker_facts | {"qos": scenario.qos, "tcp_nodelay": True},
-            "host": conditions.host() | {"load_average_before": load_before},
-            "versions": conditions.versions(),
-            "git_commit": conditions.git_commit(),
+            "host": machine.host() | {"load_average_before": load_before},
+            "versions": machine.versions(),
+            "git_commit": machine.git_commit(),
             "calibrated_at": began if calibration is None else _calibrated_at(calibration),
             "noise_floor": floor,
             "link_check": links,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from xedge.core import conditions
+from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
@@ -245,7 +245,7 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
         "data": _data_facts(corpus),
         "training": dict(recipe),
         **{name: made[name] for name in ("architecture", "init", "parameters", "parity")},
-        "versions": made["versions"] | conditions.versions(),
+        "versions": made["versions"] | machine.versions(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
     }
