@@ -95,7 +95,7 @@ def test_encode_is_the_same_in_another_process(hash_seed):
     code = f"from xedge.text.features import encode\nprint([encode(text).tolist() for text in {TEXTS!r}])"
     command = [sys.executable, "-X", "utf8", "-c", code]
     env = {"PYTHONHASHSEED": hash_seed, "LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180, env=env)
     assert done.stdout.strip() == str([encode(text).tolist() for text in TEXTS])
 
 

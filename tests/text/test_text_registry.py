@@ -22,7 +22,7 @@ from versions import write_text_version
 
 from xedge.cli import main as cli
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.model import TextModel
 from xedge.text.registry import references, stores
 from xedge.text.registry.references import Reference
@@ -301,7 +301,7 @@ def test_resolve_in_a_folder_loads_no_mlflow(registry, add):
         f"import sys; from xedge.text.registry import Registry; print(Registry({registry.where!r}).resolve('topic')"
         ".version, *{'mlflow', 'sqlalchemy', 'torch'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
     assert (done.stdout.split(), done.stderr) == (["1"], "")
 
 
@@ -446,7 +446,7 @@ def test_mlflow_server_keeps_versions(tmp_path, monkeypatch):
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/m.db", "--artifacts-destination", str(tmp_path / "files")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: answers(port), "the server answers", 60)
+            wait_until(lambda: answers(port), "the server answers")
             registry = Registry(f"http://127.0.0.1:{port}")
             with pytest.raises(RegistryError, match="no model is registered"):
                 registry.resolve("topic")

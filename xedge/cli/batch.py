@@ -75,7 +75,7 @@ def build(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Measure a scenario from a YAML file and save the measurement."""
-    from xedge.scenario.scenario import Scenario
+    from xedge.runs.scenario import Scenario
 
     scenario = Scenario.from_yaml(arguments.scenario)
     if arguments.out and Path(arguments.out).exists() and not (Path(arguments.out) / "conditions.json").is_file():

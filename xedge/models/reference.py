@@ -15,6 +15,8 @@ from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.progress import Progress
 from xedge.models.cards import Cards, ModelCard, read_card
+from xedge.models.kinds import NUMBERS, kind_in
+from xedge.models.lookup import model_path
 from xedge.scenario import vibration
 
 REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
@@ -60,8 +62,8 @@ def ready(model: str, *, quick: bool = False) -> ModelCard:
     """
     if model in REFERENCE_MODELS:
         return build(model, quick=quick)[0]
-    path = paths.model_path(model, ".json")
-    if paths.is_text_model(path.parent):
+    path = model_path(model, ".json")
+    if kind_in(path.parent) != NUMBERS:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return ModelCard(path, {"name": f"xedge-{facts['task']}", **facts})
     return read_card(path)

@@ -44,7 +44,7 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
         ax = figure.subplots()
         for of, curve in row.distributions.items():
             ax.plot(curve["latency_ms"], curve["share"], **(_look(names.index(of)) | {"linewidth": 1.5}))
-        plots._log_ms(ax.xaxis, span)
+        plots.log_ms(ax.xaxis, span)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
@@ -54,7 +54,7 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
 
 
 def _look(place: int) -> dict[str, Any]:
-    return plots._LOOKS[place % len(plots._LOOKS)]
+    return plots.LOOKS[place % len(plots.LOOKS)]
 
 
 def _sentence(row: Row) -> str:
@@ -184,6 +184,6 @@ def _scale(ax: Axes, table: RunTable, name: str) -> None:
     """Make the vertical axis logarithmic where the numbers lie more than a factor `WIDE` apart, else begin at 0."""
     values = [n[name]["value"] for row in table.rows for n in row.estimates.values() if n.get(name, {}).get("value")]
     if values and min(values) > 0 and max(values) / min(values) > WIDE:
-        plots._log_ms(ax.yaxis, np.array(values))
+        plots.log_ms(ax.yaxis, np.array(values))
     elif values and min(values) >= 0:
         ax.set_ylim(bottom=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xedge.core import conditions, files, paths
+from xedge.core import files, machine, paths
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
 from xedge.reports import commands
@@ -199,9 +199,9 @@ def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
         "command": commands.command("report", notebook.name, changed),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": None,
-        "versions": conditions.versions(),
-        "host": conditions.host(),
-        "git": conditions.git_commit(notebook.path.parent),
+        "versions": machine.versions(),
+        "host": machine.host(),
+        "git": machine.git_commit(notebook.path.parent),
     }
 
 

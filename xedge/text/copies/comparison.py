@@ -106,7 +106,7 @@ class CopyOrServe:
         most = int(self.memory["workers"].max())
         for name in (COPY, *SHARED):
             own = self.memory[self.memory["arrangement"] == name]
-            look = plots._look(self.measurements[max(self.measurements)], name)
+            look = plots.look(self.measurements[max(self.measurements)], name)
             ends = (0.8, most + 0.2)
             artists += ax.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
             artists += ax.plot(
@@ -115,7 +115,7 @@ class CopyOrServe:
         kind = "/".join(sorted(set(self.memory["kind"])))
         ax.set(xlabel="workers", ylabel=f"memory ({kind}), MB", xlim=(0.8, most + 0.2), ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plots._legend(ax, columns=1)
+        plots.legend(ax, columns=1)
         return artists
 
     def conclusion(self) -> str:
