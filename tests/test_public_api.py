@@ -259,10 +259,13 @@ def test_imports_of_the_tests_are_declared():
     assert used - own <= declared(*(extras_of().keys() - {"lint"}))
 
 
-ANSWERING = "__init__ features labels loading model registry/references registry/registry requests registry/stores"
+ANSWERING = (
+    "__init__ features forks labels loading model registry/references registry/registry requests registry/stores"
+)
 TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
-    "callers/http": ["text", "http"],
-    "callers/kafka": ["text", "kafka"],
+    "callers/http/app": ["text", "http"],
+    "callers/http/limits": ["text", "http"],
+    "callers/kafka/settings": ["text", "kafka"],
     "callers/spark": ["text", "cluster"],
 }
 
@@ -278,7 +281,12 @@ OF_EXTRA = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafk
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("registry/registry", "text"), ("callers/http", "http"), ("callers/kafka", "kafka"), ("callers/spark", "cluster")],
+    [
+        ("registry/registry", "text"),
+        ("callers/http/app", "http"),
+        ("callers/kafka/settings", "kafka"),
+        ("callers/spark", "cluster"),
+    ],
 )
 def test_text_module_imports_what_its_extra_is_for(module, extra):
     assert OF_EXTRA[extra] in declared(extra)

@@ -12,7 +12,7 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.text.labels import TASKS
 
 if TYPE_CHECKING:
-    from xedge.text.registry.registry import ModelVersion
+    from xedge.text.registry.versions import ModelVersion
 
 
 def add(service: Adder, registry: Adder) -> None:
