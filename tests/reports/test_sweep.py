@@ -102,6 +102,18 @@ def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -
     assert list(table["edge p99_ms_high"]) == [1.5, 3.0, 4.5]
 
 
+def test_sweep_opens_its_notebook_once(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, read_cells = [], parameters.read_cells
+
+    def counted(path: Path) -> list[dict[str, Any]]:
+        opened.append(path)
+        return read_cells(path)
+
+    monkeypatch.setattr(parameters, "read_cells", counted)
+    assert go(notebook, {"rate_hz": "1,2"}).ok
+    assert opened == [notebook]
+
+
 def test_sweep_runs_again_when_notebook_or_values_are_others(notebook: Path) -> None:
     folder = notebook.parent
     go(notebook, {"rate_hz": 1})
