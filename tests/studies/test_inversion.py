@@ -151,8 +151,9 @@ def test_a_crossing_outside_the_points_has_its_interval_too():
     found = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
     assert found.threshold("p95").measured.value == -math.inf
     assert 0.15 < found.threshold("p95").measured.high < 0.4
-    assert f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.found('p95').high:.2f})" in (
-        found.conclusion()
+    assert (
+        f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.threshold('p95').measured.high:.2f})"
+        in (found.conclusion())
     )
 
 
