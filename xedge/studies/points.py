@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress, grouped
 from xedge.results.measurement import Measurement
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
-from xedge.scenario.scenario import Scenario
 from xedge.serving.broker import Broker
 
 

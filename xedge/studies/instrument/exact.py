@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 
 import numpy as np
 
 from xedge.results.statistics import FloatArray
+from xedge.scenario.routes import box_seeds, random_routes
 from xedge.scenario.service_times import Deterministic, Exponential, ServiceTime
-from xedge.serving.boxes import assigned_boxes, box_seeds
 from xedge.studies.queueing import MD1, MMc, responses
 
-SERVICE_TIMES: Mapping[str, type[ServiceTime]] = {"M/D/1": Deterministic, "M/M/1": Exponential}
+SERVICE_TIMES: Mapping[str, Callable[..., ServiceTime]] = {"M/D/1": Deterministic, "M/M/1": Exponential}
 
 
 def theory(queue: str, utilisation: float, mean_service_ms: float) -> MD1 | MMc:
@@ -31,7 +31,7 @@ def same_draws_ms(due_ms: FloatArray, seed: int, boxes: int, service_time: Servi
         service_time: what the stubs draw from.
     """
     response_ms = np.empty(len(due_ms))
-    box = assigned_boxes(seed, boxes, len(due_ms))
+    box = random_routes(seed, boxes, len(due_ms))
     for number, own in enumerate(box_seeds(seed, boxes)):
         mine = box == number
         drawn = np.fromiter(islice(service_time.draws_ns(own), int(mine.sum())), dtype=np.float64) / 1e6

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.runs.scenario import Scenario
+from xedge.scenario.placements import Edge
 from xedge.studies.instrument.exact import SERVICE_TIMES
 from xedge.studies.instrument.result import InstrumentCheck
 from xedge.studies.points import measure_points, poisson_load

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
+from xedge.runs.scenario import Scenario
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Cloud, Edge, Scenario
+from xedge.scenario.placements import Cloud, Edge
 from xedge.scenario.service_times import Exponential
 from xedge.studies.inversion.result import Inversion
 from xedge.studies.points import measure_points, poisson_load

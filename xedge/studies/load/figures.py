@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from xedge.results.figures import _LOOKS, ReportFigure, _plain_number, styled
+from xedge.results.figures import LOOKS, ReportFigure, plain_number, styled
 from xedge.results.statistics import FloatArray
 from xedge.results.words import level_name, number
 from xedge.studies.load.limits import Limits
@@ -63,7 +63,7 @@ def throughput(ax: Axes, curve: Limits) -> list[Artist]:
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
     for place, placement in enumerate(curve.placements):
         probes = [probe for probe in curve.latest(placement).values() if probe.outcome != "invalid"]
-        look = {"color": _colour(curve, placement), "linestyle": _LOOKS[place % len(_LOOKS)]["linestyle"]}
+        look = {"color": _colour(curve, placement), "linestyle": LOOKS[place % len(LOOKS)]["linestyle"]}
         artists += ax.plot(
             [one.rate_hz for one in probes], [one.answered_hz for one in probes], label=placement, **look
         )
@@ -111,7 +111,7 @@ def figure(curve: Limits) -> ReportFigure:
 
 
 def _colour(curve: Limits, placement: str) -> str:
-    return str(_LOOKS[curve.placements.index(placement) % len(_LOOKS)]["color"])
+    return str(LOOKS[curve.placements.index(placement) % len(LOOKS)]["color"])
 
 
 def _arrays(probes: list[Probe], estimates: list[Any]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -169,7 +169,7 @@ def _log(axis: Any) -> None:
     axis._set_axes_scale("log")
     axis.axes.set(**{f"{axis.axis_name}lim": limits} if limits[0] > 0 else {})
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(_plain_number))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())
 
 
