@@ -98,9 +98,7 @@ def ecdf(ax: Axes, measurement: Showable) -> list[Artist]:
     return artists
 
 
-def _band(
-    ax: Axes, measurement: Showable, placement: str, levels: FloatArray, *, slower: bool = False
-) -> list[Artist]:
+def _band(ax: Axes, measurement: Showable, placement: str, levels: FloatArray, *, slower: bool = False) -> list[Artist]:
     """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
     sections = [section for section in measurement.latencies_ms(placement) if section.size]
     if len(sections) < 2:
