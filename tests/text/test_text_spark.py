@@ -208,7 +208,7 @@ def test_example_of_the_page(session: Any) -> None:
 
 def test_without_a_session_it_says_what_to_start(text_registry: Registry) -> None:
     code = "from xedge.text.callers.spark import topic_udf; topic_udf()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
     assert f"{ConfigurationError.__name__}: there is no Spark session" in done.stderr
 
 
@@ -218,6 +218,6 @@ def test_without_java_it_says_so(tmp_path: Path) -> None:
     for tool in ("bash", "dirname", "env"):  # what Spark's launcher calls before it looks for Java
         (tmp_path / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=bare
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False, env=bare
     )
     assert f"{ConfigurationError.__name__}: Spark did not start; it needs Java 17" in done.stderr

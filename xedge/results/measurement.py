@@ -108,7 +108,7 @@ class Measurement:
         """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
 
         Requests that failed in any way did not meet the deadline. Wilson's interval for as many independent requests as
-        these, who meet the same queues, are worth (`xedge.results.statistics.share_estimate`). With a punctual sender
+        these, who meet the same queues, are worth (`xedge.results.dependence.share_estimate`). With a punctual sender
         the share is up to `late` larger, which the interval's upper end includes.
         """
         of = self._of(placement)
