@@ -248,7 +248,9 @@ def test_end_to_end(edge: Container, any_broker: Broker) -> None:
     )
     rows = scenario.measure(replications=1, strict=False, broker=any_broker).rows
     answered = rows[(rows["placement"] == "container") & (rows["status"] == "ok")]
-    assert len(answered) > 100
+    assert len(rows) == 2 * 100
+    assert len(answered) == len(rows)
+    assert rows["request"].tolist() == list(range(200))
 
 
 def test_container_that_xedge_starts_is_measured_beside_thread_and_process(
