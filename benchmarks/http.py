@@ -23,7 +23,7 @@ from benchmarks.harness import Table, pooled
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.sources import Texts
 from xedge.serving.broker import _free_port
-from xedge.text.callers.http import TextForTopics
+from xedge.text.callers.http.bodies import TextForTopics
 from xedge.text.copies.copies import model_folder
 
 CONNECTIONS = 16

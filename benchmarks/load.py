@@ -7,8 +7,9 @@ import sys
 from scipy.optimize import brentq
 
 from benchmarks.harness import Table
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.scenario.placements import Edge
 from xedge.scenario.service_times import Deterministic
 from xedge.studies.load.load import measure
 from xedge.studies.queueing import MD1

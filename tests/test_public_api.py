@@ -56,10 +56,13 @@ def test_import_in_a_fresh_process_has_no_effects(code):
     assert found["levels"] == [30, 0]  # the root's own WARNING, and not set
 
 
-def test_all_is_sorted_and_equals_the_lazy_table():
-    assert xedge.__all__ == sorted(set(xedge.__all__))
-    assert xedge.__all__ == list(xedge._HOMES)
-    assert set(xedge.__all__) <= set(dir(xedge))
+def test_public_names_stand_in_the_stub_alone():
+    tree = ast.parse((ROOT / "xedge" / "__init__.pyi").read_text(encoding="utf-8"))
+    names = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert xedge.__all__ == sorted(set(names)) == dir(xedge)
+    assert len(names) == len(set(names))
+    package_data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    assert "__init__.pyi" in package_data["xedge"]
 
 
 def test_public_names_resolve_and_have_a_docstring():
@@ -70,7 +73,7 @@ def test_public_names_resolve_and_have_a_docstring():
 
 
 def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'xedge' has no attribute 'Sensor'"):
+    with pytest.raises(AttributeError, match="No xedge attribute Sensor"):
         xedge.Sensor  # noqa: B018
 
 
@@ -176,7 +179,7 @@ def test_edge_extra_is_all_the_service_imports(tmp_path):
     loaded = {THIRD_PARTY.get(name, name) for name in done.stdout.split() if not name.startswith(("_", "xedge"))}
     assert "msgspec" in loaded
     assert loaded - {"typing_extensions"} <= set(allowed)  # msgspec uses that one where it is installed
-    assert set(allowed) == {"msgspec", "numpy", "paho-mqtt", "onnxruntime"}
+    assert set(allowed) == {"lazy-loader", "msgspec", "numpy", "paho-mqtt", "onnxruntime"}
 
 
 @pytest.mark.parametrize(
@@ -209,6 +212,7 @@ THIRD_PARTY = {
     "bs4": "beautifulsoup4",
     "confluent_kafka": "confluent-kafka",
     "IPython": "ipykernel",
+    "lazy_loader": "lazy-loader",
     "mlflow": "mlflow-skinny",
     "paho": "paho-mqtt",
     "yaml": "pyyaml",
@@ -255,10 +259,13 @@ def test_imports_of_the_tests_are_declared():
     assert used - own <= declared(*(extras_of().keys() - {"lint"}))
 
 
-ANSWERING = "__init__ features labels loading model registry/references registry/registry requests registry/stores"
+ANSWERING = (
+    "__init__ features forks labels loading model registry/references registry/registry requests registry/stores"
+)
 TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
-    "callers/http": ["text", "http"],
-    "callers/kafka": ["text", "kafka"],
+    "callers/http/app": ["text", "http"],
+    "callers/http/limits": ["text", "http"],
+    "callers/kafka/settings": ["text", "kafka"],
     "callers/spark": ["text", "cluster"],
 }
 
@@ -274,14 +281,13 @@ OF_EXTRA = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafk
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("registry/registry", "text"), ("callers/http", "http"), ("callers/kafka", "kafka"), ("callers/spark", "cluster")],
+    [
+        ("registry/registry", "text"),
+        ("callers/http/app", "http"),
+        ("callers/kafka/settings", "kafka"),
+        ("callers/spark", "cluster"),
+    ],
 )
 def test_text_module_imports_what_its_extra_is_for(module, extra):
     assert OF_EXTRA[extra] in declared(extra)
     assert OF_EXTRA[extra] in third_party(trees()[ROOT / "xedge" / "text" / f"{module}.py"])
-
-
-def test_names_for_type_checkers_are_those_of_the_lazy_table() -> None:
-    tree = ast.parse(Path(xedge.__file__).read_text(encoding="utf-8"))
-    typed = {a.name for node in tree.body if isinstance(node, ast.If) for n in node.body for a in n.names}
-    assert typed == set(xedge.__all__)

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from xedge.core.exceptions import ConfigurationError, ModelError, ParityError
+from xedge.core.files import file_sha256
 from xedge.models import architectures, parity, training
 from xedge.models import export as exporting
 from xedge.models import reference as zoo
-from xedge.models.engines import OnnxEngine, TorchEngine, file_sha256
+from xedge.models.engines import OnnxEngine, TorchEngine
 from xedge.models.export import export
 from xedge.scenario import vibration
 

@@ -23,7 +23,7 @@ rates: list[int] = [50, 100]  # the sweep"""
 
 MEASURE = """import json, sys, time
 from xedge import report
-from xedge.progress import Progress
+from xedge.core.progress import Progress
 with Progress(2000, "requests", "edge") as line:
     for done in range(0, 2000, 500):
         line.update(done)

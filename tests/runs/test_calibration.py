@@ -11,9 +11,11 @@ from sample_rows import replicated, texts
 from xedge.results import verdict as checks
 from xedge.runs import calibration
 from xedge.runs.calibration import Crossing, measure_links, requested_ms
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Constant
+from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Cloud, Edge, Scenario
+from xedge.scenario.placements import Cloud, Edge
 
 JITTER = [(0, 1), (0.5, 3), (0.99, 30), (1, 60)]
 
@@ -46,7 +48,7 @@ def test_requested_delay_is_of_the_seed_and_lost_messages_have_none():
 def test_requested_delay_draws_each_direction_as_a_service_does():
     """As `ServiceLoop` does: one seed, the downlink as a downlink."""
     link, at = Link(jitter_ms=JITTER), every_ms(50, 1000.0)
-    up, down = link.channel(6), link.channel(6, "downlink")
+    up, down = Channel(link, 6), Channel(link, 6, "downlink")
     crossed = [down.release_ns(up.release_ns(t, 500), 500) - t for t in at.tolist()]
     np.testing.assert_allclose(requested_ms(link, link, at, seed=6), np.array(crossed) / 1e6)
     up_alone = requested_ms(link, Link(), at, seed=6)

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from xedge.core.exceptions import ConfigurationError
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Bursty, Constant, Poisson, Trace
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.scenario.placements import Edge
 
 SECOND = 1_000_000_000
 KINDS = [

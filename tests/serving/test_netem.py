@@ -14,6 +14,7 @@ from shutil import which
 import numpy as np
 import pytest
 
+from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 
 WIRE = Path(__file__).with_name("wire.py")
@@ -98,7 +99,7 @@ def wire() -> Iterator[Wire]:
 
 def computed_ms(link: Link, sent_ms: np.ndarray, header_bytes: int = 0, seed: int = 0) -> np.ndarray:
     """When a message sent at each time leaves the link."""
-    channel = link.channel(seed)
+    channel = Channel(link, seed)
     return np.array([channel.release_ns(round(at * MS), SIZE + header_bytes) for at in sent_ms]) / MS
 
 

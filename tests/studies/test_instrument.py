@@ -13,8 +13,8 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.results.measurement import Measurement
 from xedge.results.rows import STAMPS
 from xedge.results.statistics import Estimate
+from xedge.scenario.routes import random_routes
 from xedge.scenario.service_times import Deterministic, Exponential
-from xedge.serving.boxes import assigned_boxes
 from xedge.studies.instrument import figures as instrument_plots
 from xedge.studies.instrument import instrument
 from xedge.studies.instrument.instrument import Check, InstrumentCheck, same_draws_ms
@@ -69,7 +69,7 @@ def test_exact_queues_on_the_draws_have_the_theoretical_distribution(kind, theor
 def test_exact_queues_take_each_box_by_itself():
     due_ms = schedule_ms(0.9, 500, 4)
     found = same_draws_ms(due_ms, 5, BOXES, Deterministic(mean_ms=MEAN_MS))
-    box = assigned_boxes(5, BOXES, 500)
+    box = random_routes(5, BOXES, 500)
     assert set(box) == set(range(BOXES))
     for number in range(BOXES):
         own = responses(due_ms[box == number], np.full(np.sum(box == number), MEAN_MS))

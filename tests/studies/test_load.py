@@ -20,8 +20,9 @@ from xedge.reports import run as report
 from xedge.results.figures import styled
 from xedge.results.measurement import Measurement
 from xedge.results.words import number
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson, Trace
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.scenario.placements import Edge
 from xedge.scenario.service_times import Deterministic
 from xedge.studies.load import figures as load_plots
 from xedge.studies.load import load

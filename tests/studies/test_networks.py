@@ -67,7 +67,7 @@ def test_asked_and_measured_puts_every_level_of_every_link_where_it_belongs(ax):
     points = {(float(x[0]), float(y[0])) for x, y in (one.get_data() for one in ax.get_lines()) if len(x) == 1}
     assert points == {(10, 11), (20, 22), (30, 33)}
     colours = {one.get_color() for one in ax.get_lines() if len(one.get_xdata()) == 1}
-    assert colours == {plots._look(whole, "cloud")["color"]}
+    assert colours == {plots.look(whole, "cloud")["color"]}
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 

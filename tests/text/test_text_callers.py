@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from snippets import snippets
 
-from xedge.cli import main as cli
+from xedge.cli.main import _parser
 from xedge.core.paths import notebooks_dir
 from xedge.reports import parameters
 from xedge.text import predict_sentiment, predict_sentiments, predict_topic, predict_topics
@@ -158,7 +158,7 @@ def test_command_lines_of_the_page_are_understood() -> None:
     lines = re.findall(r"\bxedge (?:report|registry|serve) [^\n\">]+", "\n".join(blocks))
     assert len(lines) == 10
     for line in lines:
-        arguments = cli._parser().parse_args(shlex.split(line)[1:])
+        arguments = _parser().parse_args(shlex.split(line)[1:])
         if "report" in line:
             assert arguments.parameter == [["must_pass", "true"]]
     assert "must_pass" in {one.name for one in parameters.inspect(notebooks_dir() / "09_train_text.ipynb")}

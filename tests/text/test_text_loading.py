@@ -19,7 +19,7 @@ from xedge import text
 from xedge.core.exceptions import ConfigurationError, RegistryError
 from xedge.text import loading
 from xedge.text.model import TextModel
-from xedge.text.registry import registry as registries
+from xedge.text.registry import versions
 from xedge.text.registry.registry import Registry
 
 TEXT = "The council approved a plan to rebuild the old harbour."
@@ -138,9 +138,9 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
-        self._load = registries.load_version
+        self._load = versions.load_version
         self._calls = Counter[str]()
-        monkeypatch.setattr(registries, "load_version", self)
+        monkeypatch.setattr(versions, "load_version", self)
 
     def __call__(self, folder, task, version=""):
         self._calls[task] += 1
@@ -281,8 +281,8 @@ def run(script: str, registry: Registry, **environment: str) -> str:
 PRELUDE = '''
 import os, signal, socket, sys, threading, time
 from xedge import text
-from xedge.exceptions import RegistryError
-from xedge.text import loading
+from xedge.core.exceptions import RegistryError
+from xedge.text import forks, loading
 
 def silent_server():
     """A registry that accepts and never answers."""
@@ -377,6 +377,31 @@ print(version(), len(records), records[0].levelname, "no model is registered" in
     assert run(script, registry, XEDGE_TEXT_POLL_S="0.05").split() == ["1", "1", "WARNING", "True"]
 
 
+def test_poll_of_a_server_that_is_down_does_not_tell_every_try_to_connect(registry, promote):
+    promote()
+    script = """
+import logging
+records, looks = [], threading.Semaphore(0)
+handler = logging.Handler()
+handler.emit = records.append
+logging.getLogger().addHandler(handler)
+version()
+reload = loading.reload
+def counted(task, timeout_s=None):
+    try:
+        return reload(task, timeout_s)
+    finally:
+        looks.release()
+loading.reload = counted
+os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+for _ in range(3):
+    looks.acquire()
+print(version(), *sorted({record.name for record in records if record.levelno >= logging.WARNING}))
+"""
+    env = {"XEDGE_TEXT_POLL_S": "0.05", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    assert run(script, registry, **env).split() == ["1", "xedge.text"]
+
+
 def test_poll_goes_on_after_an_error_of_any_kind(registry, promote):
     promote()
     script = """
@@ -412,7 +437,7 @@ def test_poll_interval_that_is_none_is_refused_at_every_call(registry, promote, 
 def test_fork_while_a_load_hangs_leaves_a_child_that_loads_by_itself(registry, promote):
     promote()
     script = """
-loading.FORK_WAIT_S = 0.5
+forks.WAIT_S = 0.5
 os.environ["MLFLOW_TRACKING_URI"], kept = silent_server()
 threading.Thread(target=lambda: text.get_model("topic", 30), daemon=True).start()
 while not kept:
@@ -447,12 +472,38 @@ print(*sorted(set(answers)))
     assert run(script, registry).split() == ["1"]
 
 
+def test_fork_amid_continuous_reloads_gets_its_turn(registry, promote):
+    """Four threads reload all the time, so without an order there is always a load under way."""
+    promote()
+    script = """
+from xedge.text.registry.registry import Registry
+version()
+over = threading.Event()
+def reload():
+    while not over.is_set():
+        text.reload_model()
+        Registry().promote("topic", 1)
+threads = [threading.Thread(target=reload) for _ in range(4)]
+for thread in threads:
+    thread.start()
+held = []
+def work():
+    held.append(len(forks._holders))
+    return version() + str(held[-1])
+print(*sorted({in_child(work) for _ in range(6)}))
+over.set()
+for thread in threads:
+    thread.join()
+"""
+    assert run(script, registry).split() == ["10"]
+
+
 def test_fork_waits_for_a_load_under_way(registry, promote):
     """The child begins only when imports and files are done with: their locks would be held in it for ever."""
     promote()
     script = """
-from xedge.text import registry
-load, entered, ended = registry.load_version, threading.Event(), threading.Event()
+from xedge.text.registry import versions
+load, entered, ended = versions.load_version, threading.Event(), threading.Event()
 
 def slowly(*arguments):
     entered.set()
@@ -460,7 +511,7 @@ def slowly(*arguments):
     ended.set()
     return load(*arguments)
 
-registry.load_version = slowly
+versions.load_version = slowly
 threading.Thread(target=version).start()
 entered.wait()
 print(in_child(ended.is_set))

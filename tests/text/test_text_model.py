@@ -18,11 +18,12 @@ from onnx import numpy_helper
 from test_text_features import ANY_TEXT, ODD, odd
 
 from xedge.core.exceptions import ModelError, TextError
-from xedge.models.engines import TorchEngine, file_sha256
+from xedge.core.files import file_sha256
+from xedge.models.engines import TorchEngine
 from xedge.text import model as module
-from xedge.text.features import encode_batch
+from xedge.text.features import encode_batch, padded
 from xedge.text.labels import SENTIMENT_LABELS
-from xedge.text.model import CHUNK, FILES, TextModel
+from xedge.text.model import CHUNK, CHUNK_IDS, FILES, TextModel
 from xedge.text.registry.registry import Registry
 
 
@@ -98,7 +99,7 @@ def test_folder_that_is_none(tmp_path):
         TextModel.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("spec", [0, 2, None, "1"])
+@pytest.mark.parametrize("spec", [0, 1, 3, None, "2"])
 def test_other_feature_spec_is_refused(folder, spec):
     change(folder, "labels.json", feature_spec=spec)
     refused(folder, "labels.json", f"feature spec is {spec!r}")
@@ -175,7 +176,7 @@ def test_any_text_gets_probabilities(model, text):
     assert (answer >= 0).all()
 
 
-@pytest.mark.parametrize("text", ["", " \n", "\u3000"])
+@pytest.mark.parametrize("text", ["", " \n", "\u3000", "!!!", "😍😍😍", "?!… ---"])
 def test_text_without_a_word_gets_every_label_alike(model, text):
     assert model.probabilities([text])[0] == pytest.approx([1 / 3] * 3, abs=1e-6)
 
@@ -189,10 +190,15 @@ def test_probabilities_do_not_depend_on_the_company(model):
 
 
 def test_probabilities_are_computed_in_chunks(model, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(module, "encode_batch", lambda texts: sizes.append(len(texts)) or encode_batch(texts))
+    shapes = []
+    monkeypatch.setattr(module, "padded", lambda rows: shapes.append((batch := padded(rows)).shape) or batch)
     model.probabilities(["a"] * (2 * CHUNK + 3))
-    assert sizes == [CHUNK, CHUNK, 3]
+    assert [n for n, _ in shapes] == [CHUNK, CHUNK, 3]
+    shapes.clear()
+    model.probabilities(["a word " * 1000] * 20 + ["a"] * 20)
+    assert sum(n for n, _ in shapes) == 40
+    assert max(n * length for n, length in shapes) <= CHUNK_IDS
+    assert len(shapes) == 4
 
 
 def test_no_texts_no_probabilities(model):

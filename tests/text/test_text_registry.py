@@ -12,21 +12,24 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from helpers import wait_until
 from versions import write_text_version
 
-from xedge.cli import main as cli
+from xedge.cli.main import EXIT_FAILED, main
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.model import TextModel
 from xedge.text.registry import references, stores
 from xedge.text.registry.references import Reference
-from xedge.text.registry.registry import HISTORY, ModelVersion, Registry
+from xedge.text.registry.registry import HISTORY, Registry
+from xedge.text.registry.versions import ModelVersion
 
 
 @pytest.fixture
@@ -58,6 +61,15 @@ def test_registry_default_place_is_in_the_project_and_mlflow_can_name_another(tm
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@registry.test:5000")
     assert Registry().uri == "http://someone:secret@registry.test:5000"
     assert Registry().where == "http://registry.test:5000"
+
+
+def test_registry_of_an_installed_package_is_the_users_and_not_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("XEDGE_HOME", raising=False)
+    monkeypatch.setattr(stores, "project_root", lambda: tmp_path / "somewhere")  # as outside a checkout
+    (tmp_path / "somewhere" / "models" / "registry").mkdir(parents=True)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert Registry().where == str(tmp_path / "data" / "xedge" / "registry")
 
 
 def test_uri_of_every_kind_is_understood(tmp_path, monkeypatch):
@@ -119,6 +131,30 @@ def test_rollback_knows_what_mlflow_itself_put_in_production(registry, add):
     registry.promote("topic", 3)
     assert registry.connect().get_registered_model("xedge-topic").tags[HISTORY] == "2"
     assert registry.rollback("topic").version == "2"
+
+
+def test_rollback_goes_to_what_was_in_production_when_mlflow_itself_moved_the_alias(registry, add):
+    for seed in (1, 2, 3):
+        add(seed=seed)
+    for version in (1, 2):
+        registry.promote("topic", version)
+    registry.connect().set_registered_model_alias("xedge-topic", "production", 3)
+    assert [registry.rollback("topic").version for _ in range(2)] == ["2", "1"]
+    registry.connect().set_registered_model_alias("xedge-topic", "production", 2)
+    assert registry.rollback("topic").version == "1"
+
+
+def test_rollback_passes_over_a_version_that_is_no_text_model(registry, add, tmp_path, caplog):
+    registry.promote("topic", add(seed=1).version)
+    (tmp_path / "foreign").mkdir()
+    client = registry.connect()
+    foreign = client.create_model_version("xedge-topic", (tmp_path / "foreign").as_uri()).version
+    client.set_registered_model_alias("xedge-topic", "production", foreign)
+    registry.promote("topic", add(seed=3).version)
+    assert registry.rollback("topic").version == "1"
+    assert f"rollback passes over xedge-topic/{foreign}: " in caplog.text
+    with pytest.raises(RegistryError, match="no other version was in production before"):
+        registry.rollback("topic")
 
 
 def test_rollback_passes_over_deleted_versions(registry, add):
@@ -264,7 +300,7 @@ def test_six_processes_that_open_a_new_registry_at_once_all_register(tmp_path):
 
 def test_process_killed_while_it_makes_the_database_leaves_nothing_in_the_way(registry, add, tmp_path):
     shutil.rmtree(tmp_path / "registry")
-    code = f"from xedge.text.registry import Registry; Registry({str(tmp_path / 'registry')!r}).connect()"
+    code = f"from xedge.text.registry.registry import Registry; Registry({str(tmp_path / 'registry')!r}).connect()"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         wait_until((tmp_path / "registry" / "mlflow.draft").exists, "the database is being made")
         process.kill()
@@ -299,8 +335,9 @@ def test_resolve_in_a_folder_loads_no_mlflow(registry, add):
     add()
     registry.promote("topic", 1)
     code = (
-        f"import sys; from xedge.text.registry import Registry; print(Registry({registry.where!r}).resolve('topic')"
-        ".version, *{'mlflow', 'sqlalchemy', 'torch'} & sys.modules.keys())"
+        "import sys; from xedge.text.registry.registry import Registry; "
+        f"print(Registry({registry.where!r}).resolve('topic').version, "
+        "*{'mlflow', 'sqlalchemy', 'torch'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
     assert (done.stdout.split(), done.stderr) == (["1"], "")
@@ -324,6 +361,30 @@ def test_server_that_is_down_is_told_without_its_password(tmp_path, monkeypatch)
         assert part in said
     assert "secret" not in said
     assert "XEDGE_TOPIC_MODEL" not in said  # nothing was downloaded before
+
+
+class Denying(BaseHTTPRequestHandler):
+    """Answers every request with the status of its server, as a proxy with passwords in front of MLflow does."""
+
+    def do_GET(self) -> None:
+        self.send_error(self.server.status)  # type: ignore[attr-defined]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_server_that_denies_access_is_not_called_down(tmp_path, monkeypatch, status):
+    monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Denying) as server:
+        server.status = status  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(RegistryError, match="refuses access") as caught:
+            Registry(f"http://127.0.0.1:{server.server_port}").resolve("topic")
+        server.shutdown()
+    assert caught.value.reason == "denied"
+    assert "MLFLOW_TRACKING_USERNAME" in str(caught.value)
+    assert "server is up" not in str(caught.value)
 
 
 def test_database_that_is_none_is_unreachable(tmp_path):
@@ -477,7 +538,7 @@ def answers(port: int) -> bool:
 
 def test_command_line_lists_promotes_and_rolls_back(registry, add, capsys):
     where = ["--registry", registry.where]
-    assert cli.main(["registry", "list", *where]) == 0
+    assert main(["registry", "list", *where]) == 0
     assert "no versions: train and register one with `make text`" in capsys.readouterr().out
     for seed in (1, 2):
         add(seed=seed)
@@ -487,9 +548,9 @@ def test_command_line_lists_promotes_and_rolls_back(registry, add, capsys):
         (["promote", "topic", "2"], "xedge-topic/2 is in production"),
         (["rollback", "topic"], "xedge-topic/1 is in production"),
     ):
-        assert cli.main(["registry", *command, *where]) == 0
+        assert main(["registry", *command, *where]) == 0
         assert capsys.readouterr().out.strip() == said
-    assert cli.main(["registry", "list", *where]) == 0
+    assert main(["registry", "list", *where]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"model registry {registry.where}"
     assert [line.split()[:3] for line in lines[2:4]] == [
@@ -497,7 +558,7 @@ def test_command_line_lists_promotes_and_rolls_back(registry, add, capsys):
         ["xedge-topic", "1", "production"],
     ]
     assert lines[4].startswith("xedge-sentiment")
-    assert cli.main(["registry", "list", "sentiment", *where]) == 0
+    assert main(["registry", "list", "sentiment", *where]) == 0
     assert "xedge-topic" not in capsys.readouterr().out
 
 
@@ -509,5 +570,5 @@ def test_command_line_lists_promotes_and_rolls_back(registry, add, capsys):
     ],
 )
 def test_command_line_that_cannot_says_why(registry, capsys, command, said):
-    assert cli.main(["registry", *command, "--registry", registry.where]) == cli.EXIT_FAILED
+    assert main(["registry", *command, "--registry", registry.where]) == EXIT_FAILED
     assert said in capsys.readouterr().err

@@ -22,7 +22,7 @@ from xedge.text.registry.registry import Registry
 from xedge.text.training import corpus as corpora
 from xedge.text.training import job, outcomes
 from xedge.text.training.corpus import read, shipped
-from xedge.text.training.evaluation import Evaluation, difference, evaluate, gate
+from xedge.text.training.evaluation import Evaluation, Limits, difference, evaluate, gate
 from xedge.text.training.train import recipe_for, train
 
 SENTIMENT = {
@@ -30,6 +30,9 @@ SENTIMENT = {
     "neutral": ("table", "monday", "metre", "office"),
     "negative": ("bad", "awful", "sad", "broken"),
 }
+
+
+WORDS = [f"{a}{b}" for a in ("mo", "ri", "ta", "ku", "sel", "bran") for b in ("lo", "dar", "wen", "pik", "um")]
 
 
 def write(path, rows, header=("label", "text")):
@@ -134,6 +137,27 @@ def test_title_and_description_are_joined(tmp_path, title, description, text):
     assert corpus.duplicates == 1
 
 
+def test_content_is_read_and_what_is_not_read_is_named(tmp_path):
+    rows = [("a", f"head {i}", f"loaf {i}", i) for i in range(40)] + [
+        ("b", f"head {i}", f"rind {i}", i) for i in range(40)
+    ]
+    corpus = read("topic", write(tmp_path / "x.csv", rows, ("label", "title", "content", "id")))
+    assert corpus.texts[0] == "head 0. loaf 0"
+    assert (corpus.columns, corpus.ignored) == (("title", "content"), ("id",))
+
+
+def test_text_with_two_labels_is_counted_and_keeps_the_first(tmp_path):
+    rows = [
+        *easy_rows(),
+        ("neutral", "Good good, thing number 0 of pos0!"),
+        ("positive", "good good thing number 0 of pos0"),
+    ]
+    corpus = read("sentiment", write(tmp_path / "x.csv", rows))
+    assert corpus.duplicates == 2
+    assert corpus.conflicts == ("line 182: a text labelled 'neutral' here and 'positive' above",)
+    assert corpus.labels[corpus.texts.index("good good thing number 0 of pos0")] == "positive"
+
+
 def test_bad_rows_are_left_out_and_told_with_their_lines(tmp_path):
     path = tmp_path / "bad.csv"
     good = "".join(f'{label},"a text\nof two lines, number {i} {label}"\n' for label in SENTIMENT for i in range(60))
@@ -158,7 +182,7 @@ def test_bad_rows_are_left_out_and_told_with_their_lines(tmp_path):
     [
         ("", "line 1: the columns are none"),
         ("text,topic\na,b\n", "line 1: the columns are text, topic; needed are 'label'"),
-        ("label,body\na,b\n", "text, title or description"),
+        ("label,wording\na,b\n", "one or more of text, title, headline, description, content, body"),
         ("label,text\n", "there are no rows"),
         ("label,text\n" + "a,b\n,c\n" * 20, "20 of 40 rows cannot be used: line 3: no label"),
         ("label,text\n1,hello\n2,world\n", "line 2: the label '1' is not a word"),
@@ -208,6 +232,14 @@ def test_text_stays_on_its_side_when_the_file_grows_and_is_shuffled(tmp_path):
 # Training.
 
 
+def test_words_after_the_forty_fifth_count(tmp_path):
+    """An article decides by all of it: here nothing but its last sentence has to do with its label."""
+    start = "the council met again in the old hall to hear what had been said about roads and bridges " * 6
+    rows = [(label, f"{start} {text} {i} {text}") for i, (label, text) in enumerate(easy_rows())]
+    found = train("sentiment", tmp_path / "m", write(tmp_path / "x.csv", rows), quick=True, progress=False)
+    assert found.evaluation.accuracy.low > 0.6
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_quick_models_are_well_above_the_majority(text_registry: Registry, task):
     found = text_registry.resolve(task, alias="production")
@@ -241,9 +273,8 @@ def test_training_is_the_same_again_in_any_process(easy, tmp_path):
 def test_rare_label_weighs_as_much_as_a_common_one(tmp_path):
     """Where nothing can be learnt, the answer must not follow the counts, five to one."""
     rng = np.random.default_rng(2)
-    words = [f"{a}{b}" for a in ("mo", "ri", "ta", "ku", "sel", "bran") for b in ("lo", "dar", "wen", "pik", "um")]
     rows = [
-        ("rare" if i % 6 == 0 else "common", " ".join(rng.choice(words, 8)), "test" if i % 5 == 0 else "train")
+        ("rare" if i % 6 == 0 else "common", " ".join(rng.choice(WORDS, 8)), "test" if i % 5 == 0 else "train")
         for i in range(600)
     ]
     path = write(tmp_path / "x.csv", rows, ("label", "text", "split"))
@@ -331,7 +362,11 @@ def test_difference_covers_the_truth():
     assert 0.92 < np.mean(covered) < 0.98
 
 
-GOOD, FAIR = answers([0] * 100, [0] * 90 + [1] * 10), answers([0] * 100, [0] * 88 + [1] * 12)
+HALVES = [0] * 50 + [1] * 50
+GOOD, FAIR = (answers(HALVES, [0] * (50 - wrong) + [1] * 50 + [0] * wrong) for wrong in (5, 6))
+UNEVEN = [0] * 180 + [1] * 20
+NOISE = answers(UNEVEN, [0] * 162 + [1] * 18 + [0] * 18 + [1] * 2)  # shuffled labels, 90 % in one class
+LEARNT = answers(UNEVEN, [0] * 178 + [1] * 2 + [0] * 5 + [1] * 15)
 
 
 @pytest.mark.parametrize(
@@ -353,19 +388,33 @@ GOOD, FAIR = answers([0] * 100, [0] * 90 + [1] * 10), answers([0] * 100, [0] * 8
         (FAIR, GOOD, 0.5, 0.02, "", True, "0.020 less accurate than the one in production"),
         (FAIR, GOOD, 0.5, 0.019, "", False, "at most 0.019 less"),
         (GOOD, None, 0.5, 0.0, "production is unreadable", False, "production is unreadable"),
+        (NOISE, None, 0.6, 0.0, "", False, "macro-F1 0.500, where 0.55 is asked for"),
+        (NOISE, NOISE, 0.6, 0.0, "", False, "macro-F1 0.500, where 0.55 is asked for"),
+        (LEARNT, NOISE, 0.6, 0.0, "", True, "better than always the commonest label, by at least 0.024 (95 %)"),
     ],
 )
 def test_gate(new, old, least, lost, obstacle, passed, says):
-    found = gate(new, old, least, lost, obstacle)
+    found = gate(new, old, Limits(least, most_lost=lost), obstacle)
     assert found.passed is passed
     assert says in (str(found) if passed else found.reasons[0])
     assert str(found).startswith("gate passed: " if passed else "gate not passed: ")
 
 
-@pytest.mark.parametrize("limits", [(1.5, 0.0), (-0.1, 0.0), (0.5, 2.0), (float("nan"), 0.0)])
+def test_gate_says_that_noise_is_not_above_the_commonest_label():
+    assert "accuracy 0.820 not surely above always the commonest label, 0.900" in str(gate(NOISE, None, Limits()))
+    low = gate(NOISE, None, Limits(least_accuracy=0, least_f1=0))
+    assert not low.passed
+
+
+def test_macro_f1_by_hand():
+    found = answers([0, 0, 0, 1], [0, 1, 0, 1])  # F1 of a: 4 / (3 + 2), of b: 2 / (1 + 2); c does not occur
+    assert found.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize("limits", [(1.5, 0.0), (-0.1, 0.0), (0.5, 0.5, 2.0), (float("nan"), 0.0)])
 def test_gate_refuses_limits_that_are_no_shares(limits):
     with pytest.raises(ConfigurationError, match="give a share between 0 and 1"):
-        gate(GOOD, None, *limits)
+        Limits(*limits)
 
 
 # The job.
@@ -393,7 +442,7 @@ def test_job_promotes_what_passes_and_leaves_the_alias_otherwise(registry, easy,
     assert again.gain.value == 0
     worse = job.run("sentiment", mislabelled, least_accuracy=0, quick=True, registry=registry)
     assert not worse.gate.passed
-    assert "less accurate than the one in production, where at most 0 less is allowed" in worse.gate.reasons[0]
+    assert "less accurate than the one in production, where at most 0 less is allowed" in str(worse.gate)
     assert worse.gain.high < 0
     strict = job.run("sentiment", easy, least_accuracy=0.999, quick=True, registry=registry)
     assert not strict.gate.passed
@@ -417,6 +466,37 @@ def test_job_does_not_promote_what_cannot_be_compared(registry, tmp_path):
     assert not second.gate.passed
     assert "b.csv has the labels wine" in second.gate.reasons[0]
     assert registry.resolve("topic").version == first.version.version
+
+
+def test_job_keeps_what_is_trained_when_the_registry_has_gone(registry, easy, tmp_path, monkeypatch):
+    monkeypatch.setenv("XEDGE_HOME", str(tmp_path / "home"))
+
+    def trained_and_gone(*arguments, **options):
+        result = train(*arguments, **options)
+        shutil.rmtree(registry.where)
+        Path(registry.where).touch()
+        return result
+
+    monkeypatch.setattr(job, "train", trained_and_gone)
+    with pytest.raises(RegistryError, match="trained but not registered, and kept in") as caught:
+        job.run("sentiment", easy, epochs=1, quick=True, registry=registry)
+    [folder] = (tmp_path / "home" / "models" / "registry" / "unregistered").iterdir()
+    assert str(folder) in str(caught.value)
+    assert TextModel.load(folder).task == "sentiment"
+
+
+def test_job_leaves_no_folder_of_what_is_registered(registry, easy, tmp_path, monkeypatch):
+    monkeypatch.setenv("XEDGE_HOME", str(tmp_path / "home"))
+    job.run("sentiment", easy, epochs=1, quick=True, registry=registry)
+    assert list((tmp_path / "home" / "models" / "registry" / "unregistered").iterdir()) == []
+
+
+def test_job_does_not_promote_what_learnt_from_shuffled_labels(registry, tmp_path):
+    rng = np.random.default_rng(5)
+    rows = [("common" if rng.random() < 0.9 else "rare", f"{' '.join(rng.choice(WORDS, 8))} {i}") for i in range(600)]
+    found = job.run("topic", write(tmp_path / "x.csv", rows), least_accuracy=0.3, quick=True, registry=registry)
+    assert not found.gate.passed
+    assert "not surely above always the commonest label" in str(found.gate)
 
 
 def test_job_asks_the_registry_before_it_trains(tmp_path, easy, monkeypatch):
@@ -446,7 +526,7 @@ def test_outcome_is_told_in_table_figure_and_report(registry, easy, tmp_path, mo
     found = job.run("sentiment", easy, least_accuracy=1.0, epochs=1, quick=True, registry=registry)
     n = len(found.evaluation.truth)
     assert outcomes.table([found]).loc["gate", "sentiment"] == "not passed"
-    assert outcomes.table([found, found]).shape == (12, 1)
+    assert outcomes.table([found, found]).shape == (14, 1)
     figure = outcomes.confusions([found, found])
     assert len(figure.axes) == 2
     drawn = [int(text.get_text()) for text in figure.axes[0].texts]
@@ -455,6 +535,7 @@ def test_outcome_is_told_in_table_figure_and_report(registry, easy, tmp_path, mo
     wrong = n - int(found.evaluation.right.sum())
     assert len(outcomes.mistakes([found], n=1000)) == wrong
     assert "easy.csv: 180 texts, 0 bad rows, 0 duplicates" in outcomes.told_rows([found])
+    assert "texts from the columns: text\n" in outcomes.told_rows([found]) + "\n"
     with pytest.raises(ModelError, match="sentiment: gate not passed: accuracy at least"):
         outcomes.publish([found], must_pass=True)
     record = json.loads((tmp_path / "report" / "record.json").read_text())

@@ -1,7 +1,8 @@
-"""The files of a report: written whole or not at all, and only those of an earlier run removed."""
+"""Files written whole or not at all, those of an earlier run removed, and checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -51,3 +52,9 @@ def files(folder: Path) -> dict[str, int]:
     own = {folder / name for name in ("run.json", "record.json", f"{folder.name}.ipynb")}
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found if path.name[0] != "."}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xedge.core.exceptions import ModelError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from xedge import __version__
 from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError
+from xedge.core.files import file_sha256
 from xedge.models import architectures, parity
-from xedge.models.engines import file_sha256
 
 Array = NDArray[Any]
 

@@ -46,7 +46,7 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
         ax = figure.subplots()
         for of, curve in row.distributions.items():
             ax.plot(curve["latency_ms"], curve["share"], **(_look(names.index(of)) | {"linewidth": 1.5}))
-        plots._log_ms(ax.xaxis, span)
+        plots.log_ms(ax.xaxis, span)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
@@ -56,7 +56,7 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
 
 
 def _look(place: int) -> dict[str, Any]:
-    return plots._LOOKS[place % len(plots._LOOKS)]
+    return plots.LOOKS[place % len(plots.LOOKS)]
 
 
 def _sentence(row: Row) -> str:
@@ -197,6 +197,6 @@ def _scale(ax: Axes, comparison: Comparison, name: str) -> None:
         n[name]["value"] for row in comparison.rows for n in row.estimates.values() if n.get(name, {}).get("value")
     ]
     if found and min(found) > 0 and max(found) / min(found) > WIDE:
-        plots._log_ms(ax.yaxis, np.array(found))
+        plots.log_ms(ax.yaxis, np.array(found))
     elif found and min(found) >= 0:
         ax.set_ylim(bottom=0)

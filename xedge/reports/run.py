@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xedge.core import conditions, files, paths
+from xedge.core import files, machine, paths
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
 from xedge.reports import commands, estimates
@@ -267,9 +267,9 @@ def _facts(source: Path, known: list[notebook_parameters.Parameter], values: dic
         "command": commands.command("report", source.stem if listed else str(source), changed),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": None,
-        "versions": conditions.versions(),
-        "host": conditions.host(),
-        "git": conditions.git_commit(source.parent),
+        "versions": machine.versions(),
+        "host": machine.host(),
+        "git": machine.git_commit(source.parent),
     }
 
 

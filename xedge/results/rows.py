@@ -47,8 +47,8 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
         table = rows[[*COLUMNS, *further]].astype(COLUMNS).reset_index(drop=True)
     except (TypeError, ValueError) as error:
         raise MeasurementError(f"a column of the rows is not of its kind: {error}") from error
-    if unknown := sorted(set(table["status"].dropna()) - set(STATUSES)) or table["status"].isna().any():
-        raise MeasurementError(f"unknown status {unknown}: every row is one of {', '.join(STATUSES)}")
+    if unknown := sorted(set(table["status"].fillna("missing")) - set(STATUSES)):
+        raise MeasurementError(f"unknown status {', '.join(unknown)}: every row is one of {', '.join(STATUSES)}")
     return table
 
 

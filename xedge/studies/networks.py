@@ -46,14 +46,14 @@ def asked_and_measured(ax: Axes, measurement: Measurement) -> list[Artist]:
     drawn = [0.0]
     for name, check in checks.items():
         asked, measured = check.get("requested_ms") or {}, check.get("measured_ms") or {}
-        colour = plots._look(measurement, name)["color"]
+        colour = plots.look(measurement, name)["color"]
         for level, marker in LEVEL_MARKS.items():
             if level in asked:
                 artists += ax.plot(asked[level], measured[level], marker, color=colour, markersize=5, alpha=0.85)
                 drawn += [asked[level], measured[level]]
     values = np.array([value for value in drawn if value > 0] or [1.0, 10.0])
     for axis in (ax.xaxis, ax.yaxis):
-        plots._log_ms(axis, values)
+        plots.log_ms(axis, values)
     artists += ax.plot(ax.get_xlim(), ax.get_xlim(), color="#777777", linewidth=0.8, zorder=0)
     for level, marker in LEVEL_MARKS.items():
         ax.plot([], [], marker, color="#555555", markersize=5, label=level.removesuffix("_ms"))
@@ -67,7 +67,7 @@ def crossings(links: Mapping[str, Crossing]) -> ReportFigure:
     with styled():
         made = ReportFigure(figsize=(9, 1.55 * len(links) + 0.5))
         axes = made.subplots(len(links), 1, sharex=True, squeeze=False)[:, 0]
-        for ax, (name, crossing), look in zip(axes, links.items(), plots._LOOKS, strict=False):
+        for ax, (name, crossing), look in zip(axes, links.items(), plots.LOOKS, strict=False):
             over_time(ax, crossing, look["color"])
             ax.set_title(name)
         axes[-1].set_xlabel("sent, s after the start")

@@ -31,7 +31,7 @@ class TopicPrediction(TypedDict):
     confidence: float
 
 
-class Topics(TypedDict):
+class TopicPredictions(TypedDict):
     """What `predict_topic` returns."""
 
     predictions: list[TopicPrediction]
@@ -49,14 +49,14 @@ class Sentiment(TypedDict):
     model_version: str
 
 
-def predict_topic(text: str, top_k: int = 3) -> Topics:
+def predict_topic(text: str, top_k: int = 3) -> TopicPredictions:
     """Return the `top_k` most probable topics of a text, the most probable first.
 
     The first call in a process loads the production version (`xedge.text.loading` says how); later ones take
-    about 0.1 ms. Any str gets an answer: of a long text, its beginning decides (4096 characters and 512
-    features, `xedge.text.features`), while `text_length` counts all its characters; a text without a word, as
-    the empty one, gets every topic with equal confidence; the models know English, so of another language the
-    answer means little.
+    about 0.1 ms. Any str gets an answer: of a long text, its beginning decides (4096 features, which are about 370
+    words of English, `xedge.text.features`), while `text_length` counts all its characters; a text without a letter
+    or digit, such as the empty one or "!!!", gets every topic with equal confidence; the models know English, so of
+    another language the answer means little.
 
     Args:
         text: the text.
@@ -74,7 +74,7 @@ def predict_topic(text: str, top_k: int = 3) -> Topics:
     return predict_topics([_checked(text)], top_k)[0]
 
 
-def predict_topics(texts: Iterable[str], top_k: int = 3) -> list[Topics]:
+def predict_topics(texts: Iterable[str], top_k: int = 3) -> list[TopicPredictions]:
     """Return what `predict_topic` says of each text, all by one version of the model.
 
     Raises:
@@ -167,7 +167,7 @@ def reload_model(task: str | None = None, timeout_s: float | None = None) -> dic
         ConfigurationError: no such task.
         RegistryError: it could not be loaded; the version loaded before stays and goes on answering.
     """
-    return {one: loading.reload(one, timeout_s).version for one in ([task] if task else loading.loaded())}
+    return {name: loading.reload(name, timeout_s).version for name in ([task] if task else loading.loaded())}
 
 
 def _by_confidence(pair: tuple[float, str]) -> float:

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from xedge.core.exceptions import TextError
 
-FEATURE_SPEC = 1  # a model says which spec it was trained on: raise this when an id of any text changes
+FEATURE_SPEC = 2  # a model says which spec it was trained on: raise this when an id of any text changes
 BUCKETS = 1 << 15  # ids are 1 to BUCKETS - 1; 0 is padding
-MAX_FEATURES = 512  # ids of one text; what comes later in it is not looked at
+MAX_FEATURES = 4096  # ids of one text, about 370 words of English; what comes later in it is not looked at
+MAX_CHARACTERS = 16_384  # of one text are looked at; English reaches MAX_FEATURES after about 2300
 PADDED_TO = 32  # lengths of batches are multiples of it, so that an engine meets few shapes
 
-_MAX_CHARACTERS = 4096  # more than MAX_FEATURES ids come from, whatever the text
 _MAX_WORD = 24  # characters of a word that count: a run without blanks is no reason to be slow
 _PIECES = (3, 4, 5)  # characters in a piece of a word
 _CACHED_WORDS = 1 << 14  # at most 8 MB
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]")
+_WORD = re.compile(r"[^\W_]")
 _words: dict[str, tuple[bytes, int]] = {}
 
 
@@ -32,16 +33,22 @@ def encode(text: str) -> NDArray[np.int32]:
     signs. Each gives an id for itself, for itself with the one before it, and for its pieces of 3 to 5
     characters with the word's ends marked (Bojanowski et al. 2017, doi:10.1162/tacl_a_00051). An id is
     crc32 mod (BUCKETS − 1) + 1, so it needs no vocabulary and is the same on every machine. Nothing in a string
-    is an error: lone surrogates and NUL are characters like any other.
+    is an error: lone surrogates and NUL are characters like any other. A text without a letter or digit, such as
+    "!!!" or an emoji, gives no ids: its signs alone say nothing that the models have learnt.
+
+    >>> encode("Rain again").shape, encode("!!!").shape
+    ((25,), (0,))
 
     Raises:
         TextError: `text` is not a str.
     """
     if not isinstance(text, str):
         raise TextError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
-    text = text[:_MAX_CHARACTERS]
+    text = text[:MAX_CHARACTERS]
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)[:_MAX_CHARACTERS]
+        text = unicodedata.normalize("NFKC", text)[:MAX_CHARACTERS]
+    if _WORD.search(text) is None:
+        return np.empty(0, np.int32)
     parts: list[bytes] = []
     before = 0
     length = 0

@@ -28,13 +28,13 @@ def main(text: str = TEXT) -> int:
         try:
             url = _url(service)
             body = json.dumps({"text": text})
-            wanted = urllib.request.Request(f"{url}/predict", body.encode(), {"Content-Type": "application/json"})
-            with urllib.request.urlopen(wanted, timeout=30) as answer:
-                found = json.loads(answer.read())
+            request = urllib.request.Request(f"{url}/predict", body.encode(), {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                reply = json.loads(answer.read())
         finally:
             service.terminate()
             service.communicate()
-    print(f"POST {url}/predict\n{body}\n\n{json.dumps(found, indent=1)}\n")  # noqa: T201
+    print(f"POST {url}/predict\n{body}\n\n{json.dumps(reply, indent=1)}\n")  # noqa: T201
     print("Serve it with `xedge serve http`, or call xedge.text.predict_topic(text).")  # noqa: T201
     return 0
 

@@ -6,19 +6,20 @@ import copy
 import logging
 import os
 import threading
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
+from xedge.text import forks
 from xedge.text.labels import TASKS
 from xedge.text.registry.references import check_task, configured, configured_folder, variable_of
 
 if TYPE_CHECKING:
     from xedge.text.model import TextModel
-    from xedge.text.registry.registry import ModelVersion, Registry
+    from xedge.text.registry.registry import Registry
+    from xedge.text.registry.versions import ModelVersion
 
 TIMEOUT_S = 60.0
-FORK_WAIT_S = 5.0  # longest that a fork waits for loads under way
 _log = logging.getLogger("xedge.text")
 
 
@@ -36,14 +37,14 @@ class _Attempt:
 class _Slot:
     """The model of one task in this process; the lock is held for a few assignments only, never while loading."""
 
-    def __init__(self, task: str, model: TextModel | None = None, found: ModelVersion | None = None) -> None:
+    def __init__(self, task: str, model: TextModel | None = None, version: ModelVersion | None = None) -> None:
         self.task = task
         self.model = model
-        self.found = found
+        self.version = version
         self.lock = threading.Lock()
         self.under_way: list[_Attempt] = []
         self._started = 0
-        self._taken = 0  # the number of the attempt that `model` is from
+        self._current = 0  # the number of the attempt that `model` is from
 
     def get(self, timeout_s: float | None) -> TextModel:
         """Return the model, or that of the load under way, or of a new one."""
@@ -71,7 +72,8 @@ class _Slot:
 
     def _run(self, attempt: _Attempt) -> None:
         try:
-            attempt.model = self._load(attempt)
+            with forks.held_off():
+                attempt.model = self._load(attempt)
         except BaseException as exc:
             attempt.error = exc
         self._forget(attempt)
@@ -101,15 +103,15 @@ class _Slot:
     def _load(self, attempt: _Attempt) -> TextModel:
         started = perf_counter()
         _start_polling()
-        found, registry = _find(self.task)
+        version, registry = _find(self.task)
         with self.lock:
-            if self.model is not None and registry is not None and found == self.found:
-                self._taken = max(self._taken, attempt.number)
+            if self.model is not None and registry is not None and version == self.version:
+                self._current = max(self._current, attempt.number)
                 return self.model
-        model = _open(self.task, found, registry)
+        model = _open(self.task, version, registry)
         with self.lock:
-            if attempt.number > self._taken:  # one that was left behind does not undo what came after it
-                self.model, self.found, self._taken = model, found, attempt.number
+            if attempt.number > self._current:  # one that was left behind does not undo what came after it
+                self.model, self.version, self._current = model, version, attempt.number
         _log.info("%s: version %s loaded in %.2f s", self.task, model.version, perf_counter() - started)
         return model
 
@@ -132,7 +134,8 @@ def loaded() -> list[str]:
 
 def _find(task: str) -> tuple[ModelVersion, Registry | None]:
     """Return the version to load and the registry it is from, None for a folder that the environment names."""
-    from xedge.text.registry.registry import ModelVersion, Registry
+    from xedge.text.registry.registry import Registry
+    from xedge.text.registry.versions import ModelVersion
 
     if folder := configured_folder(task):
         return ModelVersion("", folder.name, "", folder), None
@@ -140,15 +143,15 @@ def _find(task: str) -> tuple[ModelVersion, Registry | None]:
     return registry.resolve(task), registry
 
 
-def _open(task: str, found: ModelVersion, registry: Registry | None) -> TextModel:
-    from xedge.text.registry.registry import load_version
+def _open(task: str, version: ModelVersion, registry: Registry | None) -> TextModel:
+    from xedge.text.registry.versions import load_version
 
     try:
-        return load_version(found.folder, task, found.version)
+        return load_version(version.folder, task, version.version)
     except ModelError as exc:
         if registry is None:
             raise RegistryError(f"{variable_of(task)}: {exc}", "corrupt") from exc
-        raise registry.corrupt(found, exc) from exc
+        raise registry.corrupt(version, exc) from exc
 
 
 def _asked(task: str) -> str:
@@ -192,6 +195,13 @@ def _poll(interval_s: float) -> None:
                 failing.add(task)
 
 
+class _NotWhileLoading(logging.Filter):
+    """Keeps back what a library says of each attempt to connect during a load: its error says it all, once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or not str(record.threadName).startswith("xedge-load")
+
+
 def _begin() -> None:
     global _slots, _poller, _poller_lock
     _slots = {task: _Slot(task) for task in TASKS}
@@ -199,28 +209,8 @@ def _begin() -> None:
 
 
 def _before_fork() -> None:
-    """Wait until no load is under way, and hold the slots meanwhile so that none begins.
-
-    A child forked amid a load would inherit locks of Python's imports, of MLflow or of ONNX Runtime that nobody
-    ever releases. A load that hangs is not waited for longer than `FORK_WAIT_S`.
-    """
     global _was_alone
-    end = monotonic() + FORK_WAIT_S
-    while True:
-        for slot in _slots.values():
-            slot.lock.acquire()
-        me = threading.current_thread()  # a load may itself start a process
-        loads = [one for slot in _slots.values() for one in slot.under_way if one.thread is not me]
-        if not loads or monotonic() >= end:
-            break
-        _after_fork_in_parent()
-        loads[0].ended.wait(max(0.0, end - monotonic()))
     _was_alone = threading.active_count() == 1
-
-
-def _after_fork_in_parent() -> None:
-    for slot in _slots.values():
-        slot.lock.release()
 
 
 def _after_fork_in_child() -> None:
@@ -230,7 +220,7 @@ def _after_fork_in_child() -> None:
     _begin()
     if _was_alone:
         for task, slot in before.items():
-            _slots[task] = _Slot(task, slot.model, slot.found)
+            _slots[task] = _Slot(task, slot.model, slot.version)
 
 
 _slots: dict[str, _Slot]
@@ -239,5 +229,6 @@ _poller_lock: threading.Lock
 _was_alone = False
 _inherited: list[dict[str, _Slot]] = []
 _begin()
+logging.getLogger("urllib3.connectionpool").addFilter(_NotWhileLoading())
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import ModelError, TextError
-from xedge.models.engines import Engine, OnnxEngine, file_sha256
-from xedge.text.features import FEATURE_SPEC, encode_batch
+from xedge.core.files import file_sha256
+from xedge.models.engines import Engine, OnnxEngine
+from xedge.text.features import FEATURE_SPEC, encode, padded
 
 MODEL, WEIGHTS, LABELS, GOLDEN, CARD = FILES = ("model.onnx", "model.pt", "labels.json", "golden.json", "card.json")
 CHUNK = 64  # texts given to the engine at once: 5000 at once took 740 MB, in chunks of 64 310 MB
+CHUNK_IDS = CHUNK * 512  # and no more ids, padding included, unless one text has more
 TOLERANCE = 1e-4  # of a probability, between the machine that trained and this one
 
 
@@ -73,10 +75,13 @@ class TextModel:
         """
         if isinstance(texts, str):
             raise TextError("texts is one str: give a list of them")
-        chunks = [self._engine.predict(encode_batch(texts[i : i + CHUNK])) for i in range(0, len(texts), CHUNK)]
-        if len(chunks) == 1:
-            return chunks[0]
-        return np.concatenate(chunks) if chunks else np.empty((0, len(self.labels)), np.float32)
+        if len(texts) == 1:
+            return self._engine.predict(padded([encode(texts[0])]))
+        rows = [encode(text) for text in texts]
+        answers = np.empty((len(rows), len(self.labels)), np.float32)
+        for places in _chunks([len(row) for row in rows]):
+            answers[places] = self._engine.predict(padded([rows[place] for place in places]))
+        return answers
 
     def __repr__(self) -> str:
         return f"TextModel({self.task!r}, version {self.version or 'of no registry'}, {self.folder})"
@@ -84,27 +89,39 @@ class TextModel:
     def _check_golden(self) -> None:
         path = self.folder / GOLDEN
         facts = _json(path)
-        texts, wanted = facts.get("texts"), facts.get("probabilities")
+        texts, recorded = facts.get("texts"), facts.get("probabilities")
         if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
             raise _unusable(path, "it has no texts")
         try:
-            expected = np.asarray(wanted, np.float64)
+            expected = np.asarray(recorded, np.float64)
         except (TypeError, ValueError) as exc:
             raise _unusable(path, "its probabilities are not numbers") from exc
         if expected.shape != (len(texts), len(self.labels)) or not np.isfinite(expected).all():
             raise _unusable(path, f"{len(texts)} texts and {len(self.labels)} labels do not fit its probabilities")
         try:
-            got = self.probabilities(texts)
+            answers = self.probabilities(texts)
         except ModelError as exc:
             raise _unusable(self._engine.path, str(exc)) from exc
-        if got.shape != expected.shape:
-            raise _unusable(self._engine.path, f"it answers with shape {got.shape}, not {expected.shape}")
-        gap = np.abs(got - expected).max()
+        if answers.shape != expected.shape:
+            raise _unusable(self._engine.path, f"it answers with shape {answers.shape}, not {expected.shape}")
+        gap = np.abs(answers - expected).max()
         if not gap <= TOLERANCE:
             raise _unusable(
                 self._engine.path,
                 f"its answers differ by {gap:.3g} from those in {GOLDEN}: these are not the weights that were checked",
             )
+
+
+def _chunks(lengths: list[int]) -> Iterator[list[int]]:
+    """Yield the places of texts to be answered at once, the shortest first: what is padded is padded little."""
+    places: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if len(places) == CHUNK or (places and lengths[place] * (len(places) + 1) > CHUNK_IDS):
+            yield places
+            places = []
+        places.append(place)
+    if places:
+        yield places
 
 
 def _unusable(path: Path, why: str) -> ModelError:
@@ -128,10 +145,10 @@ def _check_files(folder: Path) -> None:
         raise _unusable(folder / CARD, "it has no checksums")
     for name in FILES[:-1]:
         try:
-            found = file_sha256(folder / name)
+            checksum = file_sha256(folder / name)
         except OSError as exc:
             raise _unusable(folder / name, f"it is missing or cannot be read ({exc.strerror})") from exc
-        if found != recorded.get(name):
+        if checksum != recorded.get(name):
             raise _unusable(folder / name, f"it is damaged, or is not the file that {CARD} was written for")
 
 

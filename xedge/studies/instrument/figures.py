@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from xedge.results.figures import _LOOKS, ReportFigure, styled
+from xedge.results.figures import LOOKS, ReportFigure, styled
 from xedge.results.statistics import ecdf, paired_difference
 from xedge.studies.instrument.instrument import LIMITS, SERVICE_TIMES, STATISTICS, InstrumentCheck
 
@@ -23,7 +23,7 @@ def distribution(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[A
     queues = {queue: found.theory(queue, utilisation) for queue in SERVICE_TIMES}
     limit_ms = max(theory.quantile_ms(LEVELS[-1]) for theory in queues.values()) * 1.1
     at = np.linspace(0, limit_ms, POINTS)
-    for (queue, theory), look, marker in zip(queues.items(), _LOOKS, MARKERS, strict=False):
+    for (queue, theory), look, marker in zip(queues.items(), LOOKS, MARKERS, strict=False):
         artists += ax.plot(at, theory.cdf(at), label=f"{queue}, theory", **look)
         measured, exact = found.sections(queue, utilisation)
         as_measured = np.concatenate(measured) - found.floor_ms(utilisation)
@@ -50,7 +50,7 @@ def errors(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[Artist]
     for place, statistic in enumerate(STATISTICS):
         limit = 100 * LIMITS[statistic]
         artists.append(ax.fill_betweenx([-limit, limit], place - 0.4, place + 0.4, color="#dddddd", linewidth=0))
-    for side, (queue, look, marker) in enumerate(zip(SERVICE_TIMES, _LOOKS, MARKERS, strict=False)):
+    for side, (queue, look, marker) in enumerate(zip(SERVICE_TIMES, LOOKS, MARKERS, strict=False)):
         own = [one for one in found.checks if (one.queue, one.utilisation) == (queue, utilisation)]
         known = [
             (place + 0.3 * side - 0.15, 100 * one.error.value, 100 * (one.error.half_width or 0.0))

@@ -22,14 +22,15 @@ from xedge.results.measurement import Measurement
 from xedge.results.rows import latency_ms, trials
 from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference, quantile_estimate
 from xedge.results.words import milliseconds
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.scenario.placements import Edge
+from xedge.scenario.routes import box_seeds, random_routes
 from xedge.scenario.service_times import Deterministic, Exponential, ServiceTime
-from xedge.serving.boxes import assigned_boxes, box_seeds
 from xedge.serving.broker import Broker
 from xedge.studies.queueing import MD1, MMc, responses
 
-SERVICE_TIMES: Mapping[str, type[ServiceTime]] = {"M/D/1": Deterministic, "M/M/1": Exponential}
+SERVICE_TIMES: Mapping[str, Callable[..., ServiceTime]] = {"M/D/1": Deterministic, "M/M/1": Exponential}
 STATISTICS = {"mean": None, "p50": 0.5, "p95": 0.95}
 LIMITS = {"mean": 0.05, "p50": 0.10, "p95": 0.10}  # of the relative error
 
@@ -237,7 +238,7 @@ def same_draws_ms(due_ms: FloatArray, seed: int, boxes: int, service_time: Servi
         service_time: what the stubs draw from.
     """
     found = np.empty(len(due_ms))
-    box = assigned_boxes(seed, boxes, len(due_ms))
+    box = random_routes(seed, boxes, len(due_ms))
     for number, own in enumerate(box_seeds(seed, boxes)):
         mine = box == number
         drawn = np.fromiter(islice(service_time.draws_ns(own), int(mine.sum())), dtype=np.float64) / 1e6

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from xedge.results.figures import _LOOKS, ReportFigure, styled
+from xedge.results.figures import LOOKS, ReportFigure, styled
 from xedge.results.statistics import Estimate
 from xedge.studies.inversion.inversion import PLACEMENTS, STATISTICS, Inversion, curve
 from xedge.studies.queueing import inversion_utilisation
@@ -23,7 +23,7 @@ def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
     measured = sorted(inversion.measurements)
     at = np.linspace(max(0.02, measured[0] - 0.1), min(0.97, measured[-1] + 0.05), POINTS)
     artists: list[Artist] = []
-    for placement, look, marker in zip(PLACEMENTS, _LOOKS, "os", strict=False):
+    for placement, look, marker in zip(PLACEMENTS, LOOKS, "os", strict=False):
         label = "edge boxes" if placement == "edge" else "pooled cloud"
         artists += ax.plot(at, curve(inversion, placement, statistic, at), label=f"{label}, theory", **look)
         points = [inversion.measured_ms(placement, level, statistic) for level in measured]
@@ -56,7 +56,7 @@ def over_distance(ax: Axes, inversion: Inversion) -> list[Artist]:
     """Draw the utilisation from which on the cloud wins over its extra round trip; measured crossings as points."""
     distances = np.linspace(0, 2.5 * inversion.extra_rtt_ms, POINTS)[1:]
     artists: list[Artist] = []
-    for place, ((statistic, level), look, marker) in enumerate(zip(STATISTICS.items(), _LOOKS, "osD", strict=False)):
+    for place, ((statistic, level), look, marker) in enumerate(zip(STATISTICS.items(), LOOKS, "osD", strict=False)):
         crossings = [
             inversion_utilisation(inversion.boxes, inversion.mean_service_ms, float(extra), level or None)
             for extra in distances

@@ -19,9 +19,10 @@ from xedge.reports.publish import publish as publish_measurement
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference, quantile_estimate
 from xedge.results.words import milliseconds
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Cloud, Edge, Scenario
+from xedge.scenario.placements import Cloud, Edge
 from xedge.scenario.service_times import Exponential
 from xedge.serving.broker import Broker
 from xedge.studies.queueing import MMc, inversion_utilisation

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from xedge.results.figures import _LOOKS, ReportFigure, _plain_number, styled
+from xedge.results.figures import LOOKS, ReportFigure, plain_number, styled
 from xedge.results.statistics import FloatArray
 from xedge.results.words import level_name, number
 from xedge.studies.load.curve import LoadCurve
@@ -64,7 +64,7 @@ def throughput(ax: Axes, curve: LoadCurve) -> list[Artist]:
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
     for place, arm in enumerate(curve.arms):
         probes = [probe for probe in curve.latest(arm).values() if probe.outcome != "invalid"]
-        look = {"color": _colour(curve, arm), "linestyle": _LOOKS[place % len(_LOOKS)]["linestyle"]}
+        look = {"color": _colour(curve, arm), "linestyle": LOOKS[place % len(LOOKS)]["linestyle"]}
         artists += ax.plot([one.rate_hz for one in probes], [one.answered_hz for one in probes], label=arm, **look)
         for outcomes, marker in ((STEADY, "o"), (("saturated",), "^")):
             some = [one for one in probes if one.outcome in outcomes]
@@ -111,7 +111,7 @@ def figure(curve: LoadCurve) -> ReportFigure:
 
 
 def _colour(curve: LoadCurve, arm: str) -> str:
-    return str(_LOOKS[curve.arms.index(arm) % len(_LOOKS)]["color"])
+    return str(LOOKS[curve.arms.index(arm) % len(LOOKS)]["color"])
 
 
 def _arrays(probes: list[Probe], estimates: list[Any]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -169,7 +169,7 @@ def _log(axis: Any) -> None:
     axis._set_axes_scale("log")
     axis.axes.set(**{f"{axis.axis_name}lim": limits} if limits[0] > 0 else {})
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(_plain_number))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())
 
 

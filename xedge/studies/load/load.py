@@ -20,14 +20,14 @@ from xedge.results.measurement import Measurement
 from xedge.results.statistics import minimum_samples, shortest_section
 from xedge.results.steadiness import warm_up_requests
 from xedge.results.words import level_name, number
-from xedge.scenario.scenario import External
 from xedge.serving.broker import Broker
+from xedge.serving.start import Setting, service_of
 from xedge.studies.load.curve import Limit, LoadCurve
 from xedge.studies.load.probe import Probe, judge, tried
 from xedge.studies.load.search import Search
 
 if TYPE_CHECKING:
-    from xedge.scenario.scenario import Scenario
+    from xedge.runs.scenario import Scenario
 
 STARTS = 3  # of a service, to learn how long it computes: a busy moment of the host only makes it longer
 FIRST_UTILISATION = 0.5  # of the slowest placement at the first rate, requests taken one by one
@@ -136,7 +136,7 @@ def explore(
 
 
 def _check(scenario: Scenario, deadline_ms: float, p: float, replications: int, requests: int) -> None:
-    if not {"rate_hz", "duration_s"} <= set(scenario.workload.__struct_fields__):
+    if not {"rate_hz", "duration_s"} <= set(scenario.workload.as_dict()):
         raise ConfigurationError("load: a trace has one rate only; give arrivals whose rate can be chosen, as Poisson")
     if not 0 < deadline_ms < scenario.timeout_s * 1e3:
         raise ConfigurationError(
@@ -156,14 +156,9 @@ def _busy(scenario: Scenario, arm: str, broker: Broker) -> tuple[float, int]:
     placement = scenario.placements[arm]
     told: list[tuple[float, int]] = []
     for _ in range(STARTS):
-        if isinstance(placement, External):
-            service: Any = placement.running(broker)
-        else:
-            prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
-            service = placement.service(scenario.model, broker, qos=scenario.qos, prefix=prefix)
-        with service:
-            facts = service.describe()
-            told.append((float(service.busy_ms), int(facts.get("servers", 1)) * int(facts.get("boxes", 1))))
+        prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
+        with service_of(placement, Setting(scenario.model, broker, scenario.qos, prefix=prefix)) as service:
+            told.append((service.busy_ms, service.servers))
     return min(told)
 
 
@@ -191,7 +186,8 @@ def _at(
     spare = requests + math.ceil(3 * math.sqrt(requests))  # so many are hardly ever fewer than wanted
     warm_up = max(warm_up_requests(2 * spare, rate_hz * busy[arm][0] / 1e3, busy[arm][1]) for arm in arms)
     duration_s = max((spare + warm_up) / rate_hz, SHORTEST_S)
-    workload = msgspec.structs.replace(scenario.workload, rate_hz=rate_hz, duration_s=duration_s)
+    arrivals: Any = scenario.workload
+    workload = msgspec.structs.replace(arrivals, rate_hz=rate_hz, duration_s=duration_s)
     return msgspec.structs.replace(
         scenario, workload=workload, placements={arm: scenario.placements[arm] for arm in arms}
     )

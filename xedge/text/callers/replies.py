@@ -43,7 +43,7 @@ class Replier:
         if task not in TASKS_OF:
             raise ConfigurationError(f"task={task!r}: give {', '.join(TASKS_OF)}")
         functions: dict[str, Any] = {"topic": text.predict_topics, "sentiment": text.predict_sentiments}
-        self.predict: dict[str, Predict] = {one: functions[one] for one in TASKS_OF[task]}
+        self.predict: dict[str, Predict] = {name: functions[name] for name in TASKS_OF[task]}
         self.refused: Counter[str] = Counter()
         self._max_bytes = max_payload_bytes
         self._decode = msgspec.json.Decoder(TextMessage).decode
@@ -65,9 +65,10 @@ class Replier:
             ModelError: the model is gone; no message is to blame.
         """
         requests: list[TextMessage | Reply] = [self._read(name, payload) for name, payload in messages]
-        asked = [(name, one) for (name, _), one in zip(messages, requests, strict=True) if isinstance(one, TextMessage)]
-        answers = iter(self._predicted(asked))
-        return [next(answers) if isinstance(one, TextMessage) else one for one in requests]
+        named = zip(messages, requests, strict=True)
+        whole = [(name, request) for (name, _), request in named if isinstance(request, TextMessage)]
+        answers = iter(self._predicted(whole))
+        return [next(answers) if isinstance(request, TextMessage) else request for request in requests]
 
     def refuse(self, name: str, error: RequestError) -> Reply:
         """Count, log and return a refusal."""
@@ -80,8 +81,8 @@ class Replier:
         if payload is None:
             return self.refuse(name, RequestError("not_decodable", "the message has no value"))
         if len(payload) > self._max_bytes:
-            said = f"{len(payload)} bytes; at most {self._max_bytes} are read"
-            return self.refuse(name, RequestError("too_large", said))
+            reason = f"{len(payload)} bytes; at most {self._max_bytes} are read"
+            return self.refuse(name, RequestError("too_large", reason))
         try:
             return self._decode(payload)
         except msgspec.ValidationError as exc:
@@ -100,12 +101,12 @@ class Replier:
             raise  # no text is to blame
         except Exception as exc:
             if len(asked) > 1:
-                return [reply for one in asked for reply in self._predicted([one])]
+                return [reply for request in asked for reply in self._predicted([request])]
             error = RequestError("engine", f"the model failed: {type(exc).__name__}: {exc}")
             return [self.refuse(asked[0][0], error)]
         return [
-            {"id": name if request.id is None else request.id, **dict(zip(self.predict, found, strict=True))}
-            for (name, request), *found in zip(asked, *results, strict=True)
+            {"id": name if request.id is None else request.id, **dict(zip(self.predict, answers, strict=True))}
+            for (name, request), *answers in zip(asked, *results, strict=True)
         ]
 
 

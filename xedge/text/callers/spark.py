@@ -18,11 +18,12 @@ import numpy as np
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.extras import needed
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS
 from xedge.text.model import CARD, FILES, TextModel
 from xedge.text.registry.references import configured_folder
-from xedge.text.registry.registry import Registry, load_version
+from xedge.text.registry.registry import Registry
+from xedge.text.registry.versions import load_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,19 +32,22 @@ if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
 
 
+EQUAL = 1e-6  # probabilities that differ by less are equal
 TOPIC_TYPE = "topic string, confidence double, model_version string"
 SENTIMENT_TYPE = "".join(f"{label} double, " for label in SENTIMENT_LABELS) + "model_version string"
 
 _sent: weakref.WeakKeyDictionary[SparkContext, set[str]] = weakref.WeakKeyDictionary()
 
 
-def local_session(cores: int = 2) -> SparkSession:
+def local_session(cores: int = 2, host: str = "127.0.0.1") -> SparkSession:
     """Return the running Spark session, or start one on this machine that logs errors only.
 
-    Its Python workers run this interpreter: `PYSPARK_PYTHON` is set, unless it is set already.
+    Its Python workers run this interpreter: `PYSPARK_PYTHON` is set, unless it is set already. It has no user
+    interface, and its ports, which ask nobody who they are, listen on `host` only.
 
     Args:
         cores: tasks that run at the same time, each with a Python worker of its own.
+        host: the address that the driver listens on; another than loopback lets other machines connect.
 
     Raises:
         ConfigurationError: Spark did not start, as without Java.
@@ -54,6 +58,7 @@ def local_session(cores: int = 2) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master(f"local[{cores}]").appName("xedge")
     builder = builder.config("spark.ui.enabled", False).config("spark.ui.showConsoleProgress", False)
+    builder = builder.config("spark.driver.bindAddress", host).config("spark.driver.host", host)
     try:
         session = builder.getOrCreate()
     except PySparkRuntimeError as exc:
@@ -67,7 +72,8 @@ def topic_udf(spark: SparkSession | None = None, version: str | int | None = Non
 
     All rows are answered by one version: that in production now, or `version`. Its folder goes to the executors as
     an archive, so they need neither the registry nor a shared disk, but Python with `xedge[edge]`, pandas and pyarrow.
-    A null text gives null in every field.
+    A null text gives null in every field; a text without a letter or digit a null topic, with the confidence that
+    every topic has alike.
 
     Args:
         spark: the session to use; by default the active one.
@@ -105,8 +111,8 @@ def _udf(
         raise ConfigurationError(
             "there is no Spark session: start one, as with xedge.text.callers.spark.local_session()"
         )
-    found = _resolve(task, version)
-    archive, number = _send(session.sparkContext, found), found.version
+    chosen = _resolve(task, version)
+    archive, number = _send(session.sparkContext, chosen), chosen.version
 
     def answer(batches):  # type: ignore[no-untyped-def]  # Spark reads the types that are set below
         model = _loaded(archive, number)
@@ -127,13 +133,13 @@ def _resolve(task: str, version: str | int | None) -> TextModel:
     folder = configured_folder(task) if version is None else None
     if folder:
         return load_version(folder, task, folder.name)
-    found = Registry().resolve(task, version=version)
-    return load_version(found.folder, task, found.version)
+    resolved = Registry().resolve(task, version=version)
+    return load_version(resolved.folder, task, resolved.version)
 
 
-def _send(context: SparkContext, found: TextModel) -> str:
+def _send(context: SparkContext, model: TextModel) -> str:
     """Have Spark unpack the folder beside every executor, once an application; return the name it has there."""
-    name = f"xedge-{found.task}-{file_sha256(found.folder / CARD)[:16]}"
+    name = f"xedge-{model.task}-{file_sha256(model.folder / CARD)[:16]}"
     sent = _sent.setdefault(context, set())
     if name not in sent:
         # Executors that come later fetch it too, so it stays as long as the application.
@@ -142,7 +148,7 @@ def _send(context: SparkContext, found: TextModel) -> str:
         path = Path(folder) / f"{name}.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for file in FILES:
-                archive.write(found.folder / file, file)
+                archive.write(model.folder / file, file)
         context.addArchive(f"{path}#{name}")
         sent.add(name)
     return name
@@ -162,22 +168,24 @@ def _answered(
     """Return one row a text; where it is null (which arrives as None or NaN), so is every field."""
     import pandas as pd
 
-    there = np.flatnonzero(texts.notna())
-    given = texts.iloc[there].tolist()
-    wrong = next((text for text in given if not isinstance(text, str)), None)
+    filled = np.flatnonzero(texts.notna())
+    strings = texts.iloc[filled].tolist()
+    wrong = next((text for text in strings if not isinstance(text, str)), None)
     if wrong is not None:
         raise ConfigurationError(f"the column holds {type(wrong).__name__}, as {wrong!r:.60}: cast it to string")
-    answers = fields(model, given) | {"model_version": [model.version] * len(given)}
+    answers = fields(model, strings) | {"model_version": [model.version] * len(strings)}
     # As objects: pandas 3 keeps text in pieces that pyspark 4.3 cannot hand to Arrow.
-    columns = {name: pd.Series(values, there, dtype=object) for name, values in answers.items()}
+    columns = {name: pd.Series(values, filled, dtype=object) for name, values in answers.items()}
     return pd.DataFrame(columns, index=range(len(texts)))
 
 
 def _topics(model: TextModel, texts: list[str]) -> dict[str, Any]:
+    """Return the likeliest topic of each text; of one that says nothing, whose topics are all as likely, None."""
     probabilities = model.probabilities(texts)
-    best = probabilities.argmax(axis=1)
-    confidence = np.take_along_axis(probabilities, best[:, np.newaxis], axis=1)[:, 0]
-    return {"topic": [model.labels[place] for place in best], "confidence": confidence.astype(np.float64)}
+    best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0.0)
+    says_nothing = confidence - probabilities.min(axis=1, initial=1.0) < EQUAL
+    topics = [None if silent else model.labels[place] for place, silent in zip(best, says_nothing, strict=True)]
+    return {"topic": topics, "confidence": confidence.astype(np.float64)}
 
 
 def _sentiments(model: TextModel, texts: list[str]) -> dict[str, Any]:

@@ -14,14 +14,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import perf_counter, perf_counter_ns, sleep
+from time import perf_counter_ns
 from typing import Any, Self
 
 from xedge.core import children
 from xedge.core.exceptions import ServiceError
+from xedge.scenario.routes import Topics
 from xedge.serving.broker import Broker, _free_port
 from xedge.serving.isolation import IsolatedService
-from xedge.serving.messages import Topics
 from xedge.text.copies.worker import TIMEOUT_S
 
 COPY, HTTP, MQTT = "a copy each", "shared over HTTP", "shared over MQTT"
@@ -52,7 +52,7 @@ class Arrangement:
                 self._kind,
                 *self._where(len(self.workers)),
             ]
-            made = subprocess.Popen(
+            worker = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -60,8 +60,8 @@ class Arrangement:
                 text=True,
                 env=self._env,
             )
-            self.workers.append(made)
-            new.append(made)
+            self.workers.append(worker)
+            new.append(worker)
         for worker in new:
             if worker.stdout is None or worker.stdout.readline() != "ready\n":
                 raise ServiceError(f"a worker ({self._kind}) ended with status {worker.wait(10)} before it was ready")
@@ -129,7 +129,7 @@ def _over_mqtt(folder: Path) -> Iterator[Arrangement]:
         Broker(name=name) as broker,
         IsolatedService(str(folder), broker.host, broker.port, name, None, None) as service,
     ):
-        host, port, prefix = service.address
+        (host, port), (prefix,) = service.address, service.prefixes
         topics = Topics(prefix)
         parts = {"service": _below(service._guard), "broker": _below(broker._guard)}
 
@@ -155,29 +155,26 @@ class _HttpService:
         with tempfile.TemporaryFile("w+") as said:
             self._guard = children.start(command, said)
             try:
-                self._wait_ready(said)
+                problem = children.wait_ready(self._guard, said, self._is_ready, READY_TIMEOUT_S)
             except BaseException:
                 children.end(self._guard)
                 raise
+            if problem is not None:
+                children.end(self._guard)
+                raise ServiceError(f"the HTTP service did not get ready: {problem}")
         return self
 
     def __exit__(self, *_exc: object) -> None:
         children.end(self._guard)
 
-    def _wait_ready(self, said: Any) -> None:
-        end = perf_counter() + READY_TIMEOUT_S
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://{self.host}:{self.port}/health", timeout=10):
-                    return
-            except urllib.error.HTTPError as exc:
-                raise ServiceError(f"the HTTP service has no model: {exc.read().decode()[:500]}") from None
-            except OSError:
-                pass  # not yet
-            if self._guard.poll() is not None or perf_counter() > end:
-                said.seek(0)
-                raise ServiceError(f"the HTTP service did not get ready: {last_words(said.read())}")
-            sleep(0.05)
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:{self.port}/health", timeout=10):
+                return True
+        except urllib.error.HTTPError as exc:
+            raise ServiceError(f"the HTTP service has no model: {exc.read().decode()[:500]}") from None
+        except OSError:
+            return False
 
 
 def memory_mb(pid: int) -> tuple[float, str]:
@@ -199,10 +196,10 @@ def memory_mb(pid: int) -> tuple[float, str]:
 def _below(guard: subprocess.Popen[bytes] | None) -> list[int]:
     """The processes that a guard runs; itself is of the measuring, not of the measured."""
     pairs = [[int(word) for word in line.split()] for line in _ps("-A", "-o", "pid=,ppid=").splitlines()]
-    found = [guard.pid] if guard is not None else []
-    for above in found:  # grows while it is read
-        found += [child for child, parent in pairs if parent == above]
-    return found[1:]
+    pids = [guard.pid] if guard is not None else []
+    for above in pids:  # grows while it is read
+        pids += [child for child, parent in pairs if parent == above]
+    return pids[1:]
 
 
 def _ps(*options: str) -> str:

@@ -23,6 +23,7 @@ from xedge.text.copies.arrangements import COPY, HTTP, MQTT
 
 SHARED = (HTTP, MQTT)
 LEVELS = (0.5, 0.99)
+ROUNDING = 1e-9  # of a number; least squares gives parallel lines slopes that differ by about 1e-15
 
 
 class Line(NamedTuple):
@@ -63,12 +64,16 @@ class CopyOrServe:
         return Line(float(fixed), float(each))
 
     def break_even(self, shared: str) -> int | None:
-        """Return from how many workers on the shared service takes less memory than copies; None if never."""
-        one, other = self.line(COPY), self.line(shared)
-        saved_mb = one.each_mb - other.each_mb
-        if saved_mb <= 0:
-            return 1 if other.fixed_mb < one.fixed_mb else None
-        return max(1, math.floor((other.fixed_mb - one.fixed_mb) / saved_mb) + 1)
+        """Return from how many workers on the shared service takes less memory than copies; None if never.
+
+        Slopes that differ by rounding only (1e-9 of the larger) are parallel, and a crossing within 1e-6 of a whole
+        number of workers is at that number, where neither takes less.
+        """
+        copy, service = self.line(COPY), self.line(shared)
+        saved_mb, extra_mb = copy.each_mb - service.each_mb, service.fixed_mb - copy.fixed_mb
+        if saved_mb <= ROUNDING * max(abs(copy.each_mb), abs(service.each_mb)):
+            return 1 if extra_mb < -ROUNDING * abs(copy.at(1)) else None
+        return max(1, math.floor(round(extra_mb / saved_mb, 6)) + 1)
 
     def table(self) -> pd.DataFrame:
         """Return memory and latency, one row a number of workers and arrangement."""
@@ -106,7 +111,7 @@ class CopyOrServe:
         most = int(self.memory["workers"].max())
         for name in (COPY, *SHARED):
             own = self.memory[self.memory["arrangement"] == name]
-            look = plots._look(self.measurements[max(self.measurements)], name)
+            look = plots.look(self.measurements[max(self.measurements)], name)
             ends = (0.8, most + 0.2)
             artists += ax.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
             artists += ax.plot(
@@ -115,7 +120,7 @@ class CopyOrServe:
         kind = "/".join(sorted(set(self.memory["kind"])))
         ax.set(xlabel="workers", ylabel=f"memory ({kind}), MB", xlim=(0.8, most + 0.2), ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plots._legend(ax, columns=1)
+        plots.legend(ax, columns=1)
         return artists
 
     def conclusion(self) -> str:

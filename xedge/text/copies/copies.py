@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xedge.core import conditions
+from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError, RegistryError, ServiceError
-from xedge.core.paths import model_path, models_dir, registered_folder
+from xedge.core.paths import models_dir
 from xedge.core.progress import Progress
+from xedge.models.kinds import registered_folder
+from xedge.models.lookup import model_path
 from xedge.results.measurement import Measurement
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.sources import Texts
@@ -42,8 +44,10 @@ def model_folder(task: str = "topic") -> Path:
             return folder
     folder = models_dir() / "text" / task
     if not (folder / "card.json").is_file():
-        code = f"from xedge.text.training import train; train({task!r}, {str(folder)!r}, quick=True, progress=False)"
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+        code = "import sys; from xedge.text.training.train import train; "
+        code += "train(*sys.argv[1:], quick=True, progress=False)"
+        command = [sys.executable, "-P", "-c", code, task, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServiceError(f"the {task} model could not be trained: {last_words(done.stderr)}")
     return folder
@@ -84,7 +88,7 @@ def compare(
     if not counts or counts[0] < 1 or replications < 1:
         raise ConfigurationError(f"workers={list(workers)}, replications={replications}: each must be 1 or more")
     model_path(folder, ".onnx")  # that it is not there is told before anything starts
-    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), conditions.load_average()
+    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     trials = len(ARRANGEMENTS) * len(counts) * replications
     with Progress(trials + len(ARRANGEMENTS), "steps", "copy or serve", progress) as bar:
         memory: list[dict[str, Any]] = []
@@ -97,25 +101,24 @@ def compare(
             up = {name: stack.enter_context(arrange(folder)) for name, arrange in ARRANGEMENTS.items()}
             for arrangement in up.values():
                 arrangement.grow(counts[-1])
-            facts = {name: one.facts for name, one in up.items()}
+            facts = {name: arrangement.facts for name, arrangement in up.items()}
             for replication in range(replications):
                 for count in counts:
                     flights = _flights(count, rate_hz, duration_s, seed, replication)
                     for name in list(up) if replication % 2 == 0 else list(up)[::-1]:
                         tables[count].append(_trial(up[name], name, replication, flights))
                         bar.update(bar_done := len(ARRANGEMENTS) + sum(map(len, tables.values())))
-        bar.finish(
-            f"{bar_done - len(ARRANGEMENTS)} trials, {sum(len(t) for one in tables.values() for t in one)} texts"
-        )
+        texts = sum(len(rows) for trials in tables.values() for rows in trials)
+        bar.finish(f"{bar_done - len(ARRANGEMENTS)} trials, {texts} texts")
     shared = {
         "replications": replications,
         "strict": strict,
         "timeout_s": TIMEOUT_S,
         "started_at": began,
         "broker": facts[MQTT],
-        "host": conditions.host() | {"load_average_before": load_before},
-        "versions": conditions.versions(),
-        "git_commit": conditions.git_commit(),
+        "host": machine.host() | {"load_average_before": load_before},
+        "versions": machine.versions(),
+        "git_commit": machine.git_commit(),
     }
     workload = {"kind": "poisson", "rate_hz": rate_hz, "duration_s": duration_s}
     measurements = {}
@@ -138,12 +141,12 @@ def _memory(arrangement: Arrangement, most: int) -> Iterator[dict[str, Any]]:
 
 def _flights(count: int, rate_hz: float, duration_s: float, seed: int, replication: int) -> list[dict[str, Any]]:
     """One schedule with its texts for each worker, the same for every arrangement."""
-    made = []
+    flights = []
     for stream in np.random.SeedSequence([seed, replication, count]).spawn(count):
-        schedule, content = (int(one) for one in stream.generate_state(2))
+        schedule, content = map(int, stream.generate_state(2))
         due_ns = Poisson(rate_hz=rate_hz, duration_s=duration_s).due_ns(schedule)
-        made.append({"due_ns": due_ns.tolist(), "texts": Texts().inputs(len(due_ns), (), content)})
-    return made
+        flights.append({"due_ns": due_ns.tolist(), "texts": Texts().inputs(len(due_ns), (), content)})
+    return flights
 
 
 def _trial(arrangement: Arrangement, name: str, replication: int, flights: list[dict[str, Any]]) -> pd.DataFrame:
@@ -157,7 +160,7 @@ def _trial(arrangement: Arrangement, name: str, replication: int, flights: list[
         rows[column] = pd.array(answered, dtype="Int64")
         rows.loc[answered < 0, column] = pd.NA
     rows["status"] = np.where(answered < 0, "error", "ok")
-    rows["error"] = pd.Series(["no answer" if one < 0 else None for one in answered], dtype=object)
+    rows["error"] = pd.Series(["no answer" if at_ns < 0 else None for at_ns in answered], dtype=object)
     rows["worker"] = np.repeat(np.arange(len(flights)), [len(flight["due_ns"]) for flight in flights])
     rows["prediction"], rows["payload_bytes"] = math.nan, [len(t.encode()) for f in flights for t in f["texts"]]
     rows = rows.sort_values("due_ns", kind="stable", ignore_index=True)

@@ -9,19 +9,21 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xedge.core.exceptions import ModelError, RegistryError, XedgeError
 from xedge.core.extras import needed
-from xedge.text.labels import SENTIMENT_LABELS
-from xedge.text.model import CARD, TextModel
+from xedge.text import forks
+from xedge.text.model import CARD
 from xedge.text.registry.references import PRODUCTION, Reference, configured, variable_of
-from xedge.text.registry.stores import store_at
+from xedge.text.registry.stores import DENIED_ADVICE, is_denied, store_at
+from xedge.text.registry.versions import ListedVersion, ModelVersion, load_version
 
 HISTORY = "xedge.production_before"  # tag of a model: the numbers that were production, oldest first
+LAST = "xedge.production"  # tag of a model: the number that was last put in production here
+_log = logging.getLogger("xedge.text")
 _MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with MLflow's own defaults a server that is down blocks for 246 s
@@ -35,32 +37,6 @@ _TALKATIVE = {
     "mlflow.store.model_registry.abstract_store": logging.WARNING,
 }
 _ADVICE = "train and register one with `make text` or `xedge report 09_train_text`"
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A version that was found: `folder` holds its files on this machine; `alias` is "" if asked by number."""
-
-    name: str
-    version: str
-    alias: str
-    folder: Path
-
-    @property
-    def asked(self) -> Reference:
-        """What it was asked for as."""
-        return Reference(self.name, self.alias, "" if self.alias else self.version)
-
-
-@dataclass(frozen=True)
-class ListedVersion:
-    """What the registry knows of a version; `accuracy` is that of its card, on held-out data."""
-
-    name: str
-    version: str
-    aliases: tuple[str, ...]
-    accuracy: float | None
-    created: datetime
 
 
 class Registry:
@@ -100,10 +76,10 @@ class Registry:
 
     def _resolve(self, task: str, asked: Reference) -> ModelVersion:
         with self._errors(task, f"asked for {asked}"):
-            found = self._store.find(self.connect, asked)
-            if found is None:
+            entry = self._store.find(self.connect, asked)
+            if entry is None:
                 raise self._nothing(asked)
-            version, source = found
+            version, source = entry
             return ModelVersion(
                 asked.name, version, asked.alias, self._store.get(self.connect, asked.name, version, source)
             )
@@ -150,30 +126,41 @@ class Registry:
             RegistryError: "no model", "no version", "corrupt" or "unreachable"; production stays what it was.
         """
         name = configured(task).name
-        with self._errors(task, f"promoting {name}/{version}"), self._writing() as client:
-            found = self._checked(task, Reference(name, "", str(version)))
+        with self._errors(task, f"promoting {name}/{version}"), self._changing() as client:
+            chosen = self._checked(task, Reference(name, "", str(version)))
             current, history = self._history(client, name)
-            if current not in ("", found.version):
+            if current not in ("", chosen.version):
                 history.append(current)
-            return self._put_in_production(client, found, history)
+            return self._put_in_production(client, chosen, history)
 
     def rollback(self, task: str) -> ModelVersion:
         """Put the version in production that was so before the present one, and return it.
 
+        A version that was moved there by MLflow's own means counts as well. One whose files cannot be used here is
+        passed over, with a warning.
+
         Raises:
-            RegistryError: as `promote`; "no version" if none was in production before.
+            RegistryError: "unreachable"; "no version" if none was in production before; what is wrong with the latest
+                of those before if none of them can be used. Production stays what it was.
         """
         name = configured(task).name
-        with self._errors(task, f"rolling back {name}"), self._writing() as client:
+        problems: list[RegistryError] = []
+        with self._errors(task, f"rolling back {name}"), self._changing() as client:
             _current, history = self._history(client, name)
-            if not history:
-                raise RegistryError(
-                    f"{name}: no other version was in production before, in the model registry {self.where}; "
-                    f"see `xedge registry list`, then `xedge registry promote {task} VERSION`",
-                    "no version",
-                )
-            found = self._checked(task, Reference(name, "", history.pop()))
-            return self._put_in_production(client, found, history)
+            while history:
+                number = history.pop()
+                try:
+                    return self._put_in_production(client, self._checked(task, Reference(name, "", number)), history)
+                except RegistryError as exc:
+                    _log.warning("rollback passes over %s/%s: %s", name, number, exc)
+                    problems.append(exc)
+            if problems:
+                raise problems[0]
+            raise RegistryError(
+                f"{name}: no other version was in production before, in the model registry {self.where}; "
+                f"see `xedge registry list`, then `xedge registry promote {task} VERSION`",
+                "no version",
+            )
 
     def versions(self, task: str) -> list[ListedVersion]:
         """Return every version of the task's model, newest first; none if nothing is registered.
@@ -186,15 +173,16 @@ class Registry:
             if not self._store.numbers(self.connect, name):
                 return []
             aliases = self.connect().get_registered_model(name).aliases
-            found = self.connect().search_model_versions(f"name = '{name}'")
-        return sorted((_listed(one, aliases) for one in found), key=lambda one: int(one.version), reverse=True)
+            entries = self.connect().search_model_versions(f"name = '{name}'")
+        listed = (ListedVersion.of(entry, aliases) for entry in entries)
+        return sorted(listed, key=lambda version: int(version.version), reverse=True)
 
-    def corrupt(self, found: ModelVersion, exc: Exception) -> RegistryError:
+    def corrupt(self, version: ModelVersion, exc: Exception) -> RegistryError:
         """Return the error for a version whose files cannot be used, and forget the copy that was downloaded."""
-        self._store.discard(found.folder)
+        self._store.discard(version.folder)
         return RegistryError(
-            f"{found.name}/{found.version}, asked for as {found.asked}, of the model registry {self.where} is corrupt: "
-            f"{exc}; `xedge registry rollback` puts the version before it in production",
+            f"{version.name}/{version.version}, asked for as {version.asked}, of the model registry {self.where} is "
+            f"corrupt: {exc}; `xedge registry rollback` puts the version before it in production",
             "corrupt",
         )
 
@@ -216,12 +204,12 @@ class Registry:
         return self._connected
 
     def _checked(self, task: str, asked: Reference) -> ModelVersion:
-        found = self._resolve(task, asked)
+        version = self._resolve(task, asked)
         try:
-            load_version(found.folder, task)
+            load_version(version.folder, task)
         except ModelError as exc:
-            raise self.corrupt(found, exc) from exc
-        return found
+            raise self.corrupt(version, exc) from exc
+        return version
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -229,19 +217,39 @@ class Registry:
         with self._store.writing():
             yield client
 
+    def check_exists(self) -> None:
+        """Do nothing if there is a registry here, on a server or with versions or without.
+
+        Raises:
+            RegistryError: "no model": an embedded registry that nothing was registered in yet, or another name.
+        """
+        if not self._store.exists():
+            raise RegistryError(f"no model registry at {self.where}: check the name, or {_ADVICE}", "no model")
+
+    @contextmanager
+    def _changing(self) -> Iterator[Any]:
+        self.check_exists()  # only what registers makes a registry
+        with self._writing() as client:
+            yield client
+
     def _history(self, client: Any, name: str) -> tuple[str, list[str]]:
+        """Return the number in production, "" if none, and those before it, oldest first.
+
+        What was last put there by xedge was before the present one if the alias has been moved by other means since.
+        """
         known = self._store.numbers(self.connect, name)
         if not known:
             raise self._nothing(Reference(name))
         model = client.get_registered_model(name)
         current = str(model.aliases.get(PRODUCTION, ""))
-        before = model.tags.get(HISTORY, "").split(",")
+        before = [*model.tags.get(HISTORY, "").split(","), model.tags.get(LAST, "")]
         return current, [number for number in before if number in known and number != current]
 
-    def _put_in_production(self, client: Any, found: ModelVersion, history: list[str]) -> ModelVersion:
-        client.set_registered_model_tag(found.name, HISTORY, ",".join(history))
-        client.set_registered_model_alias(found.name, PRODUCTION, found.version)
-        return replace(found, alias=PRODUCTION)
+    def _put_in_production(self, client: Any, version: ModelVersion, history: list[str]) -> ModelVersion:
+        client.set_registered_model_tag(version.name, HISTORY, ",".join(history))
+        client.set_registered_model_alias(version.name, PRODUCTION, version.version)
+        client.set_registered_model_tag(version.name, LAST, version.version)
+        return replace(version, alias=PRODUCTION)
 
     def _nothing(self, asked: Reference) -> RegistryError:
         known = self._store.numbers(self.connect, asked.name)
@@ -256,17 +264,24 @@ class Registry:
 
     @contextmanager
     def _errors(self, task: str, what: str) -> Iterator[None]:
-        """Turn what MLflow and the operating system raise into the one error of a registry out of reach."""
+        """Turn what MLflow and the operating system raise into the one error of a registry that cannot be used.
+
+        No process is forked meanwhile: a child would inherit locks of sqlite that nobody ever releases.
+        """
         try:
-            yield
+            with forks.held_off():
+                yield
         except XedgeError:
             raise
         except Exception as exc:
             if not isinstance(exc, OSError) and type(exc).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
                 raise
+            refused = is_denied(exc)
+            advice = DENIED_ADVICE if refused else self._store.advice(configured(task).name, variable_of(task))
             raise RegistryError(
-                f"the model registry {self.where} cannot be used ({what}): {_reason(exc)}; "
-                f"{self._store.advice(configured(task).name, variable_of(task))}"
+                f"the model registry {self.where} {'refuses access' if refused else 'cannot be used'} ({what}): "
+                f"{_reason(exc)}; {advice}",
+                "denied" if refused else "unreachable",
             ) from exc
 
 
@@ -278,20 +293,6 @@ def _reason(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {text}" if len(text) <= 200 else f"{type(exc).__name__}: {text[:199]}…"
 
 
-def load_version(folder: Path, task: str, version: str = "") -> TextModel:
-    """Return the model in `folder`, loaded and checked.
-
-    Raises:
-        ModelError: its files cannot be used, or are for another task.
-    """
-    model = TextModel.load(folder, version)
-    if model.task != task:
-        raise ModelError(f"{folder} holds a model for {model.task!r}, not for {task!r}")
-    if task == "sentiment" and set(model.labels) != set(SENTIMENT_LABELS):
-        raise ModelError(f"{folder} knows {', '.join(model.labels)}; sentiment needs {', '.join(SENTIMENT_LABELS)}")
-    return model
-
-
 def _ensure_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -300,17 +301,3 @@ def _ensure_model(client: Any, name: str) -> None:
     except MlflowException as exc:
         if exc.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _listed(one: Any, aliases: dict[str, str]) -> ListedVersion:
-    try:
-        accuracy = float(one.tags.get("accuracy", ""))
-    except ValueError:
-        accuracy = None
-    return ListedVersion(
-        one.name,
-        str(one.version),
-        tuple(alias for alias, version in sorted(aliases.items()) if str(version) == str(one.version)),
-        accuracy,
-        datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
-    )

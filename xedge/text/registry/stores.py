@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import uuid
@@ -16,9 +17,10 @@ from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
 from xedge.core.exceptions import RegistryError
-from xedge.core.paths import models_dir
+from xedge.core.paths import models_dir, project_root
 from xedge.text.registry.references import Reference
 
+DENIED_ADVICE = "give a user who may: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 EXPERIMENT = "xedge-text"  # of the runs that hold the files uploaded to a server
 LOCK_TIMEOUT_S = 120  # MLflow makes its tables in 2 s, and in 20 s on a busy machine
 _FIND = """SELECT v.version, v.source FROM model_versions v LEFT JOIN registered_model_aliases a
@@ -28,17 +30,28 @@ _NUMBERS = """SELECT version FROM model_versions
     WHERE name = :name AND current_stage IS NOT 'Deleted_Internal' ORDER BY version"""
 
 
+def home() -> Path:
+    """Return the folder of the project's registry: `models/registry` of the project that this runs in.
+
+    Outside a project (`XEDGE_HOME` unset, no folder `notebooks`), as for a package that was installed from a wheel,
+    it is `xedge/registry` in the user's data folder: never whatever happens to lie in the working folder.
+    """
+    project = project_root()
+    if os.environ.get("XEDGE_HOME") or (project / "notebooks").is_dir():
+        return models_dir() / "registry"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "xedge" / "registry"
+
+
 def store_at(uri: str | os.PathLike[str] | None) -> FolderStore | ServerStore:
     """Return the store at a folder, at `sqlite:///FILE`, or at another of MLflow's tracking URIs; see `Registry`."""
-    given = (
-        os.fspath(uri) if uri is not None else os.environ.get("MLFLOW_TRACKING_URI") or str(models_dir() / "registry")
-    )
-    scheme, mark, rest = given.partition("://")
+    place = os.fspath(uri) if uri is not None else os.environ.get("MLFLOW_TRACKING_URI") or str(home())
+    scheme, mark, rest = place.partition("://")
     if scheme.startswith("sqlite"):
         return FolderStore(Path(rest.removeprefix("/").partition("?")[0]))
-    if not mark and not given.startswith(("databricks", "file:")):
-        return FolderStore(Path(given).expanduser() / "mlflow.db")
-    return ServerStore(given)
+    if not mark and not place.startswith(("databricks", "file:")):
+        return FolderStore(Path(place).expanduser() / "mlflow.db")
+    return ServerStore(place)
 
 
 class FolderStore:
@@ -49,6 +62,10 @@ class FolderStore:
         self.folder = self.database.parent
         self.uri = f"sqlite:///{self.database.as_posix()}"
         self.where = str(self.folder)
+
+    def exists(self) -> bool:
+        """Return whether there is a registry at this place."""
+        return self.database.exists()
 
     def connect(self, client: Any) -> Any:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""
@@ -93,8 +110,8 @@ class FolderStore:
 
     def find(self, client: Any, reference: Reference) -> tuple[str, str] | None:
         """Return the number and the source of a version, or None; `client` gives MLflow's client."""
-        given = {"name": reference.name, "alias": reference.alias, "version": reference.version or -1}
-        rows = self._read(_FIND, given)
+        values = {"name": reference.name, "alias": reference.alias, "version": reference.version or -1}
+        rows = self._read(_FIND, values)
         if rows is None:
             return find_by_client(client(), reference)
         return (str(rows[0][0]), str(rows[0][1])) if rows else None
@@ -104,7 +121,7 @@ class FolderStore:
         rows = self._read(_NUMBERS, {"name": name})
         return numbers_by_client(client(), name) if rows is None else [str(number) for (number,) in rows]
 
-    def _read(self, query: str, given: dict[str, Any]) -> list[Any] | None:
+    def _read(self, query: str, values: dict[str, Any]) -> list[Any] | None:
         """Return rows of MLflow's tables, read without loading MLflow: that takes 1.5 s and 100 MB.
 
         None is: ask MLflow instead, which knows its tables or says what is wrong with the file.
@@ -113,7 +130,7 @@ class FolderStore:
             return []
         try:
             with closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=10)) as database:
-                return database.execute(query, given).fetchall()
+                return database.execute(query, values).fetchall()
         except sqlite3.Error:
             return None
 
@@ -150,7 +167,11 @@ class ServerStore:
         scheme, mark, rest = uri.partition("://")
         self.where = scheme + mark + rest.rpartition("@")[2]
         key = "".join(char if char.isalnum() else "_" for char in self.where.partition("://")[2] or self.where)
-        self.downloads = models_dir() / "registry" / "downloads" / f"{key[:40]}-{crc32(uri.encode()):08x}"
+        self.downloads = home() / "downloads" / f"{key[:40]}-{crc32(uri.encode()):08x}"
+
+    def exists(self) -> bool:
+        """Return True: whether the server is there shows when it is asked."""
+        return True
 
     def connect(self, client: Any) -> Any:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""
@@ -213,9 +234,9 @@ class ServerStore:
 
     def advice(self, name: str, variable: str) -> str:
         """Return what to do when it cannot be used; `variable` can name a version of model `name` in its place."""
-        said = "check that the server is up and MLFLOW_TRACKING_URI right, or unset it for the project's own registry"
+        advice = "check that the server is up and MLFLOW_TRACKING_URI right, or unset it for the project's own registry"
         kept = max(self.downloads.glob(f"{name}/*/*"), key=lambda path: path.stat().st_mtime, default=None)
-        return f"{said}; set {variable}={kept} to use version {kept.name}, downloaded before" if kept else said
+        return f"{advice}; set {variable}={kept} to use version {kept.name}, downloaded before" if kept else advice
 
     def discard(self, folder: Path) -> None:
         """Remove a copy that was downloaded; what is kept here stays."""
@@ -229,10 +250,10 @@ def find_by_client(client: Any, reference: Reference) -> tuple[str, str] | None:
 
     try:
         if reference.version:
-            found = client.get_model_version(reference.name, reference.version)
+            entry = client.get_model_version(reference.name, reference.version)
         else:
-            found = client.get_model_version_by_alias(reference.name, reference.alias)
-        return str(found.version), str(found.source)
+            entry = client.get_model_version_by_alias(reference.name, reference.alias)
+        return str(entry.version), str(entry.source)
     except MlflowException as exc:
         if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -241,4 +262,15 @@ def find_by_client(client: Any, reference: Reference) -> tuple[str, str] | None:
 
 def numbers_by_client(client: Any, name: str) -> list[str]:
     """Return the numbers of a model's versions as MLflow's client tells it, oldest first."""
-    return sorted((str(one.version) for one in client.search_model_versions(f"name = '{name}'")), key=int)
+    return sorted((str(entry.version) for entry in client.search_model_versions(f"name = '{name}'")), key=int)
+
+
+def is_denied(exc: BaseException | None) -> bool:
+    """Return whether a server answered that it does not know the caller (401) or does not let them in (403)."""
+    while exc is not None:
+        if getattr(exc, "error_code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            return True
+        if re.search(r"(?:error code|status code|Error:) (?:401|403)\b|\b(?:401|403) Client Error", str(exc)):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TextIO
 
 from xedge.core.exceptions import ConfigurationError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
 from xedge.text.registry.references import check_task
 
 MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
 FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
 HELD_OUT_EVERY = 5  # of a file without a column `split`, every fifth text is held out
-_TEXT_COLUMNS = ("text", "title", "description")
+_TEXT_COLUMNS = ("text", "title", "headline", "description", "content", "body")
 _PARTS = {"train": False, "held_out": True, "test": True}
 
 
@@ -28,7 +28,9 @@ _PARTS = {"train": False, "held_out": True, "test": True}
 class Corpus:
     """Texts with their labels, and which of them are held out of training; one row each.
 
-    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before.
+    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before, and
+    `conflicts` says line and labels of those among them that had another label before, which is kept. `columns` are
+    those the texts were joined from, `ignored` the file's others.
     """
 
     source: str
@@ -39,12 +41,15 @@ class Corpus:
     split: str
     bad_rows: tuple[str, ...] = ()
     duplicates: int = 0
+    conflicts: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels that occur, in the order of the task's own where it is one of those, else sorted."""
-        found = set(self.labels)
-        return next((own for own in TASKS.values() if found == set(own)), tuple(sorted(found)))
+        labels = set(self.labels)
+        return next((own for own in TASKS.values() if labels == set(own)), tuple(sorted(labels)))
 
     def part(self, held_out: bool) -> tuple[list[str], list[str]]:
         """Return the texts and labels to learn from, or those held out."""
@@ -67,10 +72,10 @@ def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: s
     """Return the labelled texts in a CSV file; by default the corpus that ships with xedge.
 
     The file is UTF-8 with a line of column names in any order and case: `labels_column` with the labels as words,
-    and `text`, or `title` and `description` (joined), or one of the two. A column `split` may say "train",
-    "held_out" or "test" of each row; without it, every fifth text is held out, chosen by its own checksum, so
-    that it stays held out when the file grows and a text never stands on both sides. Labels are
-    brought to lower case. Rows that cannot be used are left out and told.
+    and `text`, `title`, `headline`, `description`, `content` or `body`; those that are there are joined. A column
+    `split` may say "train", "held_out" or "test" of each row; without it, every fifth text is held out, chosen by its
+    own checksum, so that it stays held out when the file grows and a text never stands on both sides. Labels are
+    brought to lower case. Rows that cannot be used are left out; the corpus says which, and which columns it used.
 
     Raises:
         ConfigurationError: no such file, a column is missing, more than 5 % of the rows are bad, fewer
@@ -95,10 +100,11 @@ def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
     if labels_column not in names or not text_columns:
         raise ConfigurationError(
             f"{path}, line 1: the columns are {', '.join(header) or 'none'}; needed are {labels_column!r} for the "
-            f"labels (another name is given by labels_column) and text, title or description"
+            f"labels (labels_column= names another) and one or more of {', '.join(_TEXT_COLUMNS)}"
         )
     rows: dict[str, tuple[str, str, bool]] = {}
     bad: list[str] = []
+    conflicts: list[str] = []
     count = 0
     for line, fields, problem in reader:
         count += 1
@@ -109,13 +115,20 @@ def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
             bad.append(f"line {line}: {problem}")
             continue
         key = _key(text)
-        rows.setdefault(key, (text, label, _is_held_out(row.get("split"), key)))
+        _, before, _ = rows.setdefault(key, (text, label, _is_held_out(row.get("split"), key)))
+        if before != label:
+            conflicts.append(f"line {line}: a text labelled {label!r} here and {before!r} above")
     if len(bad) > MOST_BAD * count or not rows:
-        told = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
-        raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {told or 'there are no rows'}")
+        reasons = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {reasons or 'there are no rows'}")
     texts, labels, held_out = zip(*rows.values(), strict=True)
     how = "column split" if "split" in names else f"every {HELD_OUT_EVERY}th text by its checksum"
-    return Corpus(path.name, file_sha256(path), texts, labels, held_out, how, tuple(bad), count - len(bad) - len(rows))
+    ignored = tuple(name for name in names if name not in (*text_columns, labels_column, "split"))
+    duplicates = count - len(bad) - len(rows)
+    return Corpus(
+        path.name, file_sha256(path), texts, labels, held_out, how,
+        tuple(bad), duplicates, tuple(conflicts), tuple(text_columns), ignored,
+    )  # fmt: skip
 
 
 def _joined(parts: list[str]) -> str:
@@ -179,8 +192,8 @@ def _key(text: str) -> str:
 def _check(corpus: Corpus, task: str, path: Path) -> None:
     names = corpus.names
     if len(names) < 2 or (task == "sentiment" and names != SENTIMENT_LABELS):
-        wanted = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
-        raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {wanted}")
+        needed = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
+        raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {needed}")
     for held_out, what, fewest in ((False, "to learn from", FEWEST_TRAIN), (True, "held out", FEWEST_HELD_OUT)):
         counts = Counter(corpus.part(held_out)[1])
         few = [f"{name} {counts[name]}" for name in names if counts[name] < fewest]

@@ -45,6 +45,22 @@ class Evaluation:
         return float(np.bincount(self.truth).max() / len(self.truth))
 
     @property
+    def majority(self) -> Evaluation:
+        """The evaluation of always answering the commonest label of these texts."""
+        commonest = np.bincount(self.truth, minlength=len(self.labels)).argmax()
+        always = np.zeros_like(self.probabilities)
+        always[:, commonest] = 1
+        return Evaluation(self.labels, self.truth, always)
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean over the labels of these texts of F1 = 2 · right / (texts with the label + answers of it)."""
+        counts = self.confusion
+        there = counts.sum(axis=1) > 0
+        f1 = 2 * counts.diagonal() / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
+        return float(f1[there].mean())
+
+    @property
     def confusion(self) -> NDArray[np.int64]:
         """How many texts of each true label (row) got each answer (column), shape (k, k)."""
         k = len(self.labels)
@@ -72,6 +88,7 @@ class Evaluation:
             "accuracy_high": accuracy.high,
             "interval": accuracy.method,
             "majority_share": self.majority_share,
+            "macro_f1": self.macro_f1,
             "calibration_error": self.calibration_error,
             "confusion": self.confusion.tolist(),
         }
@@ -123,37 +140,59 @@ class Gate:
         return f"gate {'passed' if self.passed else 'not passed'}: {'; '.join(self.reasons)}"
 
 
-def check_limits(least_accuracy: float, most_lost: float) -> None:
-    """Raise ConfigurationError if one of the gate's limits is not a share."""
-    for name, value in (("least_accuracy", least_accuracy), ("most_lost", most_lost)):
-        if not 0 <= value <= 1:
-            raise ConfigurationError(f"{name} is {value}: give a share between 0 and 1")
+@dataclass(frozen=True)
+class Limits:
+    """What the gate asks, as shares between 0 and 1.
 
-
-def gate(
-    new: Evaluation, old: Evaluation | None, least_accuracy: float, most_lost: float = 0.0, obstacle: str = ""
-) -> Gate:
-    """Return whether `new` is good enough and not worse than `old`, the one in production (None if there is none).
-
-    The lower end of the accuracy's 95 % interval must reach `least_accuracy`, and the accuracy may be at most
-    `most_lost` below that of `old` on the same texts. An `obstacle`, a reason why production cannot be compared
-    with, keeps the gate shut: somebody must look.
+    The lower end of the accuracy's 95 % interval must reach `least_accuracy`, macro-F1 `least_f1`, and the accuracy
+    may be at most `most_lost` below production's on the same texts.
 
     Raises:
-        ConfigurationError: a limit is not between 0 and 1.
+        ConfigurationError: one of them is not between 0 and 1.
     """
-    check_limits(least_accuracy, most_lost)
-    low = new.accuracy.low or 0.0
-    enough = low >= least_accuracy
-    rules = [(enough, f"accuracy at least {low:.3f} (95 %), where {least_accuracy:g} is asked for")]
+
+    least_accuracy: float = 0.6
+    least_f1: float = 0.55
+    most_lost: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ConfigurationError(f"{name} is {value}: give a share between 0 and 1")
+
+
+def gate(new: Evaluation, old: Evaluation | None, limits: Limits, obstacle: str = "") -> Gate:
+    """Return whether `new` is good enough and not worse than `old`, the one in production (None if there is none).
+
+    Besides the limits, it must be more accurate than always answering the commonest label, by more than chance: the
+    95 % interval of the paired difference is above 0. An `obstacle`, a reason why production cannot be compared
+    with, keeps the gate shut: somebody must look.
+    """
+    low, f1 = new.accuracy.low or 0.0, new.macro_f1
+    rules = [
+        (
+            low >= limits.least_accuracy,
+            f"accuracy at least {low:.3f} (95 %), where {limits.least_accuracy:g} is asked for",
+        ),
+        (f1 >= limits.least_f1, f"macro-F1 {f1:.3f}, where {limits.least_f1:g} is asked for"),
+        _against_majority(new),
+    ]
     if obstacle:
         rules.append((False, obstacle))
     elif old is None:
         rules.append((True, "nothing is in production yet"))
     else:
-        rules.append(_against(new, old, most_lost))
+        rules.append(_against(new, old, limits.most_lost))
     rules.sort(key=lambda rule: rule[0])
     return Gate(all(passed for passed, _ in rules), tuple(reason for _, reason in rules))
+
+
+def _against_majority(new: Evaluation) -> tuple[bool, str]:
+    low = difference(new, new.majority).low or 0.0
+    if low > 0:
+        return True, f"better than always the commonest label, by at least {low:.3f} (95 %)"
+    share = new.majority_share
+    return False, f"accuracy {new.accuracy.value:.3f} not surely above always the commonest label, {share:.3f}"
 
 
 def _against(new: Evaluation, old: Evaluation, most_lost: float) -> tuple[bool, str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.results.statistics import Estimate
 from xedge.text.labels import TASKS
-from xedge.text.registry.registry import ModelVersion, Registry, load_version
+from xedge.text.registry.registry import Registry
+from xedge.text.registry.stores import home
+from xedge.text.registry.versions import ModelVersion, load_version
 from xedge.text.training.corpus import Corpus
-from xedge.text.training.evaluation import Evaluation, Gate, check_limits, difference, evaluate, gate
+from xedge.text.training.evaluation import Evaluation, Gate, Limits, difference, evaluate, gate
 from xedge.text.training.train import TrainingResult, train
 
 NOT_FOUND = ("no model", "no version")  # a registry's reasons for having nothing in production yet
@@ -98,6 +101,7 @@ def run(
     epochs: int = 0,
     seed: int = 0,
     least_accuracy: float = 0.6,
+    least_f1: float = 0.55,
     most_lost: float = 0.0,
     quick: bool = False,
     registry: Registry | None = None,
@@ -105,7 +109,8 @@ def run(
     """Train a model, register it, and put it in production if the gate lets it pass.
 
     The version is registered either way: one that did not pass can be looked at, and promoted by hand with
-    `xedge registry promote`. The registry is asked first, so that one out of reach costs no training.
+    `xedge registry promote`. The registry is asked first, so that one out of reach costs no training; if it cannot
+    take the model afterwards, the error says where the trained folder is kept.
 
     Args:
         task: "topic" or "sentiment".
@@ -114,6 +119,7 @@ def run(
         epochs: how often every text is seen; 0 for the recipe's own number.
         seed: everything random in the training comes from it.
         least_accuracy: what the lower end of the held-out accuracy's 95 % interval must reach.
+        least_f1: what its macro-F1 on them must reach.
         most_lost: how much less accurate than production it may be on the same texts.
         quick: fewer epochs, for tests.
         registry: by default the project's own, or the one of MLFLOW_TRACKING_URI.
@@ -122,20 +128,44 @@ def run(
         ConfigurationError: the data or a parameter cannot be used.
         RegistryError: the registry cannot be reached or written.
     """
-    check_limits(least_accuracy, most_lost)
+    limits = Limits(least_accuracy, least_f1, most_lost)
     registry = registry or Registry()
     before = _production(registry, task)
-    with tempfile.TemporaryDirectory(prefix="xedge-text-") as scratch:
-        trained = train(
-            task, Path(scratch) / task, data, labels_column=labels_column, epochs=epochs, seed=seed, quick=quick
-        )
-        production, obstacle = _judged(before, trained.corpus, task)
-        decision = gate(trained.evaluation, production, least_accuracy, most_lost, obstacle)
-        told = {"gate": str(decision), "data": trained.corpus.source, "data_sha256": trained.corpus.sha256}
-        version = registry.register(task, trained.folder, **told)
+    folder = unregistered() / f"{task}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    trained = train(task, folder, data, labels_column=labels_column, epochs=epochs, seed=seed, quick=quick)
+    production, obstacle = _judged(before, trained.corpus, task)
+    decision = gate(trained.evaluation, production, limits, obstacle)
+    version = _registered(registry, task, trained, decision)
     if decision.passed:
         version = registry.promote(task, version.version)
     return Outcome(task, trained, before, production, decision, version)
+
+
+def unregistered() -> Path:
+    """Return the folder of trained models that no registry has taken yet."""
+    return home() / "unregistered"
+
+
+def _registered(registry: Registry, task: str, trained: TrainingResult, decision: Gate) -> ModelVersion:
+    """Register a trained model and remove its folder, which stays if the registry does not take it."""
+    corpus = trained.corpus
+    tags = {
+        "gate": str(decision),
+        "data": corpus.source,
+        "data_sha256": corpus.sha256,
+        "columns": ",".join(corpus.columns),
+        "conflicting_labels": len(corpus.conflicts),
+    }
+    try:
+        version = registry.register(task, trained.folder, **tags)
+    except RegistryError as exc:
+        raise RegistryError(
+            f"the {task} model is trained but not registered, and kept in {trained.folder}: {exc}. When the registry "
+            f"is there again: xedge.text.registry.registry.Registry().register({task!r}, {str(trained.folder)!r})",
+            exc.reason,
+        ) from exc
+    shutil.rmtree(trained.folder, ignore_errors=True)
+    return version
 
 
 def _production(registry: Registry, task: str) -> ModelVersion | None:
@@ -154,4 +184,7 @@ def _judged(before: ModelVersion | None, corpus: Corpus, task: str) -> tuple[Eva
     try:
         return evaluate(load_version(before.folder, task, before.version), corpus), ""
     except (ConfigurationError, ModelError) as exc:
-        return None, f"version {before.version} in production cannot be compared with: {exc}"
+        return None, (
+            f"version {before.version} in production cannot be compared with: {exc}; if the new version is to replace "
+            f"it all the same, `xedge registry promote {task} VERSION` does so"
+        )

@@ -37,6 +37,8 @@ def _column(outcome: Outcome) -> dict[str, str]:
         "labels": str(len(evaluation.labels)),
         "held-out accuracy": _interval(evaluation.accuracy),
         "always the commonest label": f"{evaluation.majority_share:.3f}",
+        "macro-F1": f"{evaluation.macro_f1:.3f}",
+        "conflicting labels": str(len(corpus.conflicts)),
         "calibration error": f"{evaluation.calibration_error:.3f}",
         "in production before": f"version {before.version}" if before else "none",
         "accuracy of that one": _interval(outcome.production.accuracy) if outcome.production else "",
@@ -55,13 +57,13 @@ def confusions(outcomes: Sequence[Outcome]) -> ReportFigure:
     """Return the report's figure: for each training, how often each label was taken for which."""
     shares = [max(4, len(outcome.evaluation.labels)) for outcome in outcomes]
     with styled():
-        made = ReportFigure(figsize=(9 if len(outcomes) > 1 else 6, 4.4))
-        axes = np.atleast_1d(made.subplots(1, len(outcomes), width_ratios=shares))
+        figure = ReportFigure(figsize=(9 if len(outcomes) > 1 else 6, 4.4))
+        axes = np.atleast_1d(figure.subplots(1, len(outcomes), width_ratios=shares))
         for ax, outcome in zip(axes, outcomes, strict=True):
             confusion(ax, outcome.evaluation)
             ax.set_title(outcome.task)
-        made.alt = " ".join(_alt(outcome) for outcome in outcomes)
-    return made
+        figure.alt = " ".join(_alt(outcome) for outcome in outcomes)
+    return figure
 
 
 def confusion(ax: Axes, evaluation: Evaluation) -> list[Artist]:
@@ -118,13 +120,18 @@ def answers(outcome: Outcome) -> pd.DataFrame:
 
 
 def told_rows(outcomes: Sequence[Outcome]) -> str:
-    """Return what was left out of each data file, and why: the first twenty rows by their lines."""
+    """Return which columns of each data file were read, and what was left out of it and why: the first twenty lines."""
     lines = []
     for outcome in outcomes:
         corpus = outcome.trained.corpus
-        bad = len(corpus.bad_rows)
-        lines.append(f"{corpus.source}: {len(corpus.texts)} texts, {bad} bad rows, {corpus.duplicates} duplicates")
-        lines += [f"  {row}" for row in corpus.bad_rows[:20]] + ([f"  and {bad - 20} more"] if bad > 20 else [])
+        lines.append(
+            f"{corpus.source}: {len(corpus.texts)} texts, {len(corpus.bad_rows)} bad rows, {corpus.duplicates} "
+            f"duplicates, {len(corpus.conflicts)} of them with another label (the first is kept)"
+        )
+        ignored = f"; not used: {', '.join(corpus.ignored)}" if corpus.ignored else ""
+        lines.append(f"  texts from the columns: {', '.join(corpus.columns)}{ignored}")
+        for rows in (corpus.bad_rows, corpus.conflicts):
+            lines += [f"  {row}" for row in rows[:20]] + ([f"  and {len(rows) - 20} more"] if len(rows) > 20 else [])
     return "\n".join(lines)
 
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from xedge.core import conditions
+from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
-from xedge.models.engines import file_sha256
 from xedge.models.export import export
 from xedge.text.architecture import TextClassifier
-from xedge.text.features import BUCKETS, FEATURE_SPEC, encode_batch
+from xedge.text.features import BUCKETS, FEATURE_SPEC, encode, encode_batch, padded
 from xedge.text.model import CARD, FILES, GOLDEN, LABELS, TextModel
 from xedge.text.training import corpus as corpora
 from xedge.text.training.corpus import Corpus
@@ -36,9 +36,10 @@ Ids = NDArray[np.int32]
 
 GOLDEN_TEXTS = ("", "?", "Grüße aus Köln 👋", "これは日本語の文です。", "\x00" + "very " * 600 + "long")
 HELD_OUT_GOLDEN = 11  # and so many held-out texts
-PARITY_INPUTS = 1000
+PARITY_INPUTS, PARITY_IDS = 1000, 512  # texts, and ids of each; longer ones are among the golden texts
 FOLDS = 3
 MANY_TEXTS = 5000
+BATCH = 64  # texts answered at once while training
 
 
 @dataclass(frozen=True)
@@ -158,36 +159,35 @@ def _reproducible(seed: int) -> Iterator[None]:
 
 def _trained(corpus: Corpus, recipe: Recipe, line: Progress) -> tuple[TextClassifier, float]:
     texts, labels = corpus.part(held_out=False)
-    ids, targets = encode_batch(texts), np.array([corpus.names.index(label) for label in labels])
+    rows, targets = [encode(text) for text in texts], np.array([corpus.names.index(label) for label in labels])
     k = len(corpus.names)
     line.total = recipe.epochs * (recipe.folds + 1)
     fold = torch.randperm(len(targets)).numpy() % FOLDS
     unseen = []
     for number in range(recipe.folds):
         apart = fold == number
-        module = _fit(ids[~apart], targets[~apart], k, recipe, line, number)
-        unseen.append((_logits(module, ids[apart]), targets[apart]))
+        module = _fit([rows[i] for i in np.flatnonzero(~apart)], targets[~apart], k, recipe, line, number)
+        unseen.append((_logits(module, [rows[i] for i in np.flatnonzero(apart)]), targets[apart]))
     temperature = _temperature(*map(np.concatenate, zip(*unseen, strict=True)))
-    module = _fit(ids, targets, k, recipe, line, recipe.folds)
+    module = _fit(rows, targets, k, recipe, line, recipe.folds)
     with torch.no_grad():
         module.output.weight /= temperature
     return module, temperature
 
 
-def _fit(ids: Ids, targets: NDArray[Any], k: int, recipe: Recipe, line: Progress, number: int) -> TextClassifier:
+def _fit(rows: list[Ids], targets: NDArray[Any], k: int, recipe: Recipe, line: Progress, number: int) -> TextClassifier:
     module = TextClassifier(BUCKETS, recipe.dimensions, k)
     torch.nn.init.orthogonal_(module.output.weight, gain=0.4)
-    known, wanted = torch.from_numpy(ids), torch.from_numpy(targets)
-    lengths = (known != 0).sum(dim=1)
-    weight = _weights(wanted, k)
+    labels = torch.from_numpy(targets)
+    weight = _weights(labels, k)
     optimiser = torch.optim.Adam(module.parameters(), recipe.learning_rate)
-    steps = recipe.epochs * -(-len(known) // recipe.batch)
+    steps = recipe.epochs * -(-len(rows) // recipe.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
     for epoch in range(recipe.epochs):
-        for rows in torch.split(torch.randperm(len(known)), recipe.batch):
-            shown = known[rows, : int(lengths[rows].max())]
+        for places in torch.split(torch.randperm(len(rows)), recipe.batch):
+            shown = torch.from_numpy(padded([rows[i] for i in places]))
             kept = shown * (torch.rand(shown.shape) >= recipe.dropped)
-            loss = functional.cross_entropy(module.logits(kept), wanted[rows], weight)
+            loss = functional.cross_entropy(module.logits(kept), labels[places], weight)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -201,10 +201,10 @@ def _weights(targets: Tensor, k: int) -> Tensor:
     return len(targets) / (k * torch.bincount(targets, minlength=k).clamp(min=1)).float()
 
 
-def _logits(module: TextClassifier, ids: Ids) -> NDArray[np.float32]:
+def _logits(module: TextClassifier, rows: list[Ids]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        parts: list[Tensor] = [module.logits(part) for part in torch.split(torch.from_numpy(ids), 256)]
-    answers: NDArray[np.float32] = torch.cat(parts).numpy()
+        batches = (torch.from_numpy(padded(rows[i : i + BATCH])) for i in range(0, len(rows), BATCH))
+        answers: NDArray[np.float32] = torch.cat([module.logits(batch) for batch in batches]).numpy()
     return answers
 
 
@@ -212,11 +212,11 @@ def _temperature(logits: NDArray[np.float32], targets: NDArray[Any]) -> float:
     """Return the temperature, between 1/20 and 20, under which the targets are most likely."""
     from scipy.optimize import minimize_scalar
 
-    answered, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
-    weight = _weights(wanted, logits.shape[1])
+    answered, labels = torch.from_numpy(logits), torch.from_numpy(targets)
+    weight = _weights(labels, logits.shape[1])
 
     def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(answered / math.exp(log_temperature), wanted, weight))
+        return float(functional.cross_entropy(answered / math.exp(log_temperature), labels, weight))
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 
@@ -225,13 +225,13 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
     """Write the five files, load them as a caller will, and return the answers to the texts held out."""
     folder.mkdir()
     held_out, _ = corpus.part(held_out=True)
-    ids = encode_batch([*corpus.texts[: 2 * PARITY_INPUTS], *GOLDEN_TEXTS])
+    ids = encode_batch([*corpus.texts[: 2 * PARITY_INPUTS], *GOLDEN_TEXTS])[:, :PARITY_IDS]
     inputs = np.resize(ids, (max(PARITY_INPUTS, len(ids)), ids.shape[1]))
     init = {"buckets": BUCKETS, "dimensions": module.embedding.embedding_dim, "labels": len(corpus.names)}
     files = export(
         module, inputs[:4], "model", init=init, models_dir=folder, parity_inputs=inputs, tolerance=1e-5, free_axis=1
     )
-    made = json.loads(files.card.read_text(encoding="utf-8"))
+    exported = json.loads(files.card.read_text(encoding="utf-8"))
     files.card.unlink()
     _write_json(folder / LABELS, {"task": task, "labels": corpus.names, "feature_spec": FEATURE_SPEC})
     texts = [*GOLDEN_TEXTS, *held_out[:: max(1, len(held_out) // HELD_OUT_GOLDEN)]]
@@ -244,8 +244,8 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
         "feature_spec": FEATURE_SPEC,
         "data": _data_facts(corpus),
         "training": dict(recipe),
-        **{name: made[name] for name in ("architecture", "init", "parameters", "parity")},
-        "versions": made["versions"] | conditions.versions(),
+        **{name: exported[name] for name in ("architecture", "init", "parameters", "parity")},
+        "versions": exported["versions"] | machine.versions(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
     }
@@ -264,6 +264,9 @@ def _data_facts(corpus: Corpus) -> dict[str, Any]:
         "held_out": corpus.held_out.count(True),
         "bad_rows": len(corpus.bad_rows),
         "duplicates": corpus.duplicates,
+        "conflicting_labels": len(corpus.conflicts),
+        "columns": corpus.columns,
+        "columns_ignored": corpus.ignored,
     }
 
 

@@ -1,4 +1,4 @@
-"""Topic and sentiment of messages in Kafka: a member of a consumer group that commits after its results are out."""
+"""A member of a consumer group that answers texts, and commits their offsets after its results are out."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from time import perf_counter, perf_counter_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
-from xedge.core.exceptions import BrokerError, ConfigurationError, RequestError, ServiceError
-from xedge.core.extras import needed
+from xedge.core.exceptions import ConfigurationError, ServiceError
 from xedge.serving.messages import MAX_PAYLOAD_BYTES
 from xedge.serving.metrics import Meter
+from xedge.text.callers.kafka.delivery import Delivery
+from xedge.text.callers.kafka.settings import connect
 from xedge.text.callers.replies import Replier, is_worth_a_line
 
 if TYPE_CHECKING:
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 10.0
-
-
-class Answer(NamedTuple):
-    """What one message is answered with, and where."""
-
-    source: Message
-    topic: str
-    value: dict[str, Any]
 
 
 class TextConsumer:
@@ -81,13 +72,13 @@ class TextConsumer:
         if max_batch < 1:
             raise ConfigurationError(f"max_batch={max_batch}: give 1 or more")
         self.replier = Replier(task, max_payload_bytes)
+        self._delivery = Delivery(out, self.errors, self.replier)
         self.max_batch = max_batch
         self._connect_timeout_s, self._metrics_interval_s = connect_timeout_s, metrics_interval_s
         self._settings = dict(settings or {})
         self.counts: Counter[str] = Counter()
         self._troubles: Counter[str] = Counter()
         self._done: dict[int, int] = {}  # partition -> the next offset, answered and not yet committed
-        self._failed: list[tuple[Answer, KafkaError]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: BaseException | None = None
@@ -115,7 +106,10 @@ class TextConsumer:
         if self._thread is not None:
             raise ServiceError("this consumer was started before: make a new one")
         self.replier.warm_up()
-        consumer, producer = self._connect()
+        consumer, producer = connect(
+            self.bootstrap_servers, self.group, self._settings, self._trouble, self._connect_timeout_s
+        )
+        consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         self._thread = threading.Thread(target=self._run, args=(consumer, producer), name="xedge-kafka", daemon=True)
         self._thread.start()
 
@@ -149,28 +143,6 @@ class TextConsumer:
             f"{counts['failed_commits']} failed commits"
         )
 
-    def _connect(self) -> tuple[Consumer, Producer]:
-        with needed("kafka", "a Kafka consumer"):
-            from confluent_kafka import Consumer, KafkaException, Producer
-        shared = {"log.connection.close": False, **self._settings, "bootstrap.servers": self.bootstrap_servers}
-        shared |= {"error_cb": self._trouble, "logger": _Logger()}
-        reading = {"auto.offset.reset": "earliest"} | shared
-        reading |= {"group.id": self.group, "enable.auto.commit": False, "enable.auto.offset.store": False}
-        try:
-            consumer, producer = Consumer(reading), Producer({"enable.idempotence": True} | shared)
-        except KafkaException as exc:
-            raise ConfigurationError(f"Kafka settings: {exc.args[0].str()}") from exc
-        try:
-            consumer.list_topics(timeout=self._connect_timeout_s)
-        except KafkaException as exc:
-            consumer.close()
-            raise BrokerError(
-                f"no Kafka broker answers at {self.bootstrap_servers} within {self._connect_timeout_s:g} s "
-                f"({exc.args[0].str()}); is one running there?"
-            ) from exc
-        consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
-        return consumer, producer
-
     def _run(self, consumer: Consumer, producer: Producer) -> None:
         meter = Meter("kafka", perf_counter_ns())
         logged_s = perf_counter()
@@ -178,10 +150,12 @@ class TextConsumer:
             while not self._stopping.is_set():
                 messages = self._take(consumer)
                 if messages:
-                    taken_ns = perf_counter_ns()
-                    self._deliver(producer, self._answers(messages))
+                    received_ns = perf_counter_ns()
+                    self.counts.update(received=len(messages), batches=1)
+                    answers = self._delivery.answers(messages)
+                    self.counts["answered"] += self._delivery.deliver(producer, answers)
                     self._done |= dict(_next(message) for message in messages)  # a partition's offsets ascend
-                    meter.latencies_ns += [perf_counter_ns() - taken_ns] * len(messages)
+                    meter.latencies_ns += [perf_counter_ns() - received_ns] * len(messages)
                 self._commit(consumer)
                 if 0 < self._metrics_interval_s <= perf_counter() - logged_s:
                     logged_s = perf_counter()
@@ -198,56 +172,10 @@ class TextConsumer:
         first = consumer.poll(0.5)
         if first is None:
             return []
-        found = [first, *(consumer.consume(self.max_batch - 1, 0) if self.max_batch > 1 else [])]
-        for error in filter(None, (message.error() for message in found)):
+        messages = [first, *(consumer.consume(self.max_batch - 1, 0) if self.max_batch > 1 else [])]
+        for error in filter(None, (message.error() for message in messages)):
             self._trouble(error)
-        return [message for message in found if message.error() is None]
-
-    def _answers(self, messages: list[Message]) -> list[Answer]:
-        self.counts.update(received=len(messages), batches=1)
-        replies = self.replier.replies([(_name(message), message.value()) for message in messages])
-        return [
-            Answer(message, self.errors if "reason" in reply else self.out, reply)
-            for message, reply in zip(messages, replies, strict=True)
-        ]
-
-    def _deliver(self, producer: Producer, answers: list[Answer]) -> None:
-        """Return when Kafka has acknowledged every answer; one that is too large for it becomes an error without a key.
-
-        Raises:
-            ServiceError: it will not take one, and not because of its size.
-        """
-        too_large = self._produce(producer, answers, keyed=True)
-        lost = [(answer, why) for answer, why in too_large if answer.topic == self.out]
-        errors = [answer for answer, _ in too_large if answer.topic == self.errors]
-        for answer, why in lost:
-            error = RequestError("too_large", f"Kafka does not take the result: {why}")
-            errors.append(Answer(answer.source, self.errors, self.replier.refuse(_name(answer.source), error)))
-        if self._produce(producer, errors, keyed=False):
-            raise ServiceError(f"Kafka does not even take an error on {self.errors}: it is too large")
-        self.counts["answered"] += sum(answer.topic == self.out for answer in answers) - len(lost)
-
-    def _produce(self, producer: Producer, answers: list[Answer], keyed: bool) -> list[tuple[Answer, str]]:
-        """Send the answers and wait for the acknowledgements; return those that are too large, and why."""
-        from confluent_kafka import KafkaError, KafkaException
-
-        for answer in answers:
-            key, value = answer.source.key() if keyed else None, msgspec.json.encode(answer.value)
-            try:
-                producer.produce(answer.topic, value, key, on_delivery=partial(self._delivered, answer))
-            except KafkaException as exc:
-                self._failed.append((answer, exc.args[0]))
-        while producer.flush(1.0):
-            pass  # librdkafka gives up a message after `message.timeout.ms`
-        failed, self._failed = self._failed, []
-        for answer, error in failed:
-            if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                raise ServiceError(f"Kafka does not take the answer to {_name(answer.source)}: {error.str()}")
-        return [(answer, error.str()) for answer, error in failed]
-
-    def _delivered(self, answer: Answer, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._failed.append((answer, error))
+        return [message for message in messages if message.error() is None]
 
     def _commit(self, consumer: Consumer) -> None:
         """Commit what was answered; what fails is tried again next time, and before partitions are given back."""
@@ -280,8 +208,8 @@ class TextConsumer:
         log.warning("lost partitions %s of %s: others answer their messages again", _numbers(partitions), self.topic)
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
-        for one in partitions:
-            self._done.pop(one.partition, None)
+        for partition in partitions:
+            self._done.pop(partition.partition, None)
 
     def _trouble(self, error: KafkaError) -> None:
         """Log what librdkafka reports and mends itself, such as a broker that is away; it says it many times over."""
@@ -292,41 +220,10 @@ class TextConsumer:
             log.warning("Kafka (%s, number %d): %s", error.name(), self._troubles[error.name()], error.str())
 
 
-class _Logger:
-    """Puts what librdkafka says of itself under our debug level: `error_cb` hears what matters."""
-
-    def log(self, _level: int, *message: Any) -> None:
-        log.debug(*message)
-
-
-def settings_of(path: str | Path) -> dict[str, str]:
-    """Return the librdkafka settings in a file of lines NAME=VALUE; lines that begin with # do not count.
-
-    Raises:
-        ConfigurationError: it cannot be read, or a line is no setting.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"Kafka settings: {path} cannot be read: {exc}") from exc
-    found = {}
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if line and not line.startswith("#"):
-            name, equals, value = line.partition("=")
-            if not equals:
-                raise ConfigurationError(f"Kafka settings: {path}, line {number} is not NAME=VALUE")
-            found[name.strip()] = value.strip()
-    return found
-
-
 def _numbers(partitions: list[TopicPartition]) -> list[int]:
-    return sorted(one.partition for one in partitions)
+    return sorted(partition.partition for partition in partitions)
 
 
 def _next(message: Message) -> tuple[int, int]:
     """Return a message's partition and the offset after it, which a message that was read always has."""
     return cast("int", message.partition()), cast("int", message.offset()) + 1
-
-
-def _name(message: Message) -> str:
-    return f"{message.topic()}/{message.partition()}/{message.offset()}"

@@ -1,0 +1,36 @@
+"""What figures and tables need of a measurement, so that they need not know how one is built or saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xedge.results.statistics import FloatArray
+    from xedge.results.verdict import Verdict
+
+
+class Showable(Protocol):
+    """Rows of some placements with what follows from them; `Measurement` is what has it all."""
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row a scheduled request, with the columns of `xedge.results.rows.COLUMNS`."""
+
+    @property
+    def placements(self) -> list[str]:
+        """The placements, in the order in which they are shown."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """VALID, INVALID or SATURATED, with reasons."""
+
+    def latencies_ms(self, placement: str) -> list[FloatArray]:
+        """Return the latencies in ms, one array a replication; +inf was not answered in time."""
+
+    def breakdown(self) -> pd.DataFrame:
+        """Return the parts of the latency, one row a placement and part, with `mean_ms` and `share`."""
+
+    def conclusion(self) -> str:
+        """Return what came out, in words."""

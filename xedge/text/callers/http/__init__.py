@@ -1,0 +1,9 @@
+"""Topic and sentiment over HTTP: the application (`app`), its loader and bodies, the server and its limits."""
+
+from xedge.core.extras import needed
+
+with needed("http", "the HTTP service"):
+    from xedge.text.callers.http.app import create_app
+    from xedge.text.callers.http.server import serve
+
+__all__ = ["create_app", "serve"]
