@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help report text test lint bench lab clean
+.PHONY: help report text test test-all lint bench lab clean
 
 help: ## list these targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 # What each verb needs of pyproject.toml's extras: a report needs no Spark.
 EXTRAS_lab  := lab
@@ -27,8 +27,11 @@ text: $(VENV)/ready-text ## train, register and serve the text models; print a f
 	@$(BIN)/xedge report 09_train_text
 	@$(BIN)/python -m xedge.text.first_answer
 
-test: $(VENV)/ready-all ## run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/ready-all ## run all tests but the long ones
+	$(BIN)/python -m pytest -n 2
+
+test-all: $(VENV)/ready-all ## run the long tests: nbval, coverage, fuzzing, netem
+	$(BIN)/python -m pytest -n 2 -m long
 
 lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import onnxruntime
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
 
-from xedge.core.paths import model_path
+from xedge.models.lookup import model_path
 from xedge.models.reference import reference_inputs
 from xedge.runs.sender import Flight, Sender
 from xedge.scenario.arrivals import Poisson
@@ -53,7 +53,7 @@ def payloads(n: int) -> list[bytes]:
 def flight(broker: Broker, due_ns: NDArray[np.int64], timeout_s: float = 20.0, window: int = 0) -> Flight:
     """A schedule of detector requests for the sender."""
     return Flight(
-        broker.host, broker.port, "", DEVICE, due_ns.tobytes(), payloads(len(due_ns)), timeout_s, window=window
+        broker.host, broker.port, [""], DEVICE, due_ns.tobytes(), payloads(len(due_ns)), timeout_s, window=window
     )
 
 

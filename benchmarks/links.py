@@ -7,10 +7,11 @@ import sys
 from benchmarks.harness import Table
 from xedge.runs.calibration import check_links
 from xedge.runs.measured import undisturbed
+from xedge.runs.scenario import Scenario
 from xedge.runs.sender import Sender
 from xedge.scenario.arrivals import Constant
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.scenario.placements import Edge
 from xedge.serving.broker import Broker
 
 JITTER = [(0, 0.5), (0.5, 2), (0.99, 15), (1, 20)]

@@ -12,8 +12,9 @@ from benchmarks.harness import Table
 from xedge.results.statistics import Estimate
 from xedge.results.summary import estimates
 from xedge.results.words import level_name
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
-from xedge.scenario.scenario import Edge, Scenario
+from xedge.scenario.placements import Edge
 
 LEVELS = (0.5, 0.95, 0.99)
 

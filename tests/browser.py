@@ -7,13 +7,13 @@ import itertools
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import websocket
+from helpers import wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -120,11 +120,11 @@ def browser(folder: Path) -> Iterator[Page]:
     port_file = folder / "DevToolsActivePort"
     with subprocess.Popen([*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 30
-            while not (port_file.is_file() and port_file.read_text().count("\n")):
-                assert time.monotonic() < deadline, "chromium did not open its port"
-                assert process.poll() is None, "chromium ended"
-                time.sleep(0.05)
+            wait_until(
+                lambda: process.poll() is not None or (port_file.is_file() and "\n" in port_file.read_text()),
+                "chromium opens its port",
+            )
+            assert process.poll() is None, "chromium ended"
             yield from _page(int(port_file.read_text().split()[0]))
         finally:
             process.terminate()
@@ -134,10 +134,10 @@ def _page(port: int) -> Iterator[Page]:
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
+    with opener.open(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
         target = next(one for one in json.load(answer) if one["type"] == "page")
     socket = websocket.create_connection(
-        target["webSocketDebuggerUrl"], timeout=30, suppress_origin=True, http_no_proxy=["*"]
+        target["webSocketDebuggerUrl"], timeout=60, suppress_origin=True, http_no_proxy=["*"]
     )
     try:
         yield Page(socket)

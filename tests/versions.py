@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from xedge.models.engines import OnnxEngine, file_sha256
+from xedge.core.files import file_sha256
+from xedge.models.engines import OnnxEngine
 from xedge.text.features import BUCKETS, FEATURE_SPEC, encode_batch
 from xedge.text.labels import TASKS
 from xedge.text.model import FILES

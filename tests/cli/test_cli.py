@@ -88,7 +88,9 @@ def test_version_of_the_installed_command() -> None:
     assert call("--version").stdout == done.stdout
 
 
-@pytest.mark.parametrize("command", ["build", "broker", "serve", "measure", "report", "sweep", "index"])
+@pytest.mark.parametrize(
+    "command", ["build", "broker", "serve", "measure", "report", "sweep", "index", "registry", "health", "top"]
+)
 def test_help_of_every_command(command: str) -> None:
     done = call(command, "--help")
     assert done.returncode == 0
@@ -180,6 +182,20 @@ def test_serve_answers_mosquittos_own_client(any_broker: Broker, prefix: str) ->
         [(_, payload)] = listener.wait(1)
         assert json.loads(payload)["timestamp_us"] == 9
         assert end(process)[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--device=cpu", "--cloud-latency-ms=5"])
+def test_serve_edge_refuses_what_only_the_cloud_has(option: str) -> None:
+    done = call("serve", "edge", "--model", "anomaly_detector", option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"unrecognized arguments: {option}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["list"], ["promote", "topic", "1"], ["rollback", "topic"]])
+def test_registry_that_is_not_there_is_refused_and_not_made(command: list[str], tmp_path: Path) -> None:
+    place = tmp_path / "typo"
+    assert_one_line(call("registry", *command, "--registry", place), 1, f"no model registry at {place}", "make text")
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("tier", ["edge", "cloud"])

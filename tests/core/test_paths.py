@@ -8,6 +8,7 @@ import pytest
 
 from xedge.core import paths
 from xedge.core.exceptions import ModelNotFoundError, XedgeError
+from xedge.models.lookup import model_path
 
 
 def project(folder, marker="pyproject.toml"):
@@ -107,31 +108,31 @@ def models(nowhere, monkeypatch):
 @pytest.mark.parametrize("suffix", [".onnx", ".pt", ".json"])
 @pytest.mark.parametrize("name", ["net", "net.v2"])
 def test_model_path_of_a_name_is_in_the_models_folder(models, name, suffix):
-    assert paths.model_path(name, suffix) == models / (name + suffix)
+    assert model_path(name, suffix) == models / (name + suffix)
 
 
 @pytest.mark.parametrize("given", ["net.onnx", "net.pt", "net.json"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_model_path_of_one_file_names_the_others(models, given, kind):
     for suffix in (".onnx", ".pt", ".json"):
-        assert paths.model_path(kind(models / given), suffix) == models / f"net{suffix}"
+        assert model_path(kind(models / given), suffix) == models / f"net{suffix}"
 
 
 def test_model_path_of_a_file_is_seen_from_the_working_folder(models, monkeypatch):
     monkeypatch.chdir(models)
-    assert paths.model_path("net.onnx", ".pt") == Path("net.pt")
+    assert model_path("net.onnx", ".pt") == Path("net.pt")
     monkeypatch.chdir(models.parent)
-    assert paths.model_path("models/net.onnx", ".pt") == Path("models/net.pt")
+    assert model_path("models/net.onnx", ".pt") == Path("models/net.pt")
 
 
 def test_model_path_keeps_the_dots_of_a_model_s_name(models):
-    assert paths.model_path(models / "net.v2.onnx", ".pt") == models / "net.v2.pt"
+    assert model_path(models / "net.v2.onnx", ".pt") == models / "net.v2.pt"
 
 
 @pytest.mark.parametrize("model", ["none", "net.v3", "sub/none.onnx", "none.onnx"])
 def test_model_path_of_no_file_says_how_to_make_it(models, model):
     with pytest.raises(ModelNotFoundError, match=r"xedge build.*xedge\.export") as caught:
-        paths.model_path(model, ".onnx")
+        model_path(model, ".onnx")
     assert Path(model).name in str(caught.value)
     assert isinstance(caught.value, FileNotFoundError)
     assert isinstance(caught.value, XedgeError)
@@ -140,4 +141,4 @@ def test_model_path_of_no_file_says_how_to_make_it(models, model):
 def test_model_path_of_a_folder_is_no_file(models):
     (models / "dir.onnx").mkdir()
     with pytest.raises(ModelNotFoundError):
-        paths.model_path("dir", ".onnx")
+        model_path("dir", ".onnx")

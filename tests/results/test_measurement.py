@@ -46,6 +46,14 @@ def test_parts_add_up_to_the_latency_to_the_nanosecond():
     assert parts.loc[10, "queueing"] == rows.loc[10, "started_ns"] - rows.loc[10, "sent_ns"]
 
 
+@pytest.mark.parametrize(("status", "shown"), [(pd.NA, "missing"), ("late", "late")])
+def test_typed_refuses_an_unknown_or_missing_status_by_name(status, shown):
+    rows = trial(n=20)
+    rows.loc[3, "status"] = status
+    with pytest.raises(MeasurementError, match=f"unknown status {shown}: every row is one of ok, error"):
+        typed(rows)
+
+
 def test_breakdown_says_where_the_time_goes():
     table = measurement().breakdown().set_index(["placement", "part"])
     assert table.loc[("edge", "inference"), "mean_ms"] == pytest.approx(0.7, rel=0.02)

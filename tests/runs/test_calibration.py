@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from sample_rows import replicated, texts
 
-from xedge.results import verdict as checks
+from xedge.results import conditions
 from xedge.runs import calibration
 from xedge.runs.calibration import Crossing, measure_links, requested_ms
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Constant
+from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Cloud, Edge, Scenario
+from xedge.scenario.placements import Cloud, Edge
 
 JITTER = [(0, 1), (0.5, 3), (0.99, 30), (1, 60)]
 
@@ -46,7 +48,7 @@ def test_requested_delay_is_of_the_seed_and_lost_messages_have_none():
 def test_requested_delay_draws_each_direction_as_a_service_does():
     """As `ServiceLoop` does: one seed, the downlink as a downlink."""
     link, at = Link(jitter_ms=JITTER), every_ms(50, 1000.0)
-    up, down = link.channel(6), link.channel(6, "downlink")
+    up, down = Channel(link, 6), Channel(link, 6, "downlink")
     crossed = [down.release_ns(up.release_ns(t, 500), 500) - t for t in at.tolist()]
     np.testing.assert_allclose(requested_ms(link, link, at, seed=6), np.array(crossed) / 1e6)
     up_alone = requested_ms(link, Link(), at, seed=6)
@@ -109,7 +111,7 @@ def test_a_link_that_did_something_else_to_its_messages_is_doubted(check, says):
 )
 def test_only_links_that_lose_whole_messages_excuse_lost_requests(link, loses):
     scenario = Scenario(model="x", workload=Constant(rate_hz=1, duration_s=1), placements={"edge": Edge(link=link)})
-    assert checks._loses({"scenario": scenario.as_dict()}, "edge") == loses == link.loses
+    assert conditions.typed({"scenario": scenario.as_dict()}).loses("edge") == loses == link.loses
 
 
 LINKS = {

@@ -18,6 +18,7 @@ from helpers import Client, Device, children_of, unique_prefix, write_lookup_mod
 import xedge
 from xedge import Cloud, Constant, CsvReplay, Edge, Link, Measurement, Poisson, Scenario, Trace
 from xedge.core.exceptions import BrokerError, ConfigurationError, ModelNotFoundError
+from xedge.models.reference import reference_inputs
 from xedge.results.rows import PARTS, STAMPS, milliseconds_between
 from xedge.runs.calibration import DEVICE
 from xedge.scenario.sources import Noise
@@ -288,7 +289,7 @@ def test_waveforms_in_messagepack(any_broker: Broker) -> None:
 
 
 def test_replay_of_a_csv_sends_its_rows_in_order(any_broker: Broker, tmp_path: Path) -> None:
-    inputs = xedge.zoo.reference_inputs("anomaly_detector", 3, 8)
+    inputs = reference_inputs("anomaly_detector", 3, 8)
     table = tmp_path / "inputs.csv"
     pd.DataFrame(inputs).to_csv(table, index=False)
     measurement = quick(

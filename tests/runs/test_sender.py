@@ -18,9 +18,9 @@ from helpers import Client, is_alive, request_bytes, wait_until, xedge_threads
 
 from xedge.core.exceptions import BrokerError, MeasurementError
 from xedge.runs.sender import Flight, Log, Sender
+from xedge.scenario.routes import Topics
 from xedge.serving.broker import Broker, _free_port
 from xedge.serving.echo import EchoService
-from xedge.serving.messages import Topics
 from xedge.serving.services import EdgeMLService
 
 DEVICE = "tester"
@@ -29,7 +29,7 @@ DEVICE = "tester"
 def flight(broker: Broker, prefix: str, due_s: Any, **changes: Any) -> Flight:
     due_ns = np.round(np.asarray(due_s) * 1e9).astype(np.int64)
     payloads = [b"%06d" % number for number in range(len(due_ns))]
-    made = Flight(broker.host, broker.port, prefix, DEVICE, due_ns.tobytes(), payloads, timeout_s=20.0)
+    made = Flight(broker.host, broker.port, [prefix], DEVICE, due_ns.tobytes(), payloads, timeout_s=20.0)
     return msgspec.structs.replace(made, **changes)
 
 
@@ -159,7 +159,7 @@ def test_sender_that_is_dead_is_a_measurement_error(any_broker: Broker, prefix: 
     def fly_dead() -> None:
         with Sender() as sender:
             sender._process.kill()
-            sender._process.wait(10)
+            sender._process.wait(60)
             sender.fly(flight(any_broker, prefix, [0.0]))
 
     with pytest.raises(MeasurementError):
@@ -169,13 +169,13 @@ def test_sender_that_is_dead_is_a_measurement_error(any_broker: Broker, prefix: 
 OWNER = """
 import sys
 import numpy as np
-from xedge.sender import Flight, Sender
+from xedge.runs.sender import Flight, Sender
 host, port, prefix = sys.argv[1:]
 with Sender() as sender:
     print(sender._process.pid, flush=True)
     if prefix:
         due_ns = np.arange(6000, dtype=np.int64) * 100_000_000
-        sender.fly(Flight(host, int(port), prefix, "tester", due_ns.tobytes(), [b"x"] * 6000, 1.0))
+        sender.fly(Flight(host, int(port), [prefix], "tester", due_ns.tobytes(), [b"x"] * 6000, 1.0))
     sys.stdin.readline()
 """
 
@@ -195,8 +195,8 @@ def test_sender_ends_with_an_owner_that_is_killed(any_broker: Broker, prefix: st
             if in_flight:
                 listener.wait(1)
             owner.kill()
-            owner.wait(10)
-            wait_until(lambda: not is_alive(pid), "the sender has ended", 10)
+            owner.wait(60)
+            wait_until(lambda: not is_alive(pid), "the sender has ended")
         finally:
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)

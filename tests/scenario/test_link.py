@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from xedge.core.exceptions import ConfigurationError
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Constant
-from xedge.scenario.channel import QuantileTable
+from xedge.scenario.channel import Channel, QuantileTable
 from xedge.scenario.link import GilbertElliott, Link, presets, presets_table
-from xedge.scenario.scenario import Cloud, Scenario
+from xedge.scenario.placements import Cloud
 
 MS = 1_000_000
 TABLE = [(0.0, 1.0), (0.5, 2.0), (0.9, 10.0), (0.99, 60.0), (1.0, 100.0)]
 
 
 def releases_ms(link, arrivals_ms, size_bytes=0, seed=0):
-    channel = link.channel(seed)
+    channel = Channel(link, seed)
     out = [channel.release_ns(round(at * MS), size_bytes) for at in arrivals_ms]
     return [t if t is None else t / MS for t in out]
 
@@ -43,7 +44,7 @@ def test_channel_releases_messages_as_computed_by_hand(link, arrivals_ms, size_b
 
 
 def test_channel_queues_unequal_messages_by_their_bytes():
-    channel = Link(rate_mbps=8, delay_ms=10).channel(0)  # 1 µs a byte
+    channel = Channel(Link(rate_mbps=8, delay_ms=10), 0)  # 1 µs a byte
     sizes = [1000, 500, 2000]
     assert [channel.release_ns(0, size) / MS for size in sizes] == [11, 11.5, 13.5]
 
@@ -236,7 +237,7 @@ def test_link_survives_yaml():
         placements={"cloud": Cloud(uplink=Link(**FULL), downlink=Link(segment_loss={"share": 0.02, "burst": 4}))},
     )
     text = scenario.to_yaml()
-    assert msgspec.yaml.decode(text, type=Scenario) == scenario
+    assert Scenario.from_dict(msgspec.yaml.decode(text)) == scenario
     loaded = msgspec.yaml.decode(text)["placements"]["cloud"]["uplink"]
     assert loaded == FULL
     assert isinstance(Link(**loaded).loss, GilbertElliott)
@@ -315,7 +316,7 @@ def round_trips_ms(name, seeds, at_ms):
     up, down = Link.preset(name), Link.preset(name, "downlink")
     drawn = []
     for seed in seeds:
-        there, back = up.channel(seed), down.channel(seed, "downlink")
+        there, back = Channel(up, seed), Channel(down, seed, "downlink")
         for at in at_ms:
             half = there.release_ns(round(at * MS), 500)
             drawn.append(back.release_ns(half, 500) / MS - at)

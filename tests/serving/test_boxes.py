@@ -10,9 +10,11 @@ import pytest
 from helpers import Client, request_bytes
 
 import xedge
-from xedge.core.exceptions import ConfigurationError, ServiceError
-from xedge.serving.boxes import Boxes, box_prefix, box_topics
-from xedge.serving.messages import Result, Topics
+from xedge.core.exceptions import ConfigurationError
+from xedge.runs.trial import statuses
+from xedge.scenario.routes import Topics, box_prefixes
+from xedge.serving.messages import Result
+from xedge.serving.start import Setting, service_of
 
 pytestmark = pytest.mark.usefixtures("models")
 MS = 1_000_000
@@ -84,7 +86,7 @@ def test_a_batch_takes_one_service_time_and_only_what_had_arrived(any_broker, pr
     ],
 )
 def test_service_refuses_what_nothing_emulates(wrong, words):
-    with pytest.raises(ServiceError, match=words):
+    with pytest.raises(ConfigurationError, match=words):
         xedge.EdgeMLService("anomaly_detector", **wrong)
 
 
@@ -105,19 +107,18 @@ def test_placement_refuses_what_nothing_emulates(make, words):
         make()
 
 
-def test_topics_of_boxes_are_apart_and_one_service_keeps_its_own():
-    assert [one.request for one in box_topics("p", 2)] == [Topics(box_prefix("p", k)).request for k in (0, 1)]
-    assert [one.request for one in box_topics("p", 0)] == [Topics("p").request]
+def test_prefixes_of_boxes_are_apart_and_one_box_keeps_its_own():
+    assert box_prefixes("p", 2) == ["p/box-0", "p/box-1"]
+    assert box_prefixes("", 2) == ["box-0", "box-1"]
+    assert box_prefixes("p", 1) == ["p"]
 
 
 def test_every_box_gets_its_share(any_broker, prefix):
-    def box(own, seed):
-        return xedge.EdgeMLService("anomaly_detector", any_broker.host, any_broker.port, topic_prefix=own, seed=seed)
-
-    boxes = Boxes(4, prefix, 7, box)
-    shares = np.bincount(boxes.assign(40_000), minlength=4) / 40_000
+    boxes = service_of(xedge.Edge(boxes=4), Setting("anomaly_detector", any_broker, seed=7, prefix=prefix))
+    shares = np.bincount(boxes.routes(40_000), minlength=4) / 40_000
     assert np.abs(shares - 0.25).max() < 0.02
     assert len({service.seed for service in boxes.services}) == 4
+    assert boxes.prefixes == box_prefixes(prefix, 4)
     with boxes:
         assert all(service.is_running for service in boxes.services)
     assert not any(service.is_running for service in boxes.services)
@@ -145,16 +146,11 @@ def test_boxes_answer_all_that_is_sent_to_them():
 
 
 def test_a_request_lost_at_one_box_is_told_by_that_box_alone():
-    from xedge.runs.measured import _Plan, _status
-
-    plan = _Plan(boxes_scenario(), 0)
-    n = len(plan.due_ns)
-    box = np.zeros(n, np.uint8)
-    box[[0, 1]] = 1  # box 1 answers nothing; box 0 answers all but number 2
-    received = plan.due_ns + 1
-    received[[0, 1, 2]] = -1
-    status = _status({"received_ns": received, "sent_ns": plan.due_ns.copy()}, np.full(n, None, object), plan, box)
-    assert status[:4].tolist() == ["timeout", "timeout", "lost", "ok"]
+    due_ns = np.arange(6) * MS
+    routes = np.array([1, 1, 0, 0, 0, 0], np.uint8)  # box 1 answers nothing; box 0 answers all but number 2
+    received_ns = np.where(np.arange(6) > 2, due_ns + 1, -1)
+    status = statuses(due_ns, due_ns.copy(), received_ns, routes, timeout_s=5.0)
+    assert status.tolist() == ["timeout", "timeout", "lost", "ok", "ok", "ok"]
 
 
 def test_scenario_with_boxes_and_servers_survives_yaml(tmp_path):

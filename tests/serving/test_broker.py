@@ -352,7 +352,7 @@ def test_no_orphan_after(kind: str, ending: str) -> None:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        process.wait(30)
+        process.wait(120)
         wait_gone(pids)
         assert not answers("127.0.0.1", port)
 
@@ -366,7 +366,7 @@ def test_survives_an_interrupt_of_the_process_group(kind: str) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         wait_gone(pids)
 
 
@@ -405,7 +405,7 @@ def run_cell(client: Any, code: str) -> str:
         if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
             heard.append(message["content"]["text"])
 
-    reply = client.execute_interactive(code, timeout=60, output_hook=listen)
+    reply = client.execute_interactive(code, timeout=180, output_hook=listen)
     assert reply["content"]["status"] == "ok", reply["content"]
     return "".join(heard)
 
@@ -414,15 +414,15 @@ def test_broker_of_a_kernel(kernel: Any) -> None:
     client = kernel.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=180)
         port, guard = map(int, run_cell(client, CELL).split())
         pids = {guard, *children_of(guard)}
         assert len(pids) == 2
         busy = client.execute("print('busy', flush=True)\nimport threading\nthreading.Event().wait(600)")
-        while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        while client.get_iopub_msg(timeout=180)["msg_type"] != "stream":
             pass
         kernel.interrupt_kernel()
-        while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != busy:
+        while (reply := client.get_shell_msg(timeout=180))["parent_header"]["msg_id"] != busy:
             pass
         assert reply["content"]["ename"] == "KeyboardInterrupt"
         assert answers("127.0.0.1", port)

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,12 +24,12 @@ from xedge.models.engines import OnnxEngine
 from xedge.serving.broker import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = "localhost/xedge-edge:test"
+IMAGE, CLOUD_IMAGE = "localhost/xedge-edge:test", "localhost/xedge-cloud:test"
 MODEL = "anomaly_detector"
 MEMORY_BYTES = 256 * 2**20
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges",
             f"--memory={MEMORY_BYTES}")  # fmt: skip
-MAX_IMAGE_BYTES, MAX_RSS_BYTES = 400e6, 120e6
+MAX_IMAGE_BYTES, MAX_CLOUD_IMAGE_BYTES, MAX_RSS_BYTES = 400e6, 1.2e9, 120e6
 _numbers = itertools.count(1)
 
 Start = Callable[..., "Container"]
@@ -44,15 +43,16 @@ def podman(*arguments: str, settings: dict[str, str], timeout_s: float = 120) ->
 
 
 class Container:
-    """The edge service in a container on the host's network, with a read-only root and no capabilities."""
+    """A service in a container on the host's network, with a read-only root and no capabilities."""
 
     prefix = ""
+    image = IMAGE
 
     def __init__(self, settings: dict[str, str], port: int, *options: str, **environment: Any) -> None:
         self._settings, self.name = settings, f"xedge-test-{os.getpid()}-{next(_numbers)}"
         given = {"MQTT_BROKER_HOST": "127.0.0.1", "MQTT_BROKER_PORT": port, **environment}
         variables = [f"--env={name}={value}" for name, value in given.items()]
-        self._command = ["--name", self.name, "--network=host", *HARDENED, *variables, *options, IMAGE]
+        self._command = ["--name", self.name, "--network=host", *HARDENED, *variables, *options, self.image]
 
     def __enter__(self) -> Self:
         done = self.podman("run", "--detach", *self._command)
@@ -122,15 +122,20 @@ def settings() -> Iterator[dict[str, str]]:
     podman("image", "prune", "--force", settings=found)  # images that a newer build has taken the name of
 
 
+def build(name: str, tag: str, settings: dict[str, str]) -> None:
+    """Build the image of containers/`name` from the checkout."""
+    built = podman(
+        "build", "--pull=never", "--format=docker", "--network=host",
+        f"--file={ROOT}/containers/{name}/Dockerfile", f"--tag={tag}", str(ROOT),
+        settings=settings | {"CONTAINERS_CONF": settings["XEDGE_BUILD_CONF"]}, timeout_s=600,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
 def image(settings: dict[str, str]) -> dict[str, str]:
     """The image, built from the checkout; returns podman's settings."""
-    built = podman(
-        "build", "--pull=never", "--format=docker", "--network=host",
-        f"--file={ROOT}/containers/ml-inference/Dockerfile", f"--tag={IMAGE}", str(ROOT),
-        settings=settings | {"CONTAINERS_CONF": settings["XEDGE_BUILD_CONF"]}, timeout_s=300,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    build("ml-inference", IMAGE, settings)
     return settings
 
 
@@ -229,12 +234,10 @@ def test_inference_result(device: Device, features: Any, engine: OnnxEngine) -> 
 
 
 def test_inference_latency(device: Device, features: Any) -> None:
-    took_ms = []
-    for number in range(50):
+    for number in range(20):
         begun = perf_counter()
-        device.ask(features, "press", number)
-        took_ms.append((perf_counter() - begun) * 1e3)
-    assert statistics.median(took_ms) < 100
+        took_ms = device.ask(features, "press", number)["inference_time_ms"]
+        assert 0 < took_ms < (perf_counter() - begun) * 1e3
 
 
 def test_end_to_end(edge: Container, any_broker: Broker) -> None:
@@ -248,7 +251,9 @@ def test_end_to_end(edge: Container, any_broker: Broker) -> None:
     )
     rows = scenario.measure(replications=1, strict=False, broker=any_broker).rows
     answered = rows[(rows["placement"] == "container") & (rows["status"] == "ok")]
-    assert len(answered) > 100
+    assert len(rows) == 2 * 100
+    assert len(answered) == len(rows)
+    assert rows["request"].tolist() == list(range(200))
 
 
 def test_container_that_xedge_starts_is_measured_beside_thread_and_process(
@@ -417,3 +422,29 @@ def test_clients_that_are_not_ours(edge: Container, any_broker: Broker, features
         wait_until(heard, "mosquitto_sub has heard")
         answer = json.loads(hearing.stdout.read())
     np.testing.assert_allclose(np.ravel(answer["prediction"]), prediction_of(engine, features), rtol=1e-4, atol=1e-6)
+
+
+class CloudContainer(Container):
+    """The cloud service in a container."""
+
+    image = CLOUD_IMAGE
+
+
+@pytest.mark.long
+def test_cloud_image_is_a_cpu_build_that_answers(
+    settings: dict[str, str], models: Path, any_broker: Broker, prefix: str, engine: OnnxEngine, features: Any
+) -> None:
+    build("ml-cloud", CLOUD_IMAGE, settings)
+    described = json.loads(podman("image", "inspect", CLOUD_IMAGE, settings=settings).stdout)[0]
+    assert described["Size"] <= MAX_CLOUD_IMAGE_BYTES
+    assert described["User"] == "10001:10001"
+    mount = f"--volume={models / MODEL}.pt:/app/models/model.pt:ro"
+    options = [mount, f"--memory={4 * MEMORY_BYTES}", "--env=XEDGE_TOPIC_PREFIX=" + prefix]
+    with CloudContainer(settings, any_broker.port, *options) as cloud, Device(any_broker, prefix) as client:
+        cloud.wait_ready()
+        answer = client.ask(features)
+        assert answer["prediction"] == pytest.approx(float(prediction_of(engine, features)[0]), abs=1e-4)
+        assert answer["cloud_latency_ms"] >= 100
+        assert cloud.podman("exec", cloud.name, "xedge", "health", "--service", "cloud").returncode == 0
+        assert cloud.podman("stop", "--time=5", cloud.name).returncode == 0
+        assert cloud.inspect(".State.ExitCode") == "0"

@@ -7,15 +7,24 @@ import socket
 import statistics
 import threading
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from helpers import Client, Device, request_bytes, unique_prefix, wait_until, write_lookup_model, xedge_threads
+from onnx import TensorProto, helper
 
-from xedge.core.exceptions import BrokerError, ModelNotFoundError, RequestError, ServiceError
+from xedge.core.exceptions import (
+    BrokerError,
+    ConfigurationError,
+    ModelError,
+    ModelNotFoundError,
+    RequestError,
+)
 from xedge.models.reference import reference_inputs
 from xedge.scenario.link import Link
 from xedge.serving.broker import Broker, _free_port
@@ -85,8 +94,10 @@ def test_inference_result(broker: Broker, prefix: str, expected: list[float]) ->
 
 def test_inference_latency(broker: Broker, prefix: str) -> None:
     with edge(broker, prefix), Device(broker, prefix) as device:
-        took_ms = [device.ask(INPUTS[n], timestamp_us=n)["inference_time_ms"] for n in range(30)]
-    assert statistics.median(took_ms) < 100
+        for number in range(30):
+            begun = perf_counter()
+            took_ms = device.ask(INPUTS[number], timestamp_us=number)["inference_time_ms"]
+            assert 0 < took_ms < (perf_counter() - begun) * 1e3
 
 
 def test_end_to_end(broker: Broker, prefix: str, expected: list[float]) -> None:
@@ -413,7 +424,7 @@ def test_compute_scale_makes_inference_take_longer(any_broker: Broker, prefix: s
 
 @pytest.mark.parametrize("wrong", [{"compute_scale": 0.5}, {"max_batch": 0}])
 def test_settings_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ServiceError, match=next(iter(wrong))):
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         EdgeMLService("anomaly_detector", **wrong)
 
 
@@ -424,3 +435,61 @@ def test_a_service_that_breaks_says_so_and_no_longer_runs(any_broker: Broker, pr
         device.request([0.0] * 32)
         wait_until(lambda: "broke and answers no more" in caplog.text, "the log of it")
         assert not edge.is_running
+
+
+@pytest.mark.parametrize(
+    "ping",
+    [
+        b'{"device_id":"a","x":' + b"[" * 990 + b"]" * 990 + b"}",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b"",
+        b'{"device_id":"\\u0001"}',
+        b'{"device_id":"a/b"}',
+    ],
+    ids=["deep", "deeper", "bytes", "empty", "control", "slash"],
+)
+def test_no_ping_ends_a_service(broker: Broker, prefix: str, ping: bytes) -> None:
+    with edge(broker, prefix) as service, Device(broker, prefix) as device:
+        for topic in (service.topics.ping, service.topics.request):
+            device.publish(topic, ping)
+        assert device.ask(INPUTS[0].tolist(), "well")["device_id"] == "well"
+        assert service.is_running
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("device_id", ["\u0001", "a\x1f", "\x7f", "\x9f", "\ufffe", "\U0010ffff"])
+def test_a_name_that_brokers_disconnect_for_is_refused(
+    any_broker: Broker, prefix: str, device_id: str, qos: int
+) -> None:
+    with edge(any_broker, prefix, qos=qos) as service, Device(any_broker, prefix) as device:
+        device.request(INPUTS[0].tolist(), device_id)
+        assert device.ask(INPUTS[0].tolist(), "well")["device_id"] == "well"
+        assert service.refused == {"device_id": 1}
+        assert service._connection is not None
+        assert service._connection.reconnects == 0
+
+
+def test_an_answer_carries_the_id_of_its_request(any_broker: Broker, prefix: str) -> None:
+    with edge(any_broker, prefix), Device(any_broker, prefix) as device:
+        assert device.ask(INPUTS[0].tolist(), request_id=2**40 + 7)["request_id"] == 2**40 + 7
+        assert "request_id" not in device.ask(INPUTS[0].tolist())
+        refusal = device.ask([1.0], request_id=9)
+        assert (refusal["reason"], refusal["request_id"]) == ("wrong_shape", 9)
+
+
+def write_summing_model(path: Path) -> Path:
+    """An ONNX model whose output has one row however many inputs it gets: the sum over the batch."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [0])
+    graph = helper.make_graph([node], "sum", [x], [y], [axes])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_model_whose_output_rows_differ_from_its_batch_is_found_when_it_is_loaded(tmp_path: Path) -> None:
+    service = EdgeMLService(write_summing_model(tmp_path / "sum.onnx"))
+    with pytest.raises(ModelError, match="batch of 2"):
+        service.load_model()

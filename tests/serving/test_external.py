@@ -12,7 +12,7 @@ from helpers import children_of, unique_prefix
 
 from xedge import Edge, External, Link, Poisson, Scenario
 from xedge.core.exceptions import ConfigurationError, ServiceError
-from xedge.runs.measured import READINGS, _drop_strange_clocks
+from xedge.runs.trial import READINGS, _drop_strange_clocks
 from xedge.serving.broker import Broker
 from xedge.serving.services import EdgeMLService
 

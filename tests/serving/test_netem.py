@@ -14,6 +14,7 @@ from shutil import which
 import numpy as np
 import pytest
 
+from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 
 WIRE = Path(__file__).with_name("wire.py")
@@ -23,10 +24,11 @@ MS = 1_000_000
 MEDIAN_MS, EARLIEST_MS = 2.0, -1.0  # how close the kernel must be: a busy host makes messages late, but never early
 MS_OF_A_BUSY_HOST = 18.0  # a message this late for no reason is not taken for a lost one
 _numbers = count(os.getpid())
+pytestmark = pytest.mark.long
 
 
 def run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=180)
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
 
@@ -49,7 +51,7 @@ class Wire:
 
     def __exit__(self, *_exc: object) -> None:
         for name in (self.near, self.far):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=20)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=180)
 
     def shape(self, namespace: str, *qdisc: str) -> None:
         """Let what leaves a namespace queue as the kernel's `qdisc` does; skip where the kernel has none such."""
@@ -71,7 +73,7 @@ class Wire:
                 assert answering.stdout is not None
                 assert answering.stdout.readline() == "ready\n"
                 due = json.dumps([round(ms * MS) for ms in due_ms])
-                done = subprocess.run(near, input=due, capture_output=True, text=True, timeout=120, check=True)
+                done = subprocess.run(near, input=due, capture_output=True, text=True, timeout=180, check=True)
             finally:
                 answering.kill()
         times = np.array(json.loads(done.stdout)) / MS
@@ -97,7 +99,7 @@ def wire() -> Iterator[Wire]:
 
 def computed_ms(link: Link, sent_ms: np.ndarray, header_bytes: int = 0, seed: int = 0) -> np.ndarray:
     """When a message sent at each time leaves the link."""
-    channel = link.channel(seed)
+    channel = Channel(link, seed)
     return np.array([channel.release_ns(round(at * MS), SIZE + header_bytes) for at in sent_ms]) / MS
 
 

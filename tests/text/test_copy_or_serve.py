@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns
 from typing import Any
 
 import pandas as pd
@@ -18,10 +18,9 @@ from xedge.core import children
 from xedge.core.exceptions import ConfigurationError, ModelNotFoundError, ServiceError
 from xedge.results import verdict as checks
 from xedge.results.measurement import Measurement
-from xedge.text.copies import arrangements, copies
+from xedge.text.copies import arrangements, copies, worker
 from xedge.text.copies.arrangements import ARRANGEMENTS, COPY, HTTP, MQTT, memory_mb
 from xedge.text.copies.comparison import CopyOrServe
-from xedge.text.copies.worker import fly
 
 ON_LINUX = sys.platform == "linux"
 
@@ -136,16 +135,27 @@ def test_folder_without_a_model_is_refused_before_anything_starts(tmp_path: Path
 # One worker
 
 
-def test_text_that_falls_due_meanwhile_waits_its_turn() -> None:
+def test_text_that_falls_due_meanwhile_waits_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_ns = [5_000]  # advances by a nanosecond at every look, and by what is slept
+
+    def look() -> int:
+        clock_ns[0] += 1
+        return clock_ns[0]
+
+    def pass_by(seconds: float) -> None:
+        clock_ns[0] += round(seconds * 1e9)
+
+    monkeypatch.setattr(worker, "perf_counter_ns", look)
+    monkeypatch.setattr(worker, "sleep", pass_by)
+    monkeypatch.setattr(worker, "SPIN_NS", 100)
     due_ns = [0, 1_000_000, 60_000_000]
-    log = fly(lambda _: sleep(0.02), perf_counter_ns() + 10_000_000, due_ns, ["a", "b", "c"])
-    (seen_a, begun_a, answered_a), (seen_b, begun_b, answered_b), (seen_c, begun_c, _) = log
-    assert seen_a == begun_a >= 0
-    assert answered_a - begun_a >= 20_000_000
+    log = worker.fly(lambda _: pass_by(0.02), 5_000, due_ns, ["a", "b", "c"])
+    (seen_a, begun_a, answered_a), (seen_b, begun_b, answered_b), (seen_c, begun_c, answered_c) = log
+    assert 0 <= seen_a == begun_a < 100
     assert seen_b == due_ns[1]  # it was there in time; the worker was not free
-    assert begun_b >= answered_a
-    assert answered_b >= 40_000_000
-    assert seen_c == begun_c >= due_ns[2]
+    assert 0 < begun_b - answered_a < 100
+    assert due_ns[2] <= seen_c == begun_c < due_ns[2] + 100
+    assert [answered // 1_000_000 for answered in (answered_a, answered_b, answered_c)] == [20, 40, 80]
 
 
 def test_text_without_an_answer_is_logged_and_the_next_is_answered() -> None:
@@ -153,7 +163,7 @@ def test_text_without_an_answer_is_logged_and_the_next_is_answered() -> None:
         if text == "b":
             raise OSError
 
-    log = fly(predict, perf_counter_ns(), [0, 1, 2], ["a", "b", "c"])
+    log = worker.fly(predict, perf_counter_ns(), [0, 1, 2], ["a", "b", "c"])
     assert [answered < 0 for _, _, answered in log] == [False, True, False]
 
 

@@ -208,7 +208,7 @@ def loaded_by(code: str) -> set[str]:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert (done.returncode, done.stderr) == (0, "")
     modules, threads = done.stdout.split()[:-1], done.stdout.split()[-1]

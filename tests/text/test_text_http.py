@@ -28,7 +28,7 @@ from xedge.text.callers.http import limits, loader, server
 from xedge.text.callers.http.app import create_app
 from xedge.text.registry.registry import Registry
 
-LIMIT_S = 60
+LIMIT_S = 180
 TEXT = "The striker scored twice in the final, and the fans were delighted."
 BEGUN = b"POST /topic HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 
@@ -59,7 +59,7 @@ def serving(*options: str, until_ready: bool = True, **env: str) -> Iterator[Ser
             assert process.stdout is not None
             line = process.stdout.readline() if until_ready else ""
             assert bool(line) is until_ready, process.stderr and process.stderr.read()
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180, trust_env=False) as client:
                 yield Service(process, client, line)
         finally:
             watchdog.cancel()
@@ -165,7 +165,7 @@ def test_concurrent_callers_each_get_their_own_answer(service: Service) -> None:
     expected = {text: predict_topic(text, top_k=2) for text in texts}
 
     def ask(text: str) -> Any:
-        with httpx.Client(base_url=service.client.base_url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=service.client.base_url, timeout=180, trust_env=False) as client:
             return [client.post("/topic", json={"text": text, "top_k": 2}).json() for _ in range(3)]
 
     with ThreadPoolExecutor(16) as pool:
@@ -336,7 +336,7 @@ def test_several_workers_answer_are_replaced_and_end_together(text_registry: Reg
     with serving("--workers", "2", "--log-format", "json") as running:
 
         def workers() -> set[int]:
-            with httpx.Client(base_url=running.client.base_url, timeout=30, trust_env=False) as fresh:
+            with httpx.Client(base_url=running.client.base_url, timeout=180, trust_env=False) as fresh:
                 return {fresh.get("/health").json()["process"]}
 
         seen: set[int] = set()

@@ -78,7 +78,7 @@ def in_threads(n: int, work: Callable[[int], object]) -> list[object]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(180)
     return results
 
 
@@ -146,7 +146,7 @@ class Gate:
         self._calls[task] += 1
         if self._calls[task] == 1:
             self.entered.set()
-            assert self.open.wait(60)
+            assert self.open.wait(180)
         return self._load(folder, task, version)
 
 
@@ -210,11 +210,11 @@ def test_reload_does_not_join_a_load_that_read_the_alias_before(promote, monkeyp
     gate = Gate(monkeypatch)
     cold = threading.Thread(target=text.predict_topic, args=(TEXT,))
     cold.start()
-    assert gate.entered.wait(30)
+    assert gate.entered.wait(120)
     promote()
     assert text.reload_model("topic") == {"topic": "2"}
     gate.open.set()
-    cold.join(30)
+    cold.join(120)
     assert text.predict_topic(TEXT)["model_version"] == "2"
 
 
@@ -273,7 +273,7 @@ def run(script: str, registry: Registry, **environment: str) -> str:
     path.write_text(PRELUDE + script)
     env = os.environ | {"GOOD": registry.uri, "MLFLOW_TRACKING_URI": registry.uri, **environment}
     command = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", str(path)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 from helpers import Device
 
-from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError, ModelNotFoundError, RegistryError, RequestError
 from xedge.models.engines import OnnxEngine, TorchEngine
+from xedge.models.lookup import model_path
 from xedge.models.reference import ready
+from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Cloud, Edge, External, Scenario
+from xedge.scenario.placements import Cloud, Edge, External
 from xedge.scenario.sources import CsvReplay, Texts
 from xedge.serving.broker import Broker
 from xedge.serving.external import ping
+from xedge.serving.inference import MLService
 from xedge.serving.isolation import IsolatedService
 from xedge.serving.messages import Request, RequestDecoder, Tensor
-from xedge.serving.services import CloudMLService, EdgeMLService, MLService
+from xedge.serving.services import CloudMLService, EdgeMLService
 from xedge.text import TOPICS, predict_topic
 from xedge.text.features import BUCKETS, MAX_FEATURES, encode
 from xedge.text.requests import TextRequestDecoder, encode_text_request
@@ -192,9 +194,9 @@ def test_service_says_what_its_outputs_are_called(service: MLService, any_broker
 
 
 def test_engines_know_a_text_model(folder: Path, models: Path) -> None:
-    assert OnnxEngine(folder / "model.onnx").takes_text
-    assert TorchEngine(folder / "model.pt").takes_text
-    assert not OnnxEngine(models / "anomaly_detector.onnx").takes_text
+    assert OnnxEngine(folder / "model.onnx").spec.kind == "text"
+    assert TorchEngine(folder / "model.pt").spec.kind == "text"
+    assert OnnxEngine(models / "anomaly_detector.onnx").spec.kind == "numbers"
 
 
 def test_damaged_text_model_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -210,19 +212,19 @@ def test_damaged_text_model_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_names_of_text_models(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("xedge-topic", "xedge-topic@production", "xedge-topic/Production", "models:/xedge-topic@production"):
-        assert paths.model_path(name, ".onnx") == folder / "model.onnx"
-    assert paths.model_path(folder, ".pt") == folder / "model.pt"
-    assert paths.model_path(folder / "model.onnx", ".pt") == folder / "model.pt"
-    assert paths.model_path("xedge-topic", ".json") == folder / "card.json"
+        assert model_path(name, ".onnx") == folder / "model.onnx"
+    assert model_path(folder, ".pt") == folder / "model.pt"
+    assert model_path(folder / "model.onnx", ".pt") == folder / "model.pt"
+    assert model_path("xedge-topic", ".json") == folder / "card.json"
     number = folder_version(folder)
-    assert paths.model_path(f"xedge-topic/{number}", ".onnx") == folder / "model.onnx"
+    assert model_path(f"xedge-topic/{number}", ".onnx") == folder / "model.onnx"
     monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
     kept = shutil.copytree(folder, tmp_path / "models" / "mine")
-    assert paths.model_path("mine", ".onnx") == kept / "model.onnx"
+    assert model_path("mine", ".onnx") == kept / "model.onnx"
     monkeypatch.setenv("XEDGE_TOPIC_MODEL", str(kept))
-    assert paths.model_path("xedge-topic", ".onnx") == kept / "model.onnx"
+    assert model_path("xedge-topic", ".onnx") == kept / "model.onnx"
     monkeypatch.setenv("XEDGE_TOPIC_MODEL", "mine@canary")
-    assert paths.model_path("xedge-topic@production", ".onnx") == folder / "model.onnx"
+    assert model_path("xedge-topic@production", ".onnx") == folder / "model.onnx"
 
 
 def folder_version(folder: Path) -> str:
@@ -233,16 +235,16 @@ def folder_version(folder: Path) -> str:
 
 def test_names_that_are_not_there(text_registry: Any) -> None:
     with pytest.raises(RegistryError, match="xedge-topic@nobody"):
-        paths.model_path("xedge-topic@nobody", ".onnx")
+        model_path("xedge-topic@nobody", ".onnx")
     with pytest.raises(ModelNotFoundError):
-        paths.model_path("xedge-topical", ".onnx")
+        model_path("xedge-topical", ".onnx")
 
 
 def test_text_model_without_weights_is_told_as_one(folder: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(folder, tmp_path / "v")
     (damaged / "model.pt").unlink()
     with pytest.raises(ModelNotFoundError, match="the text model in this folder is not whole"):
-        paths.model_path(damaged, ".pt")
+        model_path(damaged, ".pt")
 
 
 def test_card_of_a_text_model(folder: Path) -> None:

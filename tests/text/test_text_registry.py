@@ -24,7 +24,7 @@ from versions import write_text_version
 
 from xedge.cli.main import EXIT_FAILED, main
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.model import TextModel
 from xedge.text.registry import references, stores
 from xedge.text.registry.references import Reference
@@ -279,6 +279,7 @@ def register_in_a_process(folder: str, version: str, start: object) -> None:
     Registry(folder).register("topic", version)
 
 
+@pytest.mark.long
 def test_six_processes_that_open_a_new_registry_at_once_all_register(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(6)
@@ -338,7 +339,7 @@ def test_resolve_in_a_folder_loads_no_mlflow(registry, add):
         f"print(Registry({registry.where!r}).resolve('topic').version, "
         "*{'mlflow', 'sqlalchemy', 'torch'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
     assert (done.stdout.split(), done.stderr) == (["1"], "")
 
 
@@ -498,7 +499,10 @@ def test_version_downloaded_before_is_named_when_the_server_is_down(tmp_path, mo
         Registry(uri).resolve("topic")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("flask") is None, reason="mlflow-skinny has no server")
+@pytest.mark.long
+@pytest.mark.skipif(
+    importlib.util.find_spec("flask") is None, reason="mlflow-skinny has no server: install xedge[test]"
+)
 def test_mlflow_server_keeps_versions(tmp_path, monkeypatch):
     monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
@@ -507,7 +511,7 @@ def test_mlflow_server_keeps_versions(tmp_path, monkeypatch):
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/m.db", "--artifacts-destination", str(tmp_path / "files")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: answers(port), "the server answers", 60)
+            wait_until(lambda: answers(port), "the server answers")
             registry = Registry(f"http://127.0.0.1:{port}")
             with pytest.raises(RegistryError, match="no model is registered"):
                 registry.resolve("topic")

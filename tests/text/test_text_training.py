@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import xedge
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.text.labels import TASKS
 from xedge.text.model import TextModel
@@ -278,7 +279,7 @@ def test_training_is_the_same_again_in_any_process(easy, tmp_path):
     code = "import sys; from xedge.text.training.train import train; "
     code += "train('sentiment', sys.argv[1], sys.argv[2], seed=3, epochs=3, quick=True)"
     command = [sys.executable, "-c", code, str(tmp_path / "there"), str(easy)]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, check=True, timeout=180, capture_output=True)
     train("sentiment", tmp_path / "other", easy, seed=4, epochs=3, quick=True)
     assert golden(tmp_path / "here") == golden(tmp_path / "there")
     assert golden(tmp_path / "here") != golden(tmp_path / "other")
@@ -548,10 +549,12 @@ def test_outcome_is_told_in_table_figure_and_report(registry, easy, tmp_path, mo
     assert f"of {n} right" in figure.alt
     wrong = n - int(found.evaluation.right.sum())
     assert len(outcomes.mistakes([found], n=1000)) == wrong
-    assert "easy.csv: 180 texts, 0 bad rows, 0 duplicates" in outcomes.told_rows([found])
-    assert "texts from the columns: text\n" in outcomes.told_rows([found]) + "\n"
+    assert "easy.csv: 180 texts, 0 bad rows, 0 duplicates" in outcomes.rows_read([found])
+    assert "texts from the columns: text\n" in outcomes.rows_read([found]) + "\n"
+    trainings = outcomes.Trainings([found])
+    assert xedge.publish(trainings) == found.sentence
     with pytest.raises(ModelError, match="sentiment: gate not passed: accuracy at least"):
-        outcomes.publish([found], must_pass=True)
+        trainings.raise_for_gates()
     record = json.loads((tmp_path / "report" / "record.json").read_text())
     assert record["gate"]["sentiment"]["passed"] is False
     assert "nothing is in production" in record["conclusion"]
@@ -563,7 +566,7 @@ def test_outcome_is_told_in_table_figure_and_report(registry, easy, tmp_path, mo
 @pytest.mark.usefixtures("text_registry")
 def test_first_answer_comes_over_http():
     command = [sys.executable, "-m", "xedge.text.first_answer", "The orchestra played the film's songs. I loved it!"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     posted, body, answer = re.split(r"\n(?=\{)|\n\n", done.stdout)[:3]
     assert re.fullmatch(r"POST http://127\.0\.0\.1:\d+/predict", posted)
@@ -576,7 +579,7 @@ def test_first_answer_comes_over_http():
 def test_first_answer_without_a_model_says_what_to_do(empty_registry, tmp_path):
     env = {**os.environ, "MLFLOW_TRACKING_URI": str(empty_registry)}
     command = [sys.executable, "-m", "xedge.text.first_answer"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=env)
     assert done.returncode == 1
     assert "xedge: xedge-topic@production is not in the model registry" in done.stderr
     assert "make text" in done.stderr

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Self, TypeVar, get_type_hints
 
 import msgspec
 
 from xedge.core.exceptions import ConfigurationError
 
 LONGEST_SHOWN = 160  # characters
+_KINDS: dict[type, dict[str, type[Config]]] = {}
+Kind = TypeVar("Kind", bound="type[Config]")
+
+
+def kind_of(protocol: type) -> Callable[[Kind], Kind]:
+    """Register a `Config` as one kind of `protocol`: then data whose tag names it is read as one.
+
+    The protocol is a runtime-checkable `Protocol` such as `Arrivals`; fields annotated with it take an instance of any
+    class that offers what it asks for, and mappings with the tag of a registered kind, as YAML files have them.
+    """
+
+    def register(cls: Kind) -> Kind:
+        _KINDS.setdefault(protocol, {})[str(cls.__struct_config__.tag)] = cls
+        return cls
+
+    return register
+
+
+def kinds(protocol: type) -> dict[str, type[Config]]:
+    """Return tag -> class of every registered kind of `protocol`."""
+    return dict(_KINDS.get(protocol, {}))
 
 
 @cache
@@ -29,13 +53,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if hasattr(value, "tolist"):  # numpy's numbers and arrays
                 value = value.tolist()
             try:
-                msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=_as_is))
+                msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=as_kind))
             except msgspec.ValidationError as exc:
-                raise ConfigurationError(f"{type(self).__name__}({name}={shown(value)}): {_sentence(exc)}") from None
+                raise ConfigurationError(f"{type(self).__name__}({name}={shown(value)}): {sentence(exc)}") from None
         self.check()
 
     def check(self) -> None:
         """Check what one field alone cannot say; override and raise ConfigurationError."""
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Return what `as_dict` was made of.
+
+        Raises:
+            ConfigurationError: the data is not of this kind; the message names the place in it.
+        """
+        try:
+            return msgspec.convert(data, cls, strict=False, dec_hook=as_kind)
+        except msgspec.ValidationError as exc:
+            raise ConfigurationError(f"{cls.__name__}: {sentence(exc)}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data as plain JSON types, loadable again."""
@@ -49,13 +85,32 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} … ({len(text)} characters)"
 
 
-def _as_is(_type: type, value: Any) -> Any:
-    return value
+def as_kind(protocol: type, value: Any) -> Any:
+    """Return `value` as one of the kinds registered for `protocol`; msgspec calls this for fields of that type.
+
+    Raises:
+        ConfigurationError: a mapping whose tag names no kind, or with fields that its kind does not have.
+    """
+    registered = _KINDS.get(protocol, {})
+    if isinstance(value, type):
+        raise ConfigurationError(f"{value.__name__} is a class: give an instance of it, as {value.__name__}(…)")
+    if not isinstance(value, dict) or not registered:
+        return value
+    field = str(next(iter(registered.values())).__struct_config__.tag_field)
+    if not isinstance(tag := value.get(field), str) or tag not in registered:
+        close = difflib.get_close_matches(str(tag), registered, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigurationError(f"{field} is {tag!r}, give one of {', '.join(registered)}{hint} at `{field}`")
+    try:
+        return msgspec.convert(value, registered[tag], strict=False, dec_hook=as_kind)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(sentence(exc)) from None
 
 
-def _sentence(exc: Exception) -> str:
-    """Msgspec's message with the place in words people use."""
-    return str(exc).replace("Object ", "It ").replace(" - at `$", " at `")
+def sentence(exc: Exception) -> str:
+    """Return msgspec's message with the place in words people use: "… at `workload.rate_hz`"."""
+    text = str(exc).replace("Object ", "It ").replace(" - at `$.", " at `").replace(" - at `$", " at `")
+    return re.sub(r" at `([^`]*)` at `([^`]*)`$", lambda place: f" at `{place[2]}.{place[1]}`", text)
 
 
 def read_csv(path: str) -> Any:

@@ -1,7 +1,8 @@
-"""The files of a report: written whole or not at all, and only those of an earlier run removed."""
+"""Files written whole or not at all, those of an earlier run removed, and checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -37,8 +38,8 @@ def write_text(path: Path, text: str) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the files that the run.json in `folder` says an earlier run wrote, and nothing else."""
-    mine = read_json(folder / "run.json").get("files", [])
-    for name in [*mine, "record.json"]:
+    earlier = read_json(folder / "run.json").get("files", [])
+    for name in [*earlier, "record.json"]:
         path = folder / str(name)
         if folder in path.resolve().parents:
             path.unlink(missing_ok=True)
@@ -49,5 +50,11 @@ def clear(folder: Path) -> None:
 def files(folder: Path) -> dict[str, int]:
     """Return the files in `folder`, but for those a run writes itself, with their times of change."""
     own = {folder / name for name in ("run.json", "record.json", f"{folder.name}.ipynb")}
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found if path.name[0] != "."}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths if path.name[0] != "."}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

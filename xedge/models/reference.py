@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +15,14 @@ from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.progress import Progress
 from xedge.models.cards import Cards, ModelCard, read_card
+from xedge.models.kinds import NUMBERS, kind_in
+from xedge.models.lookup import model_path
 from xedge.scenario import vibration
-
-if TYPE_CHECKING:
-    from xedge.models.export import export
 
 REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
 PARITY_SEED = 6207
 
-__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "export", "read_card", "ready", "reference_inputs"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "export":  # loads torch, which `import xedge.models.reference` must not
-        from xedge.models.export import export
-
-        return export
-    raise AttributeError(f"module 'xedge.models.reference' has no attribute {name!r}")
+__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "read_card", "ready", "reference_inputs"]
 
 
 def build(
@@ -72,8 +62,8 @@ def ready(model: str, *, quick: bool = False) -> ModelCard:
     """
     if model in REFERENCE_MODELS:
         return build(model, quick=quick)[0]
-    path = paths.model_path(model, ".json")
-    if paths.is_text_model(path.parent):
+    path = model_path(model, ".json")
+    if kind_in(path.parent) != NUMBERS:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return ModelCard(path, {"name": f"xedge-{facts['task']}", **facts})
     return read_card(path)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from xedge.results import statistics, words
-from xedge.results.measurement import Measurement
+from xedge.results.protocols import Showable
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
 
@@ -29,7 +29,7 @@ RASTER_DPI = 72
 WARM_UP = "#bbbbbb"
 POINTS = 200  # of a curve
 PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True))
-_LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
+LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
 
 @contextmanager
@@ -39,19 +39,21 @@ def styled() -> Iterator[None]:
         yield
 
 
-def _look(measurement: Measurement, placement: str) -> dict[str, Any]:
-    return _LOOKS[measurement.placements.index(placement) % len(_LOOKS)]
+def look(measurement: Showable, placement: str) -> dict[str, Any]:
+    """Return the colour and line style of a placement, as `plot` takes them."""
+    return LOOKS[measurement.placements.index(placement) % len(LOOKS)]
 
 
-def _pooled(measurement: Measurement, placement: str) -> FloatArray:
+def _pooled(measurement: Showable, placement: str) -> FloatArray:
     return np.concatenate(measurement.latencies_ms(placement))
 
 
-def _plain_number(value: float, _: Any = None) -> str:
+def plain_number(value: float, _: Any = None) -> str:
+    """Return a tick's number without an exponent: "1 000", "0.25"."""
     return f"{value:,.0f}".replace(",", "\u202f") if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _log_ms(axis: Any, values: FloatArray) -> None:
+def log_ms(axis: Any, values: FloatArray) -> None:
     """Make a latency axis logarithmic, over the values with a margin, its ticks plain numbers (1, 10, 100)."""
     finite = values[np.isfinite(values) & (values > 0)]
     axis._set_axes_scale("log")
@@ -59,18 +61,18 @@ def _log_ms(axis: Any, values: FloatArray) -> None:
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
     wide = high / low > 50
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(_plain_number))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _curve(ax: Axes, measurement: Measurement, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
+def _curve(ax: Axes, measurement: Showable, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
     """Draw steps where every value is a point of the curve, else straight lines between the points chosen."""
     drawstyle = "steps-post" if x.size < POINTS / 2 else "default"
-    return ax.plot(x, share, drawstyle=drawstyle, label=placement, **_look(measurement, placement))
+    return ax.plot(x, share, drawstyle=drawstyle, label=placement, **look(measurement, placement))
 
 
-def _legend(ax: Axes, columns: int = 3) -> None:
-    """Put the legend into a band above the data, made by raising the upper end of the vertical axis."""
+def legend(ax: Axes, columns: int = 3) -> None:
+    """Put the legend into a band above the data, for which the vertical axis is made longer."""
     entries = len(ax.get_legend_handles_labels()[1])
     band = 0.03 + 0.09 * math.ceil(entries / columns)
     low, high = ax.get_ylim()
@@ -78,7 +80,7 @@ def _legend(ax: Axes, columns: int = 3) -> None:
     ax.legend(loc="upper center", ncols=min(columns, entries), columnspacing=1.2, handletextpad=0.5, borderaxespad=0)
 
 
-def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
+def ecdf(ax: Axes, measurement: Showable) -> list[Artist]:
     """Draw the share of requests answered within x ms, a line a placement, shaded from replication to replication.
 
     A line that ends below 1 has requests that timed out or were lost.
@@ -88,17 +90,15 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     for name, values in pooled.items():
         artists += _curve(ax, measurement, name, *statistics.ecdf(values, POINTS))
         artists += _band(ax, measurement, name, np.linspace(0.005, 0.995, 100))
-    _log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
+    log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.yaxis.set_major_formatter(FuncFormatter(_share))
-    _legend(ax)
+    legend(ax)
     return artists
 
 
-def _band(
-    ax: Axes, measurement: Measurement, placement: str, levels: FloatArray, *, slower: bool = False
-) -> list[Artist]:
+def _band(ax: Axes, measurement: Showable, placement: str, levels: FloatArray, *, slower: bool = False) -> list[Artist]:
     """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
     sections = [section for section in measurement.latencies_ms(placement) if section.size]
     if len(sections) < 2:
@@ -106,12 +106,12 @@ def _band(
     curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
     known = np.isfinite(curves).all(axis=0)
     low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
-    colour = _look(measurement, placement)["color"]
+    colour = look(measurement, placement)["color"]
     height = 1 - levels[known] if slower else levels[known]
     return [ax.fill_betweenx(height, low, high, color=colour, alpha=0.25, linewidth=0)]
 
 
-def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
+def tail(ax: Axes, measurement: Showable) -> list[Artist]:
     """Draw the share of requests slower than x ms, both axes logarithmic, as far as 10 requests reach.
 
     Shaded from replication to replication, as far as each of them has a request beyond.
@@ -127,15 +127,15 @@ def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
             fewest = min(section.size for section in measurement.latencies_ms(name))
             least = max(share[-1], 1 / max(fewest, 2))
             artists += _band(ax, measurement, name, 1 - np.geomspace(least, 0.995, 100), slower=True)
-            artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=_look(measurement, name)["color"])
-    _log_ms(ax.xaxis, np.concatenate(drawn))
+            artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=look(measurement, name)["color"])
+    log_ms(ax.xaxis, np.concatenate(drawn))
     ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")
     decades = max(1, math.ceil(-math.log10(floor)))
     ax.set_ylim(10.0**-decades, 1.2)
     ax.set_yticks([10.0**-k for k in range(decades + 1)])
     ax.yaxis.set_major_formatter(FuncFormatter(_share))
     ax.yaxis.set_minor_locator(NullLocator())
-    _legend(ax)
+    legend(ax)
     return artists
 
 
@@ -143,7 +143,7 @@ def _share(value: float, _: Any = None) -> str:
     return f"{100 * value:.6f}".rstrip("0").rstrip(".") + " %"
 
 
-def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
+def breakdown(ax: Axes, measurement: Showable) -> list[Artist]:
     """Draw a bar a placement: what share of its mean latency each part took; the mean stands beside its name.
 
     Means, because they add up and medians do not; shares, because 1 ms beside 100 ms would be a line.
@@ -174,7 +174,7 @@ def _mean(value: float) -> str:
     return "none answered" if math.isnan(value) else f"mean {value:.{words.decimals(value, None)}f} ms"
 
 
-def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
+def over_time(ax: Axes, measurement: Showable) -> list[Artist]:
     """Draw every latency against its due time, replications on top of each other, the warm-up too, in grey.
 
     Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
@@ -182,7 +182,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     rows = measurement.rows
     due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, latency_ms(rows)
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
-    _log_ms(ax.yaxis, latency)
+    log_ms(ax.yaxis, latency)
     lane = _lane(ax) if np.isinf(latency).any() else math.nan
     many = len(rows) > MANY_MARKS
     looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
@@ -190,7 +190,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     artists: list[Artist] = []
     artists += ax.plot(due[warm_up], latency[warm_up], color=WARM_UP, **looks)
     for name in measurement.placements:
-        own, colour = (placement == name) & ~warm_up, _look(measurement, name)["color"]
+        own, colour = (placement == name) & ~warm_up, look(measurement, name)["color"]
         artists += ax.plot(due[own], latency[own], color=colour, alpha=0.8, **looks)
         failed = due[own & np.isinf(latency)]
         if failed.size:
@@ -208,13 +208,13 @@ def _lane(ax: Axes) -> float:
     return float(high * (high / low) ** 0.04)
 
 
-def _key(ax: Axes, measurement: Measurement, *, failures: bool, warm_up: bool) -> None:
+def _key(ax: Axes, measurement: Showable, *, failures: bool, warm_up: bool) -> None:
     """Explain the marks of `over_time` in a legend whose marks can be seen."""
-    entries = [(_look(measurement, name)["color"], "o", name) for name in measurement.placements]
+    entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
     entries += [(WARM_UP, "o", "warm-up")] * warm_up + [("#555555", "|", "no answer in time")] * failures
     for colour, marker, label in entries:
         ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
-    _legend(ax)
+    legend(ax)
 
 
 TITLES = {
@@ -246,20 +246,20 @@ class ReportFigure(Figure):
         return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
 
 
-def figure(measurement: Measurement) -> ReportFigure:
+def figure(measurement: Showable) -> ReportFigure:
     """Return the report's figure: distribution, tail, parts and course; doubts printed below unless VALID."""
     with styled():
-        made = ReportFigure(figsize=(9, 6.6))
-        axes = made.subplots(2, 2).flat
+        report = ReportFigure(figsize=(9, 6.6))
+        axes = report.subplots(2, 2).flat
         for ax, (draw, title) in zip(axes, TITLES.items(), strict=True):
             draw(ax, measurement)
             ax.set_title(title)
-        made.alt = _alt(measurement)
+        report.alt = _alt(measurement)
         if not measurement.verdict.valid:
             text = textwrap.fill(textwrap.shorten(str(measurement.verdict), 420, placeholder=" …"), 150)
-            made.supxlabel(text, fontsize=8, color="#b42318", ha="left", x=0.01)
-    return made
+            report.supxlabel(text, fontsize=8, color="#b42318", ha="left", x=0.01)
+    return report
 
 
-def _alt(measurement: Measurement) -> str:
+def _alt(measurement: Showable) -> str:
     return f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}. {measurement.conclusion()}"

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import MeasurementError
+from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Flight, Sender
+from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.serving.broker import Broker
 from xedge.serving.echo import EchoService
@@ -77,8 +79,6 @@ def measure_links(scenario: Scenario) -> dict[str, Crossing]:
         very messages; measured is the echo's round trip less the median round trip of an echo without links.
 
     """
-    from xedge.runs.measured import undisturbed
-
     with undisturbed(), Broker(name="xedge-links") as broker, Sender() as sender:
         return _cross(broker, sender, scenario, scenario.workload.due_ns(scenario.seed))
 
@@ -108,7 +108,7 @@ def requested_ms(
     up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int, size_bytes: int = PAYLOAD_BYTES
 ) -> NDArray[np.float64]:
     """Return what both links add to messages that are answered at once, by arithmetic: ms, shape (n,); nan is lost."""
-    channels = up.channel(seed), down.channel(seed, "downlink")
+    channels = Channel(up, seed), Channel(down, seed, "downlink")
     added = np.full(len(arrived_ns), np.nan)
     for number, arrived in enumerate(arrived_ns.tolist()):
         there = channels[0].release_ns(arrived, size_bytes)
@@ -151,8 +151,9 @@ def _round_trips(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """When every message was sent and came back, nanoseconds from the start; nan is never."""
     payloads = [b"%08d" % number + b"x" * (PAYLOAD_BYTES - 8) for number in range(len(due_ns))]
-    where = echo.broker_host, echo.broker_port, scenario.topic_prefix
-    log = sender.fly(Flight(*where, DEVICE, due_ns.tobytes(), payloads, timeout_s, scenario.qos, window))
+    log = sender.fly(
+        Flight(*echo.address, echo.prefixes, DEVICE, due_ns.tobytes(), payloads, timeout_s, scenario.qos, window)
+    )
     sent_ns = np.frombuffer(log.sent_ns, np.int64).astype(float)
     sent_ns[sent_ns < 0] = np.nan
     received_ns = np.full(len(due_ns), np.nan)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import BrokerError, MeasurementError
-from xedge.serving.boxes import box_topics
+from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 
 SPIN_NS = 500_000  # sleep until this long before the slot, then poll: a sleep alone is 0.1 ms late
@@ -27,22 +27,21 @@ READS_PER_TURN = 4  # a reply costs 40 µs: never let a heap of them stand betwe
 
 
 class Flight(msgspec.Struct):
-    """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and to whom.
+    """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and where to.
 
-    `boxes` over 0 says that there are so many services below the prefix, and `box` (uint8 bytes) whose each request is.
+    `routes` (uint8 bytes) says to which of the topic `prefixes` each request goes; empty is all to the first.
     """
 
     host: str
     port: int
-    prefix: str
+    prefixes: list[str]
     device_id: str
     due_ns: bytes
     payloads: list[bytes]
     timeout_s: float
     qos: int = 0
     window: int = 0
-    boxes: int = 0
-    box: bytes = b""
+    routes: bytes = b""
 
 
 class Log(msgspec.Struct):
@@ -125,9 +124,9 @@ class Sender:
 
 def fly(flight: Flight) -> Log:
     """Send one flight from this process and thread."""
-    topics, replies = box_topics(flight.prefix, flight.boxes), []
-    errors = {one.error(flight.device_id) for one in topics}
-    answers = [*errors, *(one.result(flight.device_id) for one in topics)]
+    topics, replies = [Topics(prefix) for prefix in flight.prefixes], []
+    errors = {place.error(flight.device_id) for place in topics}
+    answers = [*errors, *(place.result(flight.device_id) for place in topics)]
 
     def on_message(topic: str, payload: bytes) -> None:
         replies.append((perf_counter_ns(), topic in errors, payload))
@@ -136,7 +135,7 @@ def fly(flight: Flight) -> Log:
     try:
         connection.connect()
         connection.wait_subscribed(10)
-        start_ns, sent_ns = _send_all(connection, [one.request for one in topics], flight, replies)
+        start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
     except BrokerError as exc:
         return Log(0, b"", [], str(exc))
     finally:
@@ -147,7 +146,7 @@ def fly(flight: Flight) -> Log:
 def _send_all(
     connection: Connection, topics: list[str], flight: Flight, replies: list[Any]
 ) -> tuple[int, NDArray[np.int64]]:
-    topic_of = [topics[box] for box in flight.box] or topics * len(flight.payloads)
+    topic_of = [topics[route] for route in flight.routes] or topics[:1] * len(flight.payloads)
     payloads, publish, qos, window = flight.payloads, connection.publish, flight.qos, flight.window
     parent, sent_ns = os.getppid(), np.full(len(payloads), -1, np.int64)
     gc.collect()

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from xedge.core.config import Config, read_csv
+from xedge.core.config import Config, kind_of, read_csv
 from xedge.core.exceptions import ConfigurationError
 
 Rate = Annotated[float, Meta(gt=0, le=1e6)]
 Duration = Annotated[float, Meta(gt=0, le=7 * 86400)]
 
 
+@runtime_checkable
+class Arrivals(Protocol):
+    """When requests are due, as data: a `Config` registered with `kind_of(Arrivals)`, its tag in the field `kind`."""
+
+    @property
+    def rate_hz(self) -> float:
+        """The mean rate over the duration."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """How long requests fall due."""
+        ...
+
+    def due_ns(self, seed: int) -> NDArray[np.int64]:
+        """Return the due times, shape (n,), ascending nanoseconds from the start; the same seed gives the same."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the data as plain JSON types."""
+        ...
+
+
+@kind_of(Arrivals)
 class Poisson(Config, frozen=True, kw_only=True, tag_field="kind", tag="poisson"):
     """Independent users: exponential gaps with mean `1/rate_hz`, for `duration_s`."""
 
@@ -31,6 +55,7 @@ class Poisson(Config, frozen=True, kw_only=True, tag_field="kind", tag="poisson"
         return _to_ns(due_s[due_s < self.duration_s])
 
 
+@kind_of(Arrivals)
 class Constant(Config, frozen=True, kw_only=True, tag_field="kind", tag="constant"):
     """A sensor on a timer: one request every `1/rate_hz`, for `duration_s`."""
 
@@ -42,6 +67,7 @@ class Constant(Config, frozen=True, kw_only=True, tag_field="kind", tag="constan
         return _to_ns(np.arange(math.ceil(round(self.rate_hz * self.duration_s, 6))) / self.rate_hz)
 
 
+@kind_of(Arrivals)
 class Bursty(Config, frozen=True, kw_only=True, tag_field="kind", tag="bursty"):
     """Calm and bursts in turn, each of random length: a Markov-modulated Poisson process of two states.
 
@@ -106,6 +132,7 @@ class Bursty(Config, frozen=True, kw_only=True, tag_field="kind", tag="bursty"):
         return _to_ns(due_s[due_s < self.duration_s])
 
 
+@kind_of(Arrivals)
 class Trace(Config, frozen=True, kw_only=True, tag_field="kind", tag="trace"):
     """Arrivals as they were recorded: `due_s`, ascending seconds from the start."""
 
@@ -147,9 +174,6 @@ class Trace(Config, frozen=True, kw_only=True, tag_field="kind", tag="trace"):
     def due_ns(self, seed: int) -> NDArray[np.int64]:  # noqa: ARG002 - the same call for every kind of arrivals
         """Return the due times, shape (n,), ascending nanoseconds from the start."""
         return _to_ns(np.asarray(self.due_s))
-
-
-Arrivals = Poisson | Constant | Bursty | Trace
 
 
 def _to_ns(seconds: NDArray[Any]) -> NDArray[np.int64]:

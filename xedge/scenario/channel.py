@@ -6,12 +6,11 @@ import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from xedge.scenario.link import Direction, GilbertElliott, Link
+from xedge.scenario.link import DelayPart, Direction, GilbertElliott, Link
+from xedge.scenario.quantiles import QuantileTable
 
 BLOCK = 1024  # random numbers drawn at once
 SEGMENT_BYTES = 1448  # of payload: Ethernet's 1500 less the headers of IP and TCP with time stamps
@@ -36,13 +35,14 @@ class Channel:
         self._delay_ns = round(link.delay_ms * 1e6)
         self._ns_per_byte = 8e3 / link.rate_mbps if link.rate_mbps else 0.0
         self._lost = _losses(link.loss, rng[0]) if link.loss else None
-        self._parts: list[_Jitter | _Base | _Replay] = []
+        self._parts: list[DelayPart] = []
         if link.jitter_ms:
             self._parts.append(_Jitter(link.jitter_ms, link.correlation_ms, rng[1]))
         if link.base_ms and link.rebase_s:
             self._parts.append(_Base(link.base_ms, link.rebase_s, seed))
         if link.trace_ms:
             self._parts.append(_Replay(link.trace_ms, seed if link.trace_start == "random" else None))
+        self._parts += [kind.part(np.random.default_rng([seed, way, 5 + k])) for k, kind in enumerate(link.parts or ())]
         self._recovery = None
         if (loss := link.segment_loss) != 0:
             again = loss if isinstance(loss, int | float) else loss.share
@@ -77,26 +77,6 @@ class Channel:
             delay_ns += round(1e6 * self._recovery.wait_ms(sent_ns / 1e6, size_bytes, rtt_ms))
         self._released_ns = max(self._released_ns, sent_ns + delay_ns)
         return self._released_ns
-
-
-class QuantileTable:
-    """The inverse of a distribution function, given by knots `[(p, ms), …]` with p ascending.
-
-    Log-linear between knots, linear in a piece that begins at 0.
-    """
-
-    def __init__(self, knots: Sequence[tuple[float, float]]) -> None:
-        self._levels, self._values = [p for p, _ in knots], [ms for _, ms in knots]
-
-    def __call__(self, p: float) -> float:
-        """Return the p-quantile."""
-        levels, values = self._levels, self._values
-        if len(levels) == 1:
-            return values[0]
-        k = bisect_right(levels, p, 1, len(levels) - 1)
-        low, high = values[k - 1], values[k]
-        share = (p - levels[k - 1]) / (levels[k] - levels[k - 1])
-        return low * (high / low) ** share if low > 0 else share * high
 
 
 class _Jitter:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Meta
@@ -14,8 +14,7 @@ from msgspec import Meta
 from xedge.core.config import Config, read_csv, shown
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.extras import needed
-from xedge.scenario.channel import Channel as Channel
-from xedge.scenario.channel import QuantileTable
+from xedge.scenario.quantiles import QuantileTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +25,31 @@ Knot = tuple[Annotated[float, Meta(ge=0, le=1)], Delay]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Seconds = Annotated[float, Meta(ge=0, le=7 * 86400)]
 Period = Annotated[float, Meta(gt=0, le=7 * 86400)]
+
+
+class DelayPart(Protocol):
+    """One part of a crossing's delay, in use: it may remember what it drew before."""
+
+    def ms(self, at_ns: int) -> float | None:
+        """Return the delay in ms of a message sent `at_ns` after the first one, or None if it is lost.
+
+        Called once a message, with ascending times.
+        """
+        ...
+
+
+@runtime_checkable
+class LinkPart(Protocol):
+    """A part of a link's delay as data, given in `Link(parts=[…])`; register its class with `kind_of(LinkPart)`."""
+
+    @property
+    def least_ms(self) -> float:
+        """The shortest delay that it can add."""
+        ...
+
+    def part(self, rng: np.random.Generator) -> DelayPart:
+        """Return the part in use; everything random is drawn from `rng`."""
+        ...
 
 
 class GilbertElliott(Config, frozen=True, kw_only=True):
@@ -100,6 +124,7 @@ class Link(Config, frozen=True, kw_only=True):
         loss: share of whole messages that never arrive, 0 to below 1; or a `GilbertElliott` for bursts.
         segment_loss: share of TCP segments lost, or a `GilbertElliott`. TCP sends them again, so this loss is delay:
             of that message, and of what comes behind it. `xedge.scenario.channel` states the model.
+        parts: further delay on top of it, by kinds of your own.
         source: where the numbers come from.
 
     """
@@ -114,6 +139,7 @@ class Link(Config, frozen=True, kw_only=True):
     rate_mbps: Annotated[float, Meta(gt=0)] | None = None
     loss: Share | GilbertElliott = 0.0
     segment_loss: Share | GilbertElliott = 0.0
+    parts: list[LinkPart] | None = None
     source: str | None = None
 
     def check(self) -> None:
@@ -203,23 +229,20 @@ class Link(Config, frozen=True, kw_only=True):
     @property
     def is_free(self) -> bool:
         """Whether messages cross at once: no delay, no jitter, no rate, no loss."""
-        drawn = (self.jitter_ms, self.base_ms, self.trace_ms, self.rate_mbps, self.loss, self.segment_loss)
+        drawn = (self.jitter_ms, self.base_ms, self.trace_ms, self.rate_mbps, self.loss, self.segment_loss, self.parts)
         return self.delay_ms == 0 and not any(drawn)
 
     @property
     def least_ms(self) -> float:
         """The shortest propagation delay that can be drawn."""
         tables = [table[0][1] for table in (self.jitter_ms, self.base_ms) if table]
-        return self.delay_ms + sum(tables) + min((ms for _, ms in self.trace_ms or [] if ms is not None), default=0.0)
+        replayed_ms = min((ms for _, ms in self.trace_ms or [] if ms is not None), default=0.0)
+        return self.delay_ms + sum(tables) + replayed_ms + sum(part.least_ms for part in self.parts or ())
 
     @property
     def loses(self) -> bool:
         """Whether whole messages may be lost."""
         return bool(self.loss) or any(ms is None for _, ms in self.trace_ms or [])
-
-    def channel(self, seed: int, direction: Direction = "uplink") -> Channel:
-        """Return a fresh crossing of this link in one direction of the path `seed`; see `Channel`."""
-        return Channel(self, seed, direction)
 
 
 @cache

@@ -4,25 +4,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.config import Config, read_csv
+from xedge.core.config import Config, kind_of, read_csv
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.plugins import plugin
+from xedge.scenario import vibration
 
 TEXT_COLUMNS = ("text", "title", "description")
 POOL = 1000  # distinct inputs made for a trial; longer schedules draw from them again
 
 
+class InputSpec(NamedTuple):
+    """What one input of a model is: its shape without the batch axis, -1 for an axis of any length, and its dtype.
+
+    `kind` says what is sent: "numbers", or what a kind of model of its own takes, as "text".
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str = "numbers"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What requests contain, as data: a `Config` registered with `kind_of(Source)`, its tag in the field `kind`."""
+
+    @property
+    def makes(self) -> str:
+        """The kind of inputs, "numbers" or "text"; it must be what the model takes."""
+        ...
+
+    def inputs(self, n: int, shape: Sequence[int], seed: int) -> Any:
+        """Return n inputs: an array (n, *shape) of numbers, or a list of n texts; the same seed gives the same."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the data as plain JSON types."""
+        ...
+
+
+@kind_of(Source)
 class Vibration(Config, frozen=True, kw_only=True, tag_field="kind", tag="vibration"):
     """Bearing vibration from the documented generator: raw windows, or the features taken from them."""
 
+    makes = "numbers"
+
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:
         """Return n inputs (n, *shape) for a model that takes 32 features or windows of 1024 samples."""
-        from xedge.scenario import vibration
-
         rng = np.random.default_rng(seed)
         signals, _labels = vibration.windows(max(min(n, POOL), 1), int(rng.integers(2**31)))
         made = vibration.features(signals) if math.prod(shape) == len(vibration.FEATURE_NAMES) else signals
@@ -34,6 +66,7 @@ class Vibration(Config, frozen=True, kw_only=True, tag_field="kind", tag="vibrat
         return _draw(made.reshape(len(made), *shape), n, rng)
 
 
+@kind_of(Source)
 class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
     """The rows of a CSV file in order, over and over; each row is one input, C-ordered.
 
@@ -45,6 +78,8 @@ class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
 
     path: str
     columns: list[str] | None = None
+
+    makes = "numbers"
 
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:  # noqa: ARG002 - replay draws nothing
         """Return n inputs (n, *shape): row 0, 1, 2, … of the file, beginning again at its end."""
@@ -67,8 +102,11 @@ class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
         return np.asarray(rows)[np.arange(n) % len(rows)].reshape(n, *shape)
 
 
+@kind_of(Source)
 class Noise(Config, frozen=True, kw_only=True, tag_field="kind", tag="noise"):
     """Independent standard normal numbers of the model's shape: for a model whose time does not depend on its input."""
+
+    makes = "numbers"
 
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:
         """Return n inputs (n, *shape)."""
@@ -76,6 +114,7 @@ class Noise(Config, frozen=True, kw_only=True, tag_field="kind", tag="noise"):
         return _draw(rng.standard_normal((min(n, POOL), *shape)), n, rng)
 
 
+@kind_of(Source)
 class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
     """Sentences for a text model: those that ship with xedge, or a CSV file's.
 
@@ -88,6 +127,8 @@ class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
     path: str | None = None
     column: str | None = None
 
+    makes = "text"
+
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> list[str]:  # noqa: ARG002 - a text has no shape
         """Return n texts drawn from the file without repeating one before all have been used."""
         texts = self._texts()
@@ -96,9 +137,8 @@ class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
 
     def _texts(self) -> Sequence[str]:
         if self.path is None:
-            from xedge.text.training import corpus
-
-            return corpus.read("topic").texts
+            sentences: Sequence[str] = plugin("xedge.texts", "topic")()
+            return sentences
         table = read_csv(self.path)
         names = [self.column] if self.column else [name for name in TEXT_COLUMNS if name in table]
         if not names or names[0] not in table:
@@ -113,20 +153,19 @@ class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
         return texts
 
 
-Source = Vibration | CsvReplay | Noise | Texts
-
-
-def matching(source: Source | None, takes_text: bool) -> Source:
+def matching(source: Source | None, spec: InputSpec) -> Source:
     """Return `source`, or for None the one that suits the model.
 
     Raises:
         ConfigurationError: it makes texts and the model takes numbers, or the other way round.
     """
     if source is None:
-        return Texts() if takes_text else Vibration()
-    if isinstance(source, Texts) != takes_text:
-        made, taken = ("texts", "numbers") if takes_text is False else ("numbers", "texts")
-        raise ConfigurationError(f"source={type(source).__name__} makes {made}, the model takes {taken}")
+        return Texts() if spec.kind == "text" else Vibration()
+    if source.makes != spec.kind:
+        name = type(source).__name__
+        raise ConfigurationError(
+            f"source={name} makes {source.makes}, the model takes {spec.kind}; give another source"
+        )
     return source
 
 

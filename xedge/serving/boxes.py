@@ -1,48 +1,25 @@
-"""Several edge boxes as one placement: services side by side, each with its own share of the requests."""
+"""Several edge boxes as one service: side by side, each with its own share of the requests."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.serving.messages import Topics
-
-if TYPE_CHECKING:
-    from xedge.models.engines import Engine
-    from xedge.serving.services import MLService
-
-
-def box_prefix(prefix: str, box: int) -> str:
-    """Return the topic prefix of one box among those below `prefix`."""
-    return f"{prefix}/box-{box}" if prefix else f"box-{box}"
-
-
-def box_topics(prefix: str, boxes: int) -> list[Topics]:
-    """Return the topics of every box; those of the one service itself when there are no boxes (0)."""
-    return [Topics(box_prefix(prefix, box)) for box in range(boxes)] or [Topics(prefix)]
-
-
-def box_seeds(seed: int, boxes: int) -> list[int]:
-    """Return the seed of every box; one box alone has the seed of the trial."""
-    return [seed] if boxes == 1 else np.random.SeedSequence([seed, boxes]).generate_state(boxes).tolist()
-
-
-def assigned_boxes(seed: int, boxes: int, requests: int) -> NDArray[np.uint8]:
-    """Return which box each request belongs to, shape (requests,): all boxes are equally likely."""
-    return np.random.default_rng([seed, 3]).integers(boxes, size=requests, dtype=np.uint8)
+from xedge.scenario.routes import random_routes
+from xedge.scenario.sources import InputSpec
+from xedge.serving.inference import MLService
 
 
 class Boxes:
-    """`boxes` services, made by `make(topic_prefix, seed)` and run together; a trial takes them for one service."""
+    """Services that run together and share the requests at random, drawn from `seed`; all have the same model."""
 
-    def __init__(self, boxes: int, prefix: str, seed: int, make: Callable[[str, int], MLService]) -> None:
-        self.services = [make(box_prefix(prefix, box), own) for box, own in enumerate(box_seeds(seed, boxes))]
-        self._prefix, self._seed = prefix, seed
+    def __init__(self, services: Sequence[MLService], seed: int) -> None:
+        self.services, self._seed = list(services), seed
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -55,14 +32,28 @@ class Boxes:
         self._running.__exit__(*exc)
 
     @property
-    def engine(self) -> Engine:
-        """The first box's engine; all have the same model."""
-        return self.services[0].engine
+    def takes(self) -> InputSpec:
+        """What one request contains."""
+        return self.services[0].takes
 
     @property
-    def address(self) -> tuple[str, int, str]:
-        """The broker's host and port, and the prefix below which the boxes are."""
-        return self.services[0].broker_host, self.services[0].broker_port, self._prefix
+    def address(self) -> tuple[str, int]:
+        """The host and port of the broker they are behind."""
+        return self.services[0].address
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The topic prefix of every box."""
+        return [service.topic_prefix for service in self.services]
+
+    def routes(self, requests: int) -> NDArray[np.uint8]:
+        """Return which box each request goes to, shape (requests,): all boxes are equally likely."""
+        return random_routes(self._seed, len(self.services), requests)
+
+    @property
+    def servers(self) -> int:
+        """How many batches all boxes together may have in inference at once."""
+        return sum(service.servers for service in self.services)
 
     @property
     def busy_ms(self) -> float:
@@ -82,7 +73,3 @@ class Boxes:
     def describe(self) -> dict[str, Any]:
         """Return what the first box says of itself, and how many there are."""
         return self.services[0].describe() | {"boxes": len(self.services)}
-
-    def assign(self, requests: int) -> NDArray[np.uint8]:
-        """Return which box each request belongs to, shape (requests,): all boxes are equally likely."""
-        return assigned_boxes(self._seed, len(self.services), requests)

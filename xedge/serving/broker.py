@@ -31,6 +31,7 @@ persistence false
 set_tcp_nodelay true
 max_queued_messages 1000000
 max_inflight_messages 0
+max_packet_size 16777216
 log_dest stderr
 log_type error
 log_type warning
@@ -51,7 +52,7 @@ class Broker:
         name: which of this process's brokers this is.
 
     Raises:
-        ConfigurationError: the URL or kind cannot be meant.
+        ConfigurationError: an invalid URL or kind.
 
     """
 
@@ -220,7 +221,7 @@ class Broker:
         with contextlib.suppress(BrokerError):
             connection = Connection(
                 "xedge-version", self.host, self.port, ["$SYS/broker/version"],
-                lambda _topic, payload: heard.append(payload.decode("utf-8", "replace")),
+                lambda _topic, payload: heard.append(payload.decode("utf-8", "replace")), retained=True,
             )  # fmt: skip
             try:
                 connection.connect()

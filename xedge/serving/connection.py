@@ -19,7 +19,19 @@ from xedge.core.exceptions import BrokerError
 
 log = logging.getLogger(__name__)
 KEEPALIVE_S = 30
+MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
 _SECOND_NS = 1_000_000_000
+_FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
+
+
+class _Client(mqtt.Client):
+    """A client that ends the connection instead of taking in a packet over the limit."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > MAX_PACKET_BYTES:
+            raise ConnectionError(f"a packet of {bufsize} bytes; at most {MAX_PACKET_BYTES} are read")
+        data: bytes = super()._sock_recv(bufsize)
+        return data
 
 
 class Connection:
@@ -33,6 +45,7 @@ class Connection:
         on_message: called with (topic, payload) for each message, in the order of arrival.
         qos: quality of service of the subscriptions, 0 or 1.
         reads_per_turn: most messages read before `turn()` returns, so that timers keep their time.
+        retained: take messages that the broker kept for new subscribers; a request that was kept is nobody's now.
 
     """
 
@@ -45,22 +58,24 @@ class Connection:
         on_message: Callable[[str, bytes], None],
         qos: int = 0,
         reads_per_turn: int = 64,
+        *,
+        retained: bool = False,
     ) -> None:
         self.host, self.port, self.qos = host, port, qos
         self.subscribed = False
         self.refused = ""
         self.reconnects = 0
         self._topics, self._seen, self._reads_per_turn = topics, 0, reads_per_turn
-        self._on_message = on_message
-        self._misc_ns = self._retry_ns = 0
-        self._backoff_ns = _SECOND_NS // 10
+        self._on_message, self._retained = on_message, retained
+        self._misc_ns = self._retry_ns = self._connected_ns = 0
+        self._backoff_ns = _FIRST_BACKOFF_NS
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
         self._client = self._make_client(f"{name}-{secrets.token_hex(4)}")
         self.publish = self._client.publish
 
     def _make_client(self, client_id: str) -> mqtt.Client:
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+        client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id)
         client.connect_timeout = 5.0
         client.max_inflight_messages_set(65535)
         client.on_connect = self._connected
@@ -152,27 +167,28 @@ class Connection:
         wait_s = min(max(timeout_s, 0.0), max(self._retry_ns - perf_counter_ns(), 0) / 1e9)
         if select.select([self._wake_r], [], [], wait_s)[0]:
             self._wake_r.recv(4096)
-        if perf_counter_ns() < self._retry_ns:
+        now_ns = perf_counter_ns()
+        if now_ns < self._retry_ns:
             return
+        if self._connected_ns and now_ns - self._connected_ns > _LONGEST_BACKOFF_NS:
+            self._backoff_ns = _FIRST_BACKOFF_NS  # it had been well
+        next_s = self._backoff_ns / 1e9
+        self._connected_ns, self._retry_ns = 0, now_ns + self._backoff_ns
+        self._backoff_ns = min(2 * self._backoff_ns, _LONGEST_BACKOFF_NS)
         try:
             self._client.reconnect()
-            self.reconnects += 1
         except OSError as exc:
-            log.warning(
-                "no broker at %s:%s (%s); next try in %.1f s",
-                self.host,
-                self.port,
-                exc,
-                self._backoff_ns / 1e9,
-            )
-            self._retry_ns = perf_counter_ns() + self._backoff_ns
-            self._backoff_ns = min(2 * self._backoff_ns, 5 * _SECOND_NS)
+            log.warning("no broker at %s:%s (%s); next try in %.1f s", self.host, self.port, exc, next_s)
+        else:
+            self.reconnects += 1
+            log.info("connected again to %s:%s; if that is lost, next try in %.1f s", self.host, self.port, next_s)
 
     def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
         if reason.is_failure:
             self.refused = str(reason)
+            log.warning("the broker at %s:%s refused: %s", self.host, self.port, reason)
             return
-        self._backoff_ns = _SECOND_NS // 10
+        self.refused, self._connected_ns = "", perf_counter_ns()
         if self._topics:
             client.subscribe([(topic, self.qos) for topic in self._topics])
         else:
@@ -185,7 +201,15 @@ class Connection:
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self._seen += 1
-        self._on_message(message.topic, bytes(message.payload))
+        if message.retain and not self._retained:
+            log.warning("ignored a retained message of %d bytes", len(message.payload))
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.warning("ignored a message whose topic is not UTF-8")
+            return
+        self._on_message(topic, bytes(message.payload))
 
 
 def _set_nodelay(_client: mqtt.Client, _data: Any, sock: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xedge.serving.loop import Item, ServiceLoop
+from xedge.serving.item import Item
+from xedge.serving.loop import ServiceLoop
 
 
 class EchoService(ServiceLoop):

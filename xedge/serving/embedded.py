@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from typing import Any
+
+MAX_PACKET_BYTES = 16 << 20
 
 
 async def serve(port: int) -> None:
     """Serve MQTT on 127.0.0.1:`port` until SIGTERM or SIGINT."""
     from amqtt.broker import Broker
+    from amqtt.mqtt.packet import MQTTFixedHeader
 
+    read_header = MQTTFixedHeader.from_stream
+
+    async def limited(reader: Any) -> Any:
+        """End a connection, as at its end, instead of taking in a packet over the limit, which amqtt has none of."""
+        header = await read_header(reader)
+        return header if header is None or header.remaining_length <= MAX_PACKET_BYTES else None
+
+    MQTTFixedHeader.from_stream = limited
     config = {
         "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
         "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},

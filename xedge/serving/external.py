@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any, Self
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from xedge.core.exceptions import ServiceError
+from xedge.scenario.routes import Topics, random_routes
+from xedge.scenario.sources import InputSpec
 from xedge.serving.connection import Connection
-from xedge.serving.messages import Ping, Pong, Topics, encode
+from xedge.serving.messages import Ping, Pong, encode
 
 
 def ping(host: str, port: int, topic_prefix: str = "", service: str = "", timeout_s: float = 5.0) -> Pong:
@@ -56,20 +58,26 @@ class ExternalService:
         ServiceError: nobody answers there.
     """
 
-    compute_scale = 1.0
-    inference_ms = 0.0
-
     def __init__(self, host: str, port: int, topic_prefix: str, service: str = "") -> None:
-        self.address = (host, port, topic_prefix)
+        self.address, self.prefixes = (host, port), [topic_prefix]
         self._service = service
         self.begin()
 
     @property
-    def engine(self) -> Any:
-        """What the service says that its model takes: `input_shape`, `input_dtype` and `takes_text`."""
+    def takes(self) -> InputSpec:
+        """What one request contains, as the service says."""
         facts = self._before.description
-        shape, dtype = tuple(facts["input_shape"]), np.dtype(facts["input_dtype"])
-        return SimpleNamespace(input_shape=shape, input_dtype=dtype, takes_text="labels" in facts)
+        kind = facts.get("input_kind") or ("text" if "labels" in facts else "numbers")
+        return InputSpec(tuple(facts["input_shape"]), str(facts["input_dtype"]), kind)
+
+    def routes(self, requests: int) -> NDArray[np.uint8]:
+        """Return to which of the `prefixes` each request goes: all to the one."""
+        return random_routes(0, 1, requests)
+
+    @property
+    def servers(self) -> int:
+        """How many batches it may have in inference at once."""
+        return int(self._before.description.get("servers", 1))
 
     def ask(self, timeout_s: float = 5.0) -> Pong:
         """Return the service's answer to a ping.
@@ -77,27 +85,25 @@ class ExternalService:
         Raises:
             ServiceError: nobody answered.
         """
-        host, port, prefix = self.address
-        return ping(host, port, prefix, getattr(self, "_service", ""), timeout_s)
+        return ping(*self.address, self.prefixes[0], self._service, timeout_s)
 
     def begin(self) -> None:
         """Note the counters and what the service says of itself, before a trial."""
         self._before = self._after = self.ask()
-        self.inference_ms = float(self._before.description.get("warm_inference_ms", 0.0))
-        self.compute_scale = float(self._before.description.get("compute_scale", 1.0))
 
     def __enter__(self) -> Self:
         self.begin()
         return self
 
-    def __exit__(self, kind: object, *_exc: object) -> None:
-        if kind is None:
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None:
             self._after = self.ask()
 
     @property
     def busy_ms(self) -> float:
         """How long one request on average keeps the service busy, as it said when asked."""
-        return self.inference_ms * self.compute_scale / float(self._before.description.get("servers", 1))
+        facts = self._before.description
+        return float(facts.get("warm_inference_ms", 0.0)) * float(facts.get("compute_scale", 1.0)) / self.servers
 
     @property
     def counts(self) -> dict[str, int]:
@@ -111,5 +117,5 @@ class ExternalService:
 
     def describe(self) -> dict[str, Any]:
         """Return what the service says of itself, and where it was asked."""
-        host, port, prefix = self.address
-        return self._after.description | {"external": f"mqtt://{host}:{port}/{prefix}"}
+        host, port = self.address
+        return self._after.description | {"external": f"mqtt://{host}:{port}/{self.prefixes[0]}"}

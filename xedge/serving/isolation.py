@@ -7,12 +7,15 @@ import secrets
 import shutil
 import sys
 import tempfile
+from functools import cached_property
 from typing import Any, Self
 
 from xedge.core import children
 from xedge.core.exceptions import BrokerError, ConfigurationError, ServiceError
-from xedge.core.paths import is_text_model, model_path
-from xedge.models.engines import Engine, OnnxEngine
+from xedge.models.engines import OnnxEngine
+from xedge.models.kinds import NUMBERS
+from xedge.models.lookup import model_path
+from xedge.scenario.sources import InputSpec
 from xedge.serving.external import ExternalService
 
 READY_TIMEOUT_S = 60.0
@@ -35,14 +38,15 @@ class IsolatedService(ExternalService):
         self, model: str, host: str, port: int, topic_prefix: str, image: str | None, cpus: float | None, *options: str
     ) -> None:
         own = secrets.token_hex(4)
-        self.address = (host, port, f"{topic_prefix}/{own}" if topic_prefix else own)
+        self.address, self.prefixes = (host, port), [f"{topic_prefix}/{own}" if topic_prefix else own]
+        self._service = ""
         self._model, self._image, self._cpus, self._options = model_path(model, ".onnx"), image, cpus, options
         self._name = f"xedge-{own}"
 
-    @property
-    def engine(self) -> Engine:
-        """The same model loaded here, for what it takes; the service has its own."""
-        return OnnxEngine(self._model)
+    @cached_property
+    def takes(self) -> InputSpec:
+        """What one request contains: the model is loaded here once to know it, the service has its own."""
+        return OnnxEngine(self._model).spec
 
     def __enter__(self) -> Self:
         with tempfile.TemporaryFile("w+") as said:
@@ -55,9 +59,9 @@ class IsolatedService(ExternalService):
                 raise
         return self
 
-    def __exit__(self, kind: object, *exc: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         try:
-            super().__exit__(kind, *exc)
+            super().__exit__(*exc)
         finally:
             children.end(self._guard)
 
@@ -67,13 +71,13 @@ class IsolatedService(ExternalService):
         return super().describe() | {"run_in": "container" if self._image else "process"} | limits
 
     def _command(self) -> list[str]:
-        host, port, prefix = self.address
-        options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", prefix]
+        host, port = self.address
+        options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", self.prefixes[0]]
         options += ["--metrics-interval", "0", *self._options]
         if self._image is None:
             return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
         volume = f"{self._model}:/app/models/model.onnx:ro"
-        if is_text_model(self._model.parent):
+        if self.takes.kind != NUMBERS:
             volume = f"{self._model.parent}:/app/models:ro"
         run = [container_engine(), "run", "--rm", "--name", self._name, "--network", "host", "--pull", "never"]
         run += [

@@ -5,42 +5,28 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections import Counter, deque
-from heapq import heappop, heappush
 from time import perf_counter_ns
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError, ServiceError
-from xedge.scenario.link import Channel, Link
+from xedge.core.exceptions import BrokerError
+from xedge.scenario.channel import Channel
+from xedge.scenario.hardware import check_hardware
+from xedge.scenario.link import Link
+from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.service_times import ServiceTime
+from xedge.scenario.station import Station
 from xedge.serving.background import Background
 from xedge.serving.connection import Connection
-from xedge.serving.messages import Ping, Pong, Topics, encode, is_device_id
+from xedge.serving.item import Item
+from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
 log = logging.getLogger(__name__)
 FREE = Link()
-
-
-class Item:
-    """One request inside a service, with its clock readings in monotonic nanoseconds."""
-
-    __slots__ = (
-        "arrived_ns",
-        "finished_ns",
-        "prediction",
-        "read_ns",
-        "release_ns",
-        "request",
-        "size",
-        "started_ns",
-    )
-
-    def __init__(self, request: Any, size: int, read_ns: int) -> None:
-        self.request, self.size, self.read_ns = request, size, read_ns
-        self.release_ns = self.arrived_ns = self.started_ns = self.finished_ns = read_ns
-        self.prediction: Any = None
 
 
 class ServiceLoop(Background):
@@ -81,19 +67,11 @@ class ServiceLoop(Background):
         seed: int = 0,
         metrics_interval_s: float = 0.0,
     ) -> None:
-        if compute_scale < 1:
-            raise ServiceError(f"compute_scale={compute_scale}: only slower hardware can be stood for; give 1 or more")
-        if service_time is not None and compute_scale != 1:
-            raise ServiceError("compute_scale and service_time both say how long inference takes: give one of them")
-        if servers < 1 or (servers > 1 and service_time is None and compute_scale == 1):
-            raise ServiceError(
-                f"servers={servers}: engines side by side are emulated; give 1, or compute_scale or service_time too"
-            )
-        if max_batch < 1:
-            raise ServiceError(f"max_batch={max_batch}: the engine needs at least one request at a time")
+        check_hardware(type(self).__name__, compute_scale, service_time, servers, max_batch)
         self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
-        self.broker_host, self.broker_port = broker_host, broker_port
+        self.broker_host, self.broker_port = self.address = broker_host, broker_port
+        self.prefixes = [topic_prefix]
         self.uplink, self.downlink = uplink or FREE, downlink or FREE
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
@@ -118,10 +96,9 @@ class ServiceLoop(Background):
     def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
         """Return the topic and payload of an item's result; override."""
 
-    @property
-    def address(self) -> tuple[str, int, str]:
-        """The broker's host and port, and the topic prefix: where a sender finds this service."""
-        return self.broker_host, self.broker_port, self.topic_prefix
+    def routes(self, requests: int) -> NDArray[np.uint8]:
+        """Return to which of the `prefixes` each request goes: all to the one."""
+        return random_routes(self.seed, 1, requests)
 
     @property
     def busy_ms(self) -> float:
@@ -179,9 +156,8 @@ class ServiceLoop(Background):
         finally:
             self._ready.clear()
             self._connection = None
-            computing = [item for _, _, items in self._busy for item in items]
-            inside = (self._crossing_up, self._waiting, computing, self._crossing_down)
-            self.counts["unanswered"] += sum(map(len, inside))
+            inside = len(self._crossing_up) + len(self._station) + len(self._crossing_down)
+            self.counts["unanswered"] += inside
             self.counts["reconnects"] += connection.reconnects
             connection.close()
 
@@ -195,12 +171,10 @@ class ServiceLoop(Background):
             connection.close()
 
     def _begin_links(self) -> None:
-        self._up = None if self.uplink.is_free else self.uplink.channel(self.seed)
-        self._down = None if self.downlink.is_free else self.downlink.channel(self.seed, "downlink")
+        self._up = None if self.uplink.is_free else Channel(self.uplink, self.seed)
+        self._down = None if self.downlink.is_free else Channel(self.downlink, self.seed, "downlink")
         self._crossing_up: deque[Item] = deque()
-        self._waiting: deque[Item] = deque()
-        self._idle: list[int] = [0] * self.servers  # since when each server is free
-        self._busy: list[tuple[int, int, list[Item]]] = []  # a heap: until when, a number, the batch
+        self._station: Station[Item] = Station(self.servers, self.max_batch)
         self._held = self.compute_scale != 1 or self.service_time is not None
         self._times_ns = self.service_time.draws_ns(self.seed) if self.service_time else None
         self._crossing_down: deque[Item] = deque()
@@ -214,16 +188,14 @@ class ServiceLoop(Background):
         while self._crossing_up and self._crossing_up[0].release_ns <= now_ns:
             item = self._crossing_up.popleft()
             item.arrived_ns = perf_counter_ns()
-            self._waiting.append(item)
-        while self._busy and self._busy[0][0] <= now_ns:
-            free_ns, _, items = heappop(self._busy)
-            heappush(self._idle, free_ns)
+            self._station.arrive(item, item.arrived_ns)
+        for items in self._station.ended(now_ns):
             self._finish(items)
-        if self._waiting and self._idle:
-            if self._held:
-                self._hold()
-            else:
+        if self._held:
+            while self._station.can_begin:
                 self._compute()
+        elif self._station.can_begin:  # one batch a turn: what has come meanwhile is read before the next
+            self._finish(self._compute())
         while self._crossing_down and self._crossing_down[0].release_ns <= perf_counter_ns():
             self._send(self._crossing_down.popleft())
         if self._metrics_ns and now_ns >= self._metrics_due_ns:
@@ -232,11 +204,11 @@ class ServiceLoop(Background):
 
     def _timeout_s(self) -> float:
         """The time to the next timer; 0 when the engine has work to begin."""
-        if self._waiting and self._idle:
+        if self._station.can_begin:
             return 0.0
         timers = [queue[0].release_ns for queue in (self._crossing_up, self._crossing_down) if queue]
-        if self._busy:
-            timers.append(self._busy[0][0])
+        if (next_ns := self._station.next_ns) is not None:
+            timers.append(next_ns)
         if self._metrics_ns:
             timers.append(self._metrics_due_ns)
         return min(0.5, (min(timers) - perf_counter_ns()) / 1e9) if timers else 0.5
@@ -251,37 +223,28 @@ class ServiceLoop(Background):
         if item is None:
             return
         if self._up is None:
-            self._waiting.append(item)
+            self._station.arrive(item, read_ns)
         else:
             self._cross(item, self._up, read_ns, self._crossing_up)
 
-    def _compute(self) -> None:
-        items = [self._waiting.popleft() for _ in range(min(len(self._waiting), self.max_batch))]
-        started_ns = perf_counter_ns()
-        for item in items:
-            item.started_ns = started_ns
-        done = self.infer(items)
-        self.counts["batches"] += 1
-        self._finish(done)
+    def _compute(self) -> list[Item]:
+        """Give the next batch to the engine and return what it answered.
 
-    def _hold(self) -> None:
-        """Compute now, but let every batch take the time of the hardware that is stood for.
-
-        A server that was free when a request arrived begins there and then, and one with a queue begins when it
-        becomes free: how late this thread woke up does not add up along a queue.
+        Hardware that is stood for takes its own time: the batch is with the station until then.
         """
-        while self._waiting and self._idle:
-            started_ns = max(heappop(self._idle), self._waiting[0].arrived_ns)
-            items: list[Item] = []
-            while self._waiting and len(items) < self.max_batch and self._waiting[0].arrived_ns <= started_ns:
-                items.append(self._waiting.popleft())
-                items[-1].started_ns = started_ns
-            begun_ns = perf_counter_ns()
-            done = self.infer(items)
-            computed_ns = round((perf_counter_ns() - begun_ns) * self.compute_scale)
-            took_ns = next(self._times_ns) if self._times_ns else computed_ns
-            self.counts["batches"] += 1
-            heappush(self._busy, (started_ns + took_ns, self.counts["batches"], done))
+        batch = self._station.begin(0 if self._held else perf_counter_ns())
+        assert batch is not None
+        for item in batch.requests:
+            item.started_ns = batch.started_ns
+        begun_ns = perf_counter_ns()
+        results = self.infer(batch.requests)
+        self.counts["batches"] += 1
+        if not self._held:
+            self._station.release(perf_counter_ns())
+            return results
+        took_ns = next(self._times_ns) if self._times_ns else round((perf_counter_ns() - begun_ns) * self.compute_scale)
+        self._station.end(results, batch.started_ns + took_ns)
+        return results
 
     def _finish(self, items: list[Item]) -> None:
         finished_ns = perf_counter_ns()
@@ -321,8 +284,8 @@ class ServiceLoop(Background):
     def _pong(self, payload: bytes, now_ns: int) -> None:
         try:
             ping = msgspec.json.decode(payload, type=Ping)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            log.warning("%s: a ping that is none: %s", self.name, exc)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            log.warning("%s: malformed ping: %.200s", self.name, exc)
             return
         if ping.service not in ("", self.name) or not is_device_id(ping.device_id) or self._connection is None:
             return

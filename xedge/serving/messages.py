@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import ConfigurationError, RequestError
+from xedge.core.exceptions import RequestError
 
 MAX_PAYLOAD_BYTES = 1 << 20
 #: Every word a refused request is counted under.
@@ -20,41 +20,18 @@ REASONS = ("not_decodable", "wrong_type", "wrong_shape", "not_finite", "too_larg
 
 Features = TypeVar("Features")
 Timestamp = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_DEVICE_ID = re.compile(r"[^/+#\x00\ud800-\udfff]{1,256}")
+RequestId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+# A level of a topic that a broker may not disconnect for: no / + #, and none of the characters that MQTT 3.1.1 (1.5.3)
+# forbids or lets a receiver refuse: NUL, surrogates, control characters, non-characters.
+_FORBIDDEN = "\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)
+)
+_DEVICE_ID = re.compile(rf"[^/+#{_FORBIDDEN}]{{1,256}}")
 _DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
 )
 _MAP_BYTES = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # how a MessagePack map begins; JSON never does
-
-
-class Topics:
-    """The topic names under one prefix, so that several services can share a broker."""
-
-    def __init__(self, prefix: str = "") -> None:
-        if any(c in prefix for c in "+#\x00") or prefix.startswith("$"):
-            raise ConfigurationError(f"topic prefix {prefix!r} may not hold + # or NUL, nor begin with $")
-        base = f"{prefix.strip('/')}/ml/inference" if prefix.strip("/") else "ml/inference"
-        self.request = f"{base}/request"
-        self.ping = f"{base}/ping"
-        self._result = f"{base}/result/"
-        self._error = f"{base}/error/"
-
-    def result(self, device_id: str) -> str:
-        """Return the topic a device's results are published on."""
-        return self._result + device_id
-
-    def error(self, device_id: str) -> str:
-        """Return the topic a device's error answers are published on."""
-        return self._error + device_id
-
-    def pong(self, device_id: str) -> str:
-        """Return the topic a service answers a device's ping on."""
-        return f"{self.ping.removesuffix('ping')}pong/{device_id}"
-
-    def metrics(self, service: str) -> str:
-        """Return the topic a service publishes its metrics on."""
-        return f"{self.ping.removesuffix('ping')}metrics/{service}"
 
 
 class Ping(msgspec.Struct):
@@ -75,12 +52,13 @@ class Pong(msgspec.Struct):
 
 
 class Request(msgspec.Struct, Generic[Features]):
-    """One message on the request topic; unknown further fields are ignored."""
+    """One message on the request topic; a `request_id` comes back with the answer, unknown fields are ignored."""
 
     device_id: str
     timestamp_us: Timestamp
     features: Features
     trace: bool = False
+    request_id: RequestId | UnsetType = UNSET
 
 
 class Tensor(msgspec.Struct):
@@ -111,6 +89,7 @@ class Result(msgspec.Struct, gc=False, omit_defaults=True):
     cloud_latency_ms: float | UnsetType = UNSET
     total_latency_ms: float | UnsetType = UNSET
     trace: Clock | UnsetType = UNSET
+    request_id: int | UnsetType = UNSET
 
 
 class ErrorAnswer(msgspec.Struct, gc=False):
@@ -120,25 +99,35 @@ class ErrorAnswer(msgspec.Struct, gc=False):
     timestamp_us: int | None
     error: str
     reason: str
+    request_id: int | UnsetType = UNSET
 
 
 encode = msgspec.json.Encoder().encode
 
 
 def is_device_id(value: object) -> bool:
-    """Return whether `value` can stand as one level of a topic: no / + # or NUL, 1 to 256 characters."""
+    """Return whether `value` can stand as one level of a topic.
+
+    1 to 256 characters, no / + # and no control or non-character: brokers disconnect who publishes to such a topic.
+    """
     return isinstance(value, str) and _DEVICE_ID.fullmatch(value) is not None
 
 
 def encode_request(
-    device_id: str, timestamp_us: int, features: NDArray[Any], *, binary: bool = False, trace: bool = False
+    device_id: str,
+    timestamp_us: int,
+    features: NDArray[Any],
+    *,
+    binary: bool = False,
+    trace: bool = False,
+    request_id: int | UnsetType = UNSET,
 ) -> bytes:
     """Return one request as bytes: JSON, or MessagePack with dtype, shape and raw bytes if `binary`."""
     if not binary:
-        return encode(Request(device_id, timestamp_us, features.tolist(), trace))
+        return encode(Request(device_id, timestamp_us, features.tolist(), trace, request_id))
     little = np.ascontiguousarray(features, dtype=features.dtype.newbyteorder("<"))
     tensor = Tensor(features.dtype.name, list(features.shape), little.tobytes())
-    return msgspec.msgpack.encode(Request(device_id, timestamp_us, tensor, trace))
+    return msgspec.msgpack.encode(Request(device_id, timestamp_us, tensor, trace, request_id))
 
 
 class RequestDecoder:
@@ -290,4 +279,7 @@ def error_answer(payload: bytes, error: RequestError) -> ErrorAnswer | None:
         return None
     if not isinstance(timestamp_us, int) or isinstance(timestamp_us, bool) or abs(timestamp_us) >= 2**63:
         timestamp_us = None
-    return ErrorAnswer(device_id, timestamp_us, str(error), error.reason)
+    request_id = fields.get("request_id")
+    if not isinstance(request_id, int) or isinstance(request_id, bool) or not 0 <= request_id < 2**63:
+        request_id = UNSET
+    return ErrorAnswer(device_id, timestamp_us, str(error), error.reason, request_id)

@@ -7,8 +7,8 @@ from typing import TextIO
 
 import msgspec
 
+from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
-from xedge.serving.messages import Topics
 from xedge.serving.metrics import Metrics
 
 HEADS = ("service", "answers/s", "p50 ms", "p95 ms", "p99 ms", "lost", "refused", "up s", "age s")

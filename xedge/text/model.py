@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import ModelError, TextError
-from xedge.models.engines import Engine, OnnxEngine, file_sha256
+from xedge.core.files import file_sha256
+from xedge.models.engines import Engine, OnnxEngine
 from xedge.text.features import FEATURE_SPEC, encode, padded
 
 MODEL, WEIGHTS, LABELS, GOLDEN, CARD = FILES = ("model.onnx", "model.pt", "labels.json", "golden.json", "card.json")

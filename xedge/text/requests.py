@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import RequestError
-from xedge.serving.messages import MAX_PAYLOAD_BYTES, Features, RequestDecoder, Tensor, Timestamp
+from xedge.serving.messages import MAX_PAYLOAD_BYTES, Features, RequestDecoder, RequestId, Tensor, Timestamp
 from xedge.serving.messages import encode as encode_json
 from xedge.text.features import BUCKETS, MAX_FEATURES, encode, padded
 
@@ -27,6 +27,7 @@ class TextRequest(msgspec.Struct, Generic[Features]):
     features: Features | UnsetType = UNSET
     text: str | UnsetType = UNSET
     trace: bool = False
+    request_id: RequestId | UnsetType = UNSET
 
 
 class TextRequestDecoder(RequestDecoder):
@@ -88,8 +89,14 @@ class TextRequestDecoder(RequestDecoder):
 
 
 def encode_text_request(
-    device_id: str, timestamp_us: int, text: str, *, binary: bool = False, trace: bool = False
+    device_id: str,
+    timestamp_us: int,
+    text: str,
+    *,
+    binary: bool = False,
+    trace: bool = False,
+    request_id: int | UnsetType = UNSET,
 ) -> bytes:
     """Return one request with a text as bytes: JSON, or MessagePack if `binary`."""
-    request: TextRequest[Any] = TextRequest(device_id, timestamp_us, text=text, trace=trace)
+    request: TextRequest[Any] = TextRequest(device_id, timestamp_us, text=text, trace=trace, request_id=request_id)
     return msgspec.msgpack.encode(request) if binary else encode_json(request)

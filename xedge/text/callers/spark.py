@@ -18,7 +18,7 @@ import numpy as np
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.extras import needed
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS
 from xedge.text.model import CARD, FILES, TextModel
 from xedge.text.registry.references import configured_folder

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 from xedge.core import children
 from xedge.core.exceptions import ServiceError
+from xedge.scenario.routes import Topics
 from xedge.serving.broker import Broker, _free_port
 from xedge.serving.isolation import IsolatedService
-from xedge.serving.messages import Topics
 from xedge.text.copies.worker import TIMEOUT_S
 
 COPY, HTTP, MQTT = "a copy each", "shared over HTTP", "shared over MQTT"
@@ -129,7 +129,7 @@ def _over_mqtt(folder: Path) -> Iterator[Arrangement]:
         Broker(name=name) as broker,
         IsolatedService(str(folder), broker.host, broker.port, name, None, None) as service,
     ):
-        host, port, prefix = service.address
+        (host, port), (prefix,) = service.address, service.prefixes
         topics = Topics(prefix)
         parts = {"service": _below(service._guard), "broker": _below(broker._guard)}
 

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xedge.core import conditions
+from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError, RegistryError, ServiceError
-from xedge.core.paths import model_path, models_dir, registered_folder
+from xedge.core.paths import models_dir
 from xedge.core.progress import Progress
+from xedge.models.kinds import registered_folder
+from xedge.models.lookup import model_path
 from xedge.results.measurement import Measurement
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.sources import Texts
@@ -86,7 +88,7 @@ def compare(
     if not counts or counts[0] < 1 or replications < 1:
         raise ConfigurationError(f"workers={list(workers)}, replications={replications}: each must be 1 or more")
     model_path(folder, ".onnx")  # that it is not there is told before anything starts
-    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), conditions.load_average()
+    began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     trials = len(ARRANGEMENTS) * len(counts) * replications
     with Progress(trials + len(ARRANGEMENTS), "steps", "copy or serve", progress) as bar:
         memory: list[dict[str, Any]] = []
@@ -114,9 +116,9 @@ def compare(
         "timeout_s": TIMEOUT_S,
         "started_at": began,
         "broker": facts[MQTT],
-        "host": conditions.host() | {"load_average_before": load_before},
-        "versions": conditions.versions(),
-        "git_commit": conditions.git_commit(),
+        "host": machine.host() | {"load_average_before": load_before},
+        "versions": machine.versions(),
+        "git_commit": machine.git_commit(),
     }
     workload = {"kind": "poisson", "rate_hz": rate_hz, "duration_s": duration_s}
     measurements = {}

@@ -126,7 +126,7 @@ class Registry:
             RegistryError: "no model", "no version", "corrupt" or "unreachable"; production stays what it was.
         """
         name = configured(task).name
-        with self._errors(task, f"promoting {name}/{version}"), self._writing() as client:
+        with self._errors(task, f"promoting {name}/{version}"), self._changing() as client:
             chosen = self._checked(task, Reference(name, "", str(version)))
             current, history = self._history(client, name)
             if current not in ("", chosen.version):
@@ -145,7 +145,7 @@ class Registry:
         """
         name = configured(task).name
         problems: list[RegistryError] = []
-        with self._errors(task, f"rolling back {name}"), self._writing() as client:
+        with self._errors(task, f"rolling back {name}"), self._changing() as client:
             _current, history = self._history(client, name)
             while history:
                 number = history.pop()
@@ -215,6 +215,21 @@ class Registry:
     def _writing(self) -> Iterator[Any]:
         client = self.connect()  # first, for it takes the same lock to make the database
         with self._store.writing():
+            yield client
+
+    def check_exists(self) -> None:
+        """Do nothing if there is a registry here, on a server or with versions or without.
+
+        Raises:
+            RegistryError: "no model": an embedded registry that nothing was registered in yet, or another name.
+        """
+        if not self._store.exists():
+            raise RegistryError(f"no model registry at {self.where}: check the name, or {_ADVICE}", "no model")
+
+    @contextmanager
+    def _changing(self) -> Iterator[Any]:
+        self.check_exists()  # only what registers makes a registry
+        with self._writing() as client:
             yield client
 
     def _history(self, client: Any, name: str) -> tuple[str, list[str]]:

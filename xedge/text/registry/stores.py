@@ -63,6 +63,10 @@ class FolderStore:
         self.uri = f"sqlite:///{self.database.as_posix()}"
         self.where = str(self.folder)
 
+    def exists(self) -> bool:
+        """Return whether there is a registry at this place."""
+        return self.database.exists()
+
     def connect(self, client: Any) -> Any:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""
         with warnings.catch_warnings():
@@ -164,6 +168,10 @@ class ServerStore:
         self.where = scheme + mark + rest.rpartition("@")[2]
         key = "".join(char if char.isalnum() else "_" for char in self.where.partition("://")[2] or self.where)
         self.downloads = home() / "downloads" / f"{key[:40]}-{crc32(uri.encode()):08x}"
+
+    def exists(self) -> bool:
+        """Return True: whether the server is there shows when it is asked."""
+        return True
 
     def connect(self, client: Any) -> Any:
         """Return MLflow's client of the class `client` for this place, which is made if it is not there."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from xedge.core.exceptions import ConfigurationError
-from xedge.models.engines import file_sha256
+from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
 from xedge.text.registry.references import check_task
 

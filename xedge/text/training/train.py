@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from xedge.core import conditions
+from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
-from xedge.models.engines import file_sha256
 from xedge.models.export import export
 from xedge.text.architecture import TextClassifier
 from xedge.text.features import BUCKETS, FEATURE_SPEC, encode, encode_batch, padded
@@ -245,7 +245,7 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
         "data": _data_facts(corpus),
         "training": dict(recipe),
         **{name: exported[name] for name in ("architecture", "init", "parameters", "parity")},
-        "versions": exported["versions"] | conditions.versions(),
+        "versions": exported["versions"] | machine.versions(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
     }

@@ -1,4 +1,4 @@
-"""The conditions figures were taken under: machine, versions, commit; what makes two runs alike or not."""
+"""Facts of the machine that figures depend on: hardware, load, versions of packages, commit of the project."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from xedge.core.paths import project_root
 PACKAGES = (
     "xedge",
     "numpy",
+    "onnx",
     "onnxruntime",
     "torch",
     "paho-mqtt",

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from xedge.core import conditions
+from xedge.core import machine
 
 
 @pytest.fixture
@@ -33,19 +33,19 @@ def git(folder, *command):
 
 
 def test_versions_are_those_installed():
-    versions = conditions.versions()
+    versions = machine.versions()
     assert versions["python"] == platform.python_version()
     for package in ("xedge", "numpy", "torch", "onnxruntime", "paho-mqtt"):
         assert versions[package] == importlib.metadata.version(package)
 
 
 def test_versions_leave_out_what_is_not_installed(monkeypatch):
-    monkeypatch.setattr(conditions, "PACKAGES", ("numpy", "no-such-package-xyz"))
-    assert list(conditions.versions.__wrapped__()) == ["python", "numpy"]
+    monkeypatch.setattr(machine, "PACKAGES", ("numpy", "no-such-package-xyz"))
+    assert list(machine.versions.__wrapped__()) == ["python", "numpy"]
 
 
 def test_host_tells_what_the_machine_is():
-    host = conditions.host()
+    host = machine.host()
     assert json.loads(json.dumps(host)) == host
     assert host["cpu"].strip()
     assert 1 <= host["cores"] <= os.cpu_count()
@@ -59,67 +59,67 @@ def test_host_counts_the_cores_this_process_may_use():
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        assert conditions.host()["cores"] == 1
+        assert machine.host()["cores"] == 1
     finally:
         os.sched_setaffinity(0, allowed)
 
 
 def test_host_without_cpuinfo_or_sysconf_still_has_a_name(monkeypatch, tmp_path):
-    monkeypatch.setattr(conditions, "Path", lambda _path: tmp_path / "none")
+    monkeypatch.setattr(machine, "Path", lambda _path: tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert conditions._cpu_model.__wrapped__() == (platform.processor() or platform.machine())
-    monkeypatch.setattr(conditions, "_cpu_model", lambda: "cpu")
+    assert machine._cpu_model.__wrapped__() == (platform.processor() or platform.machine())
+    monkeypatch.setattr(machine, "_cpu_model", lambda: "cpu")
     monkeypatch.delattr(os, "sysconf")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert conditions.host()["cores"] == os.cpu_count()
-    assert "memory_gib" not in conditions.host()
+    assert machine.host()["cores"] == os.cpu_count()
+    assert "memory_gib" not in machine.host()
 
 
 def test_load_average_is_the_system_s_or_none(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (1.234, 9, 9), raising=False)
-    assert conditions.load_average() == 1.23
+    assert machine.load_average() == 1.23
     monkeypatch.delattr(os, "getloadavg")
-    assert conditions.load_average() is None
+    assert machine.load_average() is None
 
 
 def test_git_commit_of_a_clean_checkout(repository):
-    assert conditions.git_commit(repository) == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
+    assert machine.git_commit(repository) == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
 
 
 def test_git_commit_is_found_from_a_folder_below(repository):
     (repository / "below").mkdir()
-    assert conditions.git_commit(repository / "below") == conditions.git_commit(repository)
+    assert machine.git_commit(repository / "below") == machine.git_commit(repository)
 
 
 @pytest.mark.parametrize("name", ["file", "new file"])
 def test_git_commit_of_a_changed_checkout_is_dirty(repository, name):
-    clean = conditions.git_commit(repository)
+    clean = machine.git_commit(repository)
     (repository / name).write_text("two")
-    assert conditions.git_commit(repository) == clean | {"dirty": True}
+    assert machine.git_commit(repository) == clean | {"dirty": True}
 
 
 def test_git_commit_ignores_what_git_ignores(repository):
     (repository / ".git/info/exclude").write_text("*.tmp\n")
     (repository / "a.tmp").write_text("")
-    assert conditions.git_commit(repository)["dirty"] is False
+    assert machine.git_commit(repository)["dirty"] is False
 
 
 def test_git_commit_is_that_of_the_project_by_default(repository, monkeypatch):
     monkeypatch.setenv("XEDGE_HOME", str(repository))
-    assert conditions.git_commit() == conditions.git_commit(repository)
+    assert machine.git_commit() == machine.git_commit(repository)
 
 
 def test_git_commit_outside_a_checkout_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert conditions.git_commit(tmp_path) is None
-    assert conditions.git_commit(tmp_path / "none") is None
+    assert machine.git_commit(tmp_path) is None
+    assert machine.git_commit(tmp_path / "none") is None
 
 
 def test_git_commit_without_git_is_none(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
-    assert conditions.git_commit(repository) is None
+    assert machine.git_commit(repository) is None
 
 
 def test_git_commit_before_the_first_commit_is_none(repository):
     git(repository, "checkout", "-q", "--orphan", "empty")
-    assert conditions.git_commit(repository) is None
+    assert machine.git_commit(repository) is None

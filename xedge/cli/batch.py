@@ -1,0 +1,138 @@
+"""The commands that do something and end: build, measure, report, sweep, index."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xedge
+from xedge.cli.options import Adder
+from xedge.core.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from xedge.reports.run import Run
+    from xedge.reports.sweeps import Sweep
+
+EXIT_FAILED, EXIT_INVALID = 1, 3
+
+
+def add(command: Adder) -> None:
+    """Add the commands."""
+    sub = command("build", build)
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="which reference models; by default all")
+    sub.add_argument("--force", action="store_true", help="train again even if the files are good")
+    sub.add_argument("--quick", action="store_true", help="less data and fewer epochs, for a trial")
+    sub = command("measure", measure)
+    sub.add_argument("scenario", metavar="FILE.yaml", help="the scenario")
+    sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
+    sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
+    sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
+    _add_report(command("report", report))
+    _add_sweep(command("sweep", sweep))
+    sub = command("index", index)
+    sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
+
+
+def _add_report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
+    _add_values(sub, "VALUE", "set a parameter")
+    text = "parameters from a file; -p goes before it; several compare runs, as does a list of sets in one file"
+    sub.add_argument("-f", "--file", action="append", default=[], metavar="FILE.yaml", help=text)
+    _add_run(sub, "the project's reports folder")
+
+
+def _add_sweep(sub: argparse.ArgumentParser) -> None:
+    sub.set_defaults(usual_level="info", again="failed")
+    sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
+    _add_values(sub, "VALUES", "values between commas; lists between semicolons")
+    text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"
+    sub.add_argument("-f", "--file", metavar="FILE.yaml", help=text)
+    _add_run(sub, "NAME_sweep in the project's reports folder")
+    which = sub.add_mutually_exclusive_group()
+    text = "run again what is INVALID or SATURATED, not only what failed"
+    which.add_argument("--again-invalid", action="store_const", const="invalid", dest="again", help=text)
+    which.add_argument("--again", action="store_const", const="all", dest="again", help="run everything again")
+
+
+def _add_values(sub: argparse.ArgumentParser, value: str, about: str) -> None:
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", value)}
+    sub.add_argument("-p", "--parameter", **pair, help=about)  # type: ignore[arg-type]
+
+
+def _add_run(sub: argparse.ArgumentParser, default: str) -> None:
+    sub.add_argument("--out", metavar="DIR", help=f"by default {default}")
+    sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Train, export and check the reference models."""
+    print(xedge.build(arguments.models or None, force=arguments.force, quick=arguments.quick))
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Measure a scenario from a YAML file and save the measurement."""
+    from xedge.runs.scenario import Scenario
+
+    scenario = Scenario.from_yaml(arguments.scenario)
+    if arguments.out and Path(arguments.out).exists() and not (Path(arguments.out) / "conditions.json").is_file():
+        raise ConfigurationError(f"--out {arguments.out} is there and is not a measurement: give another folder")
+    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict)
+    print(measurement)
+    if arguments.out:
+        print(f"saved in {measurement.save(arguments.out)}")
+    return 0 if measurement.verdict.valid else EXIT_INVALID
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Run notebooks with parameters and export each as one HTML page; several files, or a list in one, compare runs."""
+    from xedge.reports import parameters, run, sweeps
+
+    from_files = [values for file in arguments.file for values in parameters.load_sets(file)] or [{}]
+    sets = [values | dict(arguments.parameter) for values in from_files]
+    notebooks = arguments.notebook or run.DEFAULT_NOTEBOOKS
+    if len(sets) == 1:
+        runs = run.run_many(notebooks, sets[0], arguments.out, timeout_s=arguments.timeout)
+        for each in runs:
+            _show(each.html, each.sentence)
+        return _status(runs)
+    if len(notebooks) > 1:
+        raise ConfigurationError("several notebooks with several sets of parameters: run them one notebook at a time")
+    return _swept(sweeps.run_sets(notebooks[0], sets, arguments.out, timeout_s=arguments.timeout))
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """Run a notebook with every combination of values and compare the runs on one page; what is there is kept."""
+    from xedge.reports import parameters, sweeps
+
+    grid = (parameters.load_file(arguments.file) if arguments.file else {}) | dict(arguments.parameter)
+    options = {"again": arguments.again, "timeout_s": arguments.timeout}
+    return _swept(sweeps.sweep(arguments.notebook, grid, arguments.out, **options))
+
+
+def index(arguments: argparse.Namespace) -> int:
+    """Write the page that compares the runs in a folder, from their run.json."""
+    from xedge.core import paths
+    from xedge.reports import index
+
+    print(index.build(Path(arguments.folder or paths.reports_dir())))
+    return 0
+
+
+def _swept(result: Sweep) -> int:
+    _show(result.index, result.sentence)
+    return EXIT_FAILED if result.missing else _status(result.runs)
+
+
+def _show(page: Path, sentence: str) -> None:
+    """Print the page; with its sentence where no progress line on a terminal has said that."""
+    print(page if sys.stderr.isatty() else f"{page}: {sentence}")
+
+
+def _status(runs: Sequence[Run]) -> int:
+    if not all(run.ok for run in runs):
+        return EXIT_FAILED
+    return EXIT_INVALID if any(run.verdict not in (None, "VALID") for run in runs) else 0

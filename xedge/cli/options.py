@@ -1,0 +1,69 @@
+"""What several commands share: options, the logging they ask for, and the wait for a signal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from xedge.core import logs
+
+Command = Callable[[argparse.Namespace], int]
+Adder = Callable[[str, Command], argparse.ArgumentParser]
+"""Makes a parser for the name of a command and the function that carries it out."""
+
+
+def adder(commands: Any) -> Adder:
+    """Return what adds a command to `commands` (argparse's subparsers), described by its function's docstring."""
+
+    def add(name: str, function: Command) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(command=function)
+        return sub
+
+    return add
+
+
+def add_group(commands: Any, name: str, metavar: str, text: str) -> Adder:
+    """Add a command that has commands of its own, and return what adds those."""
+    group = commands.add_parser(name, help=text, description=text)
+    return adder(group.add_subparsers(required=True, metavar=metavar))
+
+
+def add_logging(parser: argparse.ArgumentParser, default: Any, usual_level: str) -> None:
+    """Give a command --log-level and --log-format; `usual_level` holds where neither option nor environment says."""
+    parser.add_argument("--log-level", default=default, help=f"{', '.join(logs.LEVELS)}; or XEDGE_LOG_LEVEL")
+    parser.add_argument("--log-format", default=default, help="text or json; or XEDGE_LOG_FORMAT")
+    parser.set_defaults(usual_level=usual_level)
+
+
+def log_settings(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the level and the format that options or environment ask for, not yet checked."""
+    level = arguments.log_level or os.environ.get("XEDGE_LOG_LEVEL") or arguments.usual_level
+    return level.lower(), (arguments.log_format or os.environ.get("XEDGE_LOG_FORMAT") or "text").lower()
+
+
+def add_broker(sub: argparse.ArgumentParser) -> None:
+    """Give a command the options that say at which broker and under which topics."""
+    host, port = os.environ.get("MQTT_BROKER_HOST", "localhost"), os.environ.get("MQTT_BROKER_PORT", "1883")
+    prefix = os.environ.get("XEDGE_TOPIC_PREFIX", "")
+    sub.add_argument("--broker-host", default=host, metavar="H", help="or MQTT_BROKER_HOST (localhost)")
+    sub.add_argument("--broker-port", type=int, default=port, metavar="P", help="or MQTT_BROKER_PORT (1883)")
+    sub.add_argument("--topic-prefix", default=prefix, metavar="T", help="before every topic; or XEDGE_TOPIC_PREFIX")
+
+
+def on_end(action: Callable[[], None]) -> None:
+    """Call `action` at SIGTERM and at Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: action())
+
+
+def wait_for_end(is_alive: Callable[[], bool]) -> None:
+    """Return at SIGTERM, at Ctrl-C, or half a second after `is_alive` has become false."""
+    ended = threading.Event()
+    on_end(ended.set)
+    while is_alive() and not ended.wait(0.5):
+        pass

@@ -1,0 +1,120 @@
+"""The commands that run something in the foreground or look at what runs: broker, serve edge|cloud, health, top."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from typing import Any
+
+import xedge
+from xedge.cli.options import Adder, add_broker, add_logging, on_end, wait_for_end
+from xedge.core.exceptions import ConfigurationError
+
+
+def add(command: Adder, service: Adder) -> None:
+    """Add the commands; `service` adds those that `xedge serve` has."""
+    sub = command("broker", broker)
+    sub.add_argument("--port", type=int, default=1883, help="port on 127.0.0.1 (default 1883)")
+    sub.add_argument("--kind", choices=["mosquitto", "embedded"], help="by default mosquitto if it is installed")
+    _add_service(service("edge", serve_edge))
+    sub = service("cloud", serve_cloud)
+    _add_service(sub)
+    sub.add_argument("--cloud-latency-ms", type=float, default=50.0, metavar="MS", help="delay each way (50)")
+    sub.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where PyTorch computes")
+    sub = command("health", health)
+    add_broker(sub)
+    sub.add_argument("--service", default="", metavar="NAME", help="edge or cloud; by default whoever answers")
+    sub.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (5)")
+    sub = command("top", top)
+    add_broker(sub)
+    sub.add_argument("--updates", type=int, metavar="N", help="end after N updates")
+    sub.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
+
+
+def broker(arguments: argparse.Namespace) -> int:
+    """Run a broker in the foreground."""
+    with xedge.Broker(kind=arguments.kind, port=arguments.port) as running:
+        print(f"{running.url} ({running.version}) ready; end with Ctrl-C", flush=True)
+        wait_for_end(lambda: running.is_running)
+        if not running.is_running:
+            print("xedge: the broker ended by itself", file=sys.stderr)
+            return 1
+    return 0
+
+
+def serve_edge(arguments: argparse.Namespace) -> int:
+    """Run the edge service in the foreground until SIGTERM or Ctrl-C; then print a summary."""
+    return _serve(xedge.EdgeMLService(_model(arguments), **_settings(arguments)), arguments)
+
+
+def serve_cloud(arguments: argparse.Namespace) -> int:
+    """Run the cloud service in the foreground until SIGTERM or Ctrl-C; then print a summary."""
+    far = {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
+    return _serve(xedge.CloudMLService(_model(arguments), **_settings(arguments), **far), arguments)
+
+
+def _model(arguments: argparse.Namespace) -> str:
+    if not arguments.model:
+        raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
+    return str(arguments.model)
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "qos")
+    return {name: getattr(arguments, name) for name in names} | {"metrics_interval_s": arguments.metrics_interval}
+
+
+def _serve(service: Any, arguments: argparse.Namespace) -> int:
+    on_end(service.stop)
+    service.load_model()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: searching it for garbage would only hold up requests
+    service.connect_mqtt(retry_s=arguments.connect_timeout)
+    print(
+        f"{service.name} service ready on {service.topics.request} at {service.broker_host}:{service.broker_port}",
+        flush=True,
+    )
+    service.run()
+    print(service.summary(), flush=True)
+    return 0
+
+
+def health(arguments: argparse.Namespace) -> int:
+    """Ask a running service over MQTT whether it serves: status 0 if it answers, 1 if not."""
+    from xedge.serving.external import ping
+
+    pong = ping(
+        arguments.broker_host, arguments.broker_port, arguments.topic_prefix, arguments.service, arguments.timeout
+    )
+    print(f"{pong.service} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
+    return 0
+
+
+def top(arguments: argparse.Namespace) -> int:
+    """Show the metrics of running services, live, until Ctrl-C."""
+    from xedge.serving.top import watch
+
+    where = (arguments.broker_host, arguments.broker_port, arguments.topic_prefix)
+    watch(*where, sys.stdout, arguments.updates, arguments.timeout)
+    return 0
+
+
+def _add_service(sub: argparse.ArgumentParser) -> None:
+    wait_s = os.environ.get("XEDGE_CONNECT_TIMEOUT_S", "10")
+    add_logging(sub, argparse.SUPPRESS, "info")
+    sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
+    add_broker(sub)
+    sub.add_argument("--compute-scale", type=float, default=1.0, metavar="X", help="inference takes X times as long")
+    sub.add_argument("--threads", type=int, default=1, metavar="N", help="the engine's threads (1)")
+    sub.add_argument("--max-batch", type=int, default=64, metavar="N", help="most requests in one batch (64)")
+    sub.add_argument("--qos", type=int, default=0, choices=[0, 1], help="MQTT quality of service (0)")
+    sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
+    sub.add_argument(
+        "--connect-timeout",
+        type=float,
+        default=wait_s,
+        metavar="S",
+        help="wait for the broker; or XEDGE_CONNECT_TIMEOUT_S",
+    )

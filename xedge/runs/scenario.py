@@ -1,0 +1,41 @@
+"""The scenario with its verbs: `xedge.Scenario`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xedge.runs.measured import measure
+from xedge.scenario import scenario
+
+if TYPE_CHECKING:
+    from xedge.results.measurement import Measurement
+    from xedge.serving.broker import Broker
+
+
+class Scenario(scenario.Scenario, frozen=True, kw_only=True):
+    """Everything that decides a measurement, as frozen data with verbs; `xedge.scenario.scenario` lists the fields."""
+
+    def measure(
+        self,
+        replications: int = 5,
+        *,
+        strict: bool = True,
+        progress: bool = True,
+        broker: Broker | None = None,
+        calibration: Measurement | None = None,
+    ) -> Measurement:
+        """Run every placement `replications` times behind a real broker and return all rows.
+
+        Args:
+            replications: trials a placement, each on fresh seeds that all placements share.
+            strict: a sender that could not keep time makes the measurement INVALID; False makes it a doubt.
+            progress: show progress in the terminal or the notebook.
+            broker: one that runs already; by default one is started for the measurement.
+            calibration: a measurement taken shortly before behind the same broker and links, whose noise floor and link
+                check are taken over instead of being measured again: for one of many points.
+
+        Raises:
+            ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
+
+        """
+        return measure(self, replications, strict=strict, progress=progress, broker=broker, calibration=calibration)

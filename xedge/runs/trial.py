@@ -1,0 +1,168 @@
+"""One trial: a service entered, a schedule flown, and the fate of every request as a row."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import secrets
+from collections.abc import Callable
+from time import time
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from msgspec import UNSET
+from numpy.typing import NDArray
+
+from xedge.models.kinds import NUMBERS, model_kind
+from xedge.results.steadiness import transient_requests, warm_up_requests
+from xedge.runs.sender import Flight, Log, Sender
+from xedge.scenario.replication import Replication
+from xedge.scenario.scenario import Scenario
+from xedge.scenario.sources import matching
+from xedge.serving.messages import ErrorAnswer, Result, encode_request
+from xedge.serving.service import Service
+
+READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
+_result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
+
+
+class Requests:
+    """The encoded requests of one trial and who they are: a request is its index, sent as `first_id` + index.
+
+    `first_id` is random, so that no answer to another trial is taken for one of these. A service that does not send the
+    `request_id` back is known by the device's name and the wall-clock time stamp.
+    """
+
+    def __init__(self, scenario: Scenario, replication: Replication, service: Service) -> None:
+        spec, binary = service.takes, scenario.encoding == "msgpack"
+        encode: Any = encode_request if spec.kind == NUMBERS else model_kind(spec.kind).encode_request
+        self.device_id = f"sensor-{secrets.token_hex(4)}"
+        self.first_id = secrets.randbits(30) << 32
+        self.timestamps_us = (round(time() * 1e6) + replication.due_ns // 1000).tolist()
+        contents = zip(self.timestamps_us, replication.inputs(scenario, spec), strict=True)
+        self.payloads: list[bytes] = [
+            encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=self.first_id + index)
+            for index, (stamp, content) in enumerate(contents)
+        ]
+        self.source: dict[str, Any] = matching(scenario.source, spec).as_dict()
+
+    def index(self, answer: Any, answered: NDArray[np.bool_]) -> int | None:
+        """Return which request this answers; None for one of another sender, or one that was answered before."""
+        if answer.request_id is not UNSET:
+            index = answer.request_id - self.first_id
+            return index if 0 <= index < len(self.payloads) and not answered[index] else None
+        alike = (k for k, stamp in enumerate(self.timestamps_us) if stamp == answer.timestamp_us)
+        return next((k for k in alike if not answered[k]), None)
+
+
+def fly(
+    scenario: Scenario,
+    replication: Replication,
+    service: Service,
+    placement: str,
+    sender: Sender,
+    tick: Callable[[float], None],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Enter the service, fly the schedule, leave the service; return its rows and what it says of itself."""
+    requests = Requests(scenario, replication, service)
+    with service:
+        routes = service.routes(len(requests.payloads))
+        flight = Flight(
+            *service.address,
+            service.prefixes,
+            requests.device_id,
+            replication.due_ns.tobytes(),
+            requests.payloads,
+            scenario.timeout_s,
+            scenario.qos,
+            routes=routes.tobytes(),
+        )
+        log = sender.fly(flight, tick)
+    table = rows(requests, replication, placement, log, routes, scenario.timeout_s)
+    utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
+    table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
+    facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
+    transient = transient_requests(utilisation, service.servers)
+    return table, facts | {"source": requests.source, "transient_requests": transient}
+
+
+def rows(
+    requests: Requests,
+    replication: Replication,
+    placement: str,
+    log: Log,
+    routes: NDArray[np.uint8],
+    timeout_s: float,
+) -> pd.DataFrame:
+    """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
+    n = len(requests.payloads)
+    readings: dict[str, Any] = {name: np.full(n, -1, np.int64) for name in (*READINGS, "received_ns")}
+    prediction, errors, answered = np.full(n, math.nan), np.full(n, None, object), np.zeros(n, bool)
+    for received_ns, is_error, payload in log.replies:
+        try:
+            answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue  # not of a service of ours
+        if (index := requests.index(answer, answered)) is None:
+            continue
+        answered[index], readings["received_ns"][index] = True, received_ns - log.start_ns
+        if is_error:
+            errors[index] = f"{answer.reason}: {answer.error}"
+            continue
+        prediction[index] = _confidence(answer)
+        for name in READINGS if answer.trace else ():
+            readings[name][index] = _since(log.start_ns, getattr(answer.trace, name))
+    readings["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
+    _drop_strange_clocks(readings)
+    table = pd.DataFrame({"placement": placement, "replication": replication.number, "request": np.arange(n)})
+    table["warm_up"], table["due_ns"] = False, pd.array(replication.due_ns, dtype="Int64")
+    for name in ("sent_ns", *READINGS, "received_ns"):
+        table[name] = pd.array(readings[name], dtype="Int64")
+        table.loc[readings[name] == -1, name] = pd.NA
+    table["status"] = statuses(replication.due_ns, readings["sent_ns"], readings["received_ns"], routes, timeout_s)
+    table.loc[[error is not None for error in errors], "status"] = "error"
+    table["prediction"], table["payload_bytes"] = prediction, [len(payload) for payload in requests.payloads]
+    return table.assign(error=errors)
+
+
+def _confidence(answer: Result) -> float:
+    """The number answered; of a text model, how sure it is of its label; NaN for an answer of another form."""
+    if isinstance(answer.prediction, float):
+        return answer.prediction
+    return max(answer.prediction) if answer.label is not UNSET else math.nan
+
+
+def _since(start_ns: int, reading_ns: int) -> int:
+    """The reading from the schedule's zero; -1 for one that no clock of this host can show."""
+    return reading_ns - start_ns if abs(reading_ns - start_ns) < 2**62 else -1
+
+
+def _drop_strange_clocks(readings: dict[str, Any]) -> None:
+    """Forget a service's readings that do not lie between ours: they are of another machine's clock."""
+    edges = [readings[name] for name in ("sent_ns", *READINGS, "received_ns")]
+    strange = np.any([after < before for before, after in itertools.pairwise(edges)], axis=0)
+    for name in READINGS:
+        readings[name][strange] = -1
+
+
+def statuses(
+    due_ns: NDArray[np.int64],
+    sent_ns: NDArray[np.int64],
+    received_ns: NDArray[np.int64],
+    routes: NDArray[np.uint8],
+    timeout_s: float,
+) -> NDArray[np.object_]:
+    """Return how each request ended, shape (n,): "ok", "lost", "timeout" or "not_sent"; -1 ns is never.
+
+    Nothing on the path to one service reorders, so an unanswered request is lost if a later one on its route was
+    answered; else it may still be on its way, and has timed out. One answered after the time-out has timed out too.
+    """
+    answered, number = received_ns >= 0, np.arange(len(sent_ns))
+    last = {route: np.max(number[answered & (routes == route)], initial=-1) for route in np.unique(routes)}
+    overtaken = number < np.array([last[route] for route in routes])
+    status = np.where(answered, "ok", np.where(overtaken, "lost", "timeout")).astype(object)
+    status[answered & (received_ns - due_ns > timeout_s * 1e9)] = "timeout"
+    status[(sent_ns < 0) & ~answered] = "not_sent"
+    return status

@@ -1,0 +1,149 @@
+"""Where inference happens, as data: tiers with their links and hardware. `serving.start` makes services of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Protocol, runtime_checkable
+
+from msgspec import Meta
+
+from xedge.core.config import Config, kind_of
+from xedge.core.exceptions import ConfigurationError
+from xedge.scenario.hardware import check_hardware
+from xedge.scenario.link import Link
+from xedge.scenario.service_times import ServiceTime
+
+Scale = Annotated[float, Meta(ge=1, le=1e6)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+@runtime_checkable
+class Placement(Protocol):
+    """A tier as data: a `Config` registered with `kind_of(Placement)`, its tag in the field `tier`.
+
+    What serves it is registered with `xedge.serving.start.service_of`.
+    """
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """The uplink that requests cross and the downlink that results cross."""
+        ...
+
+
+class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
+    """What the tiers that xedge itself serves share: links, hardware stood for, batches."""
+
+    link: Link | None = None
+    uplink: Link | None = None
+    downlink: Link | None = None
+    compute_scale: Scale = 1.0
+    service_time: ServiceTime | None = None
+    servers: Count = 1
+    threads: Count = 1
+    max_batch: Count = 64
+
+    def check(self) -> None:
+        """Refuse a link given twice, two service times, and servers that nothing emulates."""
+        name = type(self).__name__
+        check_hardware(name, self.compute_scale, self.service_time, self.servers, self.max_batch)
+        if self.link is not None and (self.uplink is not None or self.downlink is not None):
+            raise ConfigurationError(f"{name}: give link (for both directions) or uplink and downlink, not both")
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """The uplink and the downlink."""
+        return self.uplink or self.link or Link(), self.downlink or self.link or Link()
+
+
+@kind_of(Placement)
+class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
+    """The model near the sensors: ONNX Runtime in a thread of this process, or isolated from it.
+
+    Args:
+        link: what requests and results cross, each way; by default nothing.
+        uplink: what requests cross, if the two directions differ.
+        downlink: what results cross, if the two directions differ.
+        compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        service_time: inference takes as long as drawn from this, `Deterministic` or `Exponential`, whatever the engine
+            takes: a stand-in with a known answer from queueing theory.
+        servers: how many batches may be in inference at once; needs compute_scale or service_time.
+        threads: the engine's intra-op threads.
+        max_batch: most requests given to the engine at once; 1 turns batching off.
+        run_in: "thread", "process" or "container". Links are emulated in threads only.
+        image: the container's image (see containers/README.md).
+        cpus: how much processor time the container may use; 0.5 is half a core.
+        boxes: how many such edge boxes there are; every request belongs to one of them, each with the same probability.
+    """
+
+    run_in: Literal["thread", "process", "container"] = "thread"
+    image: str | None = None
+    cpus: Annotated[float, Meta(gt=0)] | None = None
+    boxes: Annotated[int, Meta(ge=1, le=100)] = 1
+
+    def check(self) -> None:
+        """Refuse links where none are emulated, and container settings without a container."""
+        super().check()
+        if self.run_in != "thread":
+            emulated = {
+                "link": not all(link.is_free for link in self.links),
+                "service_time": self.service_time is not None,
+                "servers": self.servers > 1,
+                "boxes": self.boxes > 1,
+            }
+            if wrong := [name for name, given in emulated.items() if given]:
+                raise ConfigurationError(
+                    f"Edge(run_in={self.run_in!r}): {', '.join(wrong)} emulated in threads only; leave it out"
+                )
+        if (self.run_in == "container") != (self.image is not None):
+            raise ConfigurationError("Edge: run_in='container' and image go together")
+        if self.cpus is not None and self.run_in != "container":
+            raise ConfigurationError("Edge: cpus limits a container; elsewhere use compute_scale")
+
+
+@kind_of(Placement)
+class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
+    """The model in a data centre: PyTorch in a thread of this process, behind links.
+
+    Args:
+        link: what requests and results cross, each way; by default 50 ms.
+        uplink: what requests cross, if the two directions differ.
+        downlink: what results cross, if the two directions differ.
+        compute_scale: inference takes this many times as long, 1 or more.
+        service_time: inference takes as long as drawn from this, whatever the engine takes.
+        servers: how many batches may be in inference at once; needs compute_scale or service_time.
+        threads: the engine's intra-op threads.
+        max_batch: most requests given to the engine at once; 1 turns batching off.
+        device: "cpu" or "cuda".
+
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """The uplink and the downlink; 50 ms each where nothing was said."""
+        if self.link is None and self.uplink is None and self.downlink is None:
+            return Link(delay_ms=50), Link(delay_ms=50)
+        return super().links
+
+
+@kind_of(Placement)
+class External(Config, frozen=True, kw_only=True, tag_field="tier", tag="external"):
+    """A service that runs already, started by somebody else: a container, a process, another machine.
+
+    Its clock readings are kept only where they fit between the sender's own: on the same host.
+
+    Args:
+        topic_prefix: the service's topic prefix.
+        broker: `mqtt://host:port` it is behind; by default the measurement's own broker, which must then be one
+            that runs already (`measure(broker=…)` or XEDGE_BROKER).
+        service: its name, "edge" or "cloud"; empty takes whoever answers first.
+    """
+
+    topic_prefix: str = ""
+    broker: str | None = None
+    service: str = ""
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """No emulated links: the network is the real one."""
+        return Link(), Link()

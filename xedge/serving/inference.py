@@ -1,0 +1,229 @@
+"""A model behind MQTT: what the services of all tiers share."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from abc import abstractmethod
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import UNSET
+
+from xedge.core.exceptions import ModelError, RequestError
+from xedge.models.engines import Engine
+from xedge.models.kinds import NUMBERS, RequestFormat, model_kind
+from xedge.scenario.sources import InputSpec
+from xedge.serving.item import Item
+from xedge.serving.loop import ServiceLoop
+from xedge.serving.messages import (
+    MAX_PAYLOAD_BYTES,
+    Clock,
+    Request,
+    RequestDecoder,
+    Result,
+    encode,
+    error_answer,
+    is_device_id,
+)
+
+log = logging.getLogger(__name__)
+WARM_UP_INFERENCES = 20
+
+
+class Inference(NamedTuple):
+    """One answer of an engine called directly."""
+
+    prediction: Any
+    inference_time_ms: float
+
+
+class MLService(ServiceLoop):
+    """A model behind MQTT. Use as a context manager, or `start()` and `stop()`, or `run()` in the foreground."""
+
+    reports_links = False
+
+    def __init__(
+        self,
+        name: str,
+        broker_host: str,
+        broker_port: int,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        **loop: Any,
+    ) -> None:
+        super().__init__(name, broker_host, broker_port, **loop)
+        self.first_call_ms = float("nan")
+        self._max_payload_bytes = max_payload_bytes
+        self._engine: Engine | None = None
+        self._result_topics: dict[str, str] = {}
+
+    @abstractmethod
+    def make_engine(self) -> Engine:
+        """Load the model file into this tier's engine."""
+
+    @property
+    def engine(self) -> Engine:
+        """The loaded engine; loads it at the first use."""
+        return self._engine or self.load_model()
+
+    @property
+    def takes(self) -> InputSpec:
+        """What one request contains."""
+        return self.engine.spec
+
+    def load_model(self) -> Engine:
+        """Load the model and time its first inference; loading again changes nothing.
+
+        Raises:
+            ModelError: the file is missing, unreadable or not a model.
+
+        """
+        if self._engine is None:
+            engine = self.make_engine()
+            self._decoder = _request_format(engine, self._max_payload_bytes)
+            self._labels = self._decoder.labels
+            begun_ns = perf_counter_ns()
+            engine.predict(self._decoder.sample())
+            self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
+            two = np.concatenate([self._decoder.sample()] * 2)
+            _plain(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
+            self._engine = engine
+        return self._engine
+
+    def prepare(self) -> None:
+        """Load the model and warm it up in the thread that will serve."""
+        engine, took_ms = self.load_model(), []
+        for _ in range(WARM_UP_INFERENCES):
+            begun_ns = perf_counter_ns()
+            engine.predict(self._decoder.sample())
+            took_ms.append((perf_counter_ns() - begun_ns) / 1e6)
+        self.inference_ms = statistics.median(took_ms)
+
+    def run_inference(self, features: Any) -> Inference:
+        """Answer one input of the model's shape, or a text model's text, directly, without MQTT or links.
+
+        Raises:
+            RequestError: the features are not what the model takes.
+
+        """
+        engine = self.engine
+        batch = self._decoder.one(features)
+        begun_ns = perf_counter_ns()
+        output = engine.predict(batch)
+        return Inference(_plain(output, 1)[0], (perf_counter_ns() - begun_ns) / 1e6)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a measurement's conditions say about this service."""
+        return {
+            **self.engine.describe(),
+            "input_shape": list(self.engine.input_shape),
+            "input_dtype": self.engine.input_dtype.name,
+            "input_kind": self.engine.spec.kind,
+            **({"labels": list(self._labels)} if self._labels else {}),
+            "compute_scale": self.compute_scale,
+            "service_time": self.service_time.as_dict() if self.service_time else None,
+            "servers": self.servers,
+            "max_batch": self.max_batch,
+            "qos": self.qos,
+            "first_call_ms": round(self.first_call_ms, 3),
+            "warm_inference_ms": round(self.inference_ms, 4),
+            "warm_up_inferences": WARM_UP_INFERENCES,
+        }
+
+    def summary(self) -> str:
+        """Return in one line what the service has done."""
+        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items())) or "none"
+        counts = self.counts
+        return (
+            f"{self.name} service ended: {counts['received']} received, {counts['answered']} answered, "
+            f"refused: {refused}; {counts['lost']} lost on links, {counts['unanswered']} unanswered, "
+            f"{counts['reconnects']} reconnects"
+        )
+
+    def accept(self, payload: bytes, read_ns: int) -> Item | None:
+        """Decode a request; one that is not is counted, logged and, where the device is known, answered."""
+        try:
+            request = self._decoder.decode(payload)
+            if request.device_id not in self._result_topics:
+                self._remember(request.device_id)
+        except RequestError as exc:
+            self._refuse(exc, payload)
+            return None
+        except Exception as exc:  # no message whatever may stop a service
+            log.exception("%s: a message that could not even be refused", self.name)
+            self._refuse(RequestError("not_decodable", f"{type(exc).__name__}: {exc}"), payload)
+            return None
+        return Item(request, len(payload), read_ns)
+
+    def infer(self, items: list[Item]) -> list[Item]:
+        """Give the batch to the engine; a request it cannot take is answered with an error."""
+        try:
+            batch = self._decoder.stack([item.request.features for item in items])
+            predictions = _plain(self.engine.predict(batch), len(items))
+        except Exception as exc:  # whatever an engine raises must not stop the service
+            if len(items) > 1:
+                return [done for item in items for done in self.infer([item])]
+            self._refuse_item(items[0], RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"))
+            return []
+        for item, prediction in zip(items, predictions, strict=True):
+            item.prediction = prediction
+        return items
+
+    def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
+        """Encode the result with its durations and, if asked for, its clock readings."""
+        request: Request[Any] = item.request
+        result = Result(
+            request.device_id,
+            request.timestamp_us,
+            item.prediction,
+            (item.finished_ns - item.started_ns) / 1e6,
+        )
+        if self._labels:
+            result.label = self._labels[item.prediction.index(max(item.prediction))]
+        if self.reports_links:
+            links_ns = item.arrived_ns - item.read_ns + departed_ns - item.finished_ns
+            result.cloud_latency_ms = links_ns / 1e6
+            result.total_latency_ms = (departed_ns - item.read_ns) / 1e6
+        result.trace = (
+            Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns) if request.trace else UNSET
+        )
+        result.request_id = request.request_id
+        return self._result_topics.get(request.device_id) or self._remember(request.device_id), encode(result)
+
+    def _remember(self, device_id: str) -> str:
+        if not is_device_id(device_id):
+            raise RequestError(
+                "device_id", f"device_id {device_id[:80]!r} may not be empty nor hold / + # or control characters"
+            )
+        if len(self._result_topics) >= 100_000:
+            self._result_topics.clear()
+        topic = self._result_topics[device_id] = self.topics.result(device_id)
+        return topic
+
+    def _refuse_item(self, item: Item, error: RequestError) -> None:
+        request = item.request
+        names = ("device_id", "timestamp_us", "request_id")
+        self._refuse(error, encode({name: value for name in names if (value := getattr(request, name)) is not UNSET}))
+
+    def _refuse(self, error: RequestError, payload: bytes) -> None:
+        self.refused[error.reason] += 1
+        count = self.refused[error.reason]
+        if count <= 10 or count % 1000 == 0:
+            log.warning("%s: refused request (%s, number %d): %s", self.name, error.reason, count, error)
+        answer = error_answer(payload, error)
+        if answer is not None and self._connection is not None:
+            self._connection.publish(self.topics.error(answer.device_id), encode(answer), self.qos)
+
+
+def _request_format(engine: Engine, max_payload_bytes: int) -> RequestFormat:
+    if engine.spec.kind != NUMBERS:
+        return model_kind(engine.spec.kind).request_format(engine, max_payload_bytes)
+    return RequestDecoder(engine.input_shape, engine.input_dtype, max_payload_bytes)
+
+
+def _plain(output: np.ndarray[Any, Any], rows: int) -> list[Any]:
+    """One plain Python value a row: a number where the row has one element, else a nested list."""
+    if np.ndim(output) == 0 or len(output) != rows:
+        raise ModelError(f"its output has shape {list(np.shape(output))} for a batch of {rows}: not a row an input")
+    return output.ravel().tolist() if output.size == len(output) else output.tolist()
