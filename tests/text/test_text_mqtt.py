@@ -281,9 +281,9 @@ def test_external_text_service_gets_texts(any_broker: Broker, folder: Path, pref
 
 
 def test_source_of_the_wrong_kind_is_told_before_measuring(any_broker: Broker, folder: Path, models: Path) -> None:
-    with pytest.raises(ConfigurationError, match="CsvReplay makes numbers, the model takes texts"):
+    with pytest.raises(ConfigurationError, match="CsvReplay makes numbers, the model takes text"):
         measured(any_broker, source=CsvReplay(path="x.csv"))
-    with pytest.raises(ConfigurationError, match="Texts makes texts, the model takes numbers"):
+    with pytest.raises(ConfigurationError, match="Texts makes text, the model takes numbers"):
         measured(any_broker, model="anomaly_detector", source=Texts())
 
 
