@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checks_of_runs import assert_sound
 
 from xedge.core import paths
 from xedge.reports import parameters
 from xedge.reports import run as report
 
+#: What the conclusions of notebooks that train must say: a pattern, and between what its numbers must lie.
+TRAINED = {
+    "01_build_models": {r"[a-z] (0\.\d{3})": (0.9, 1.0), r"at most (\S+), so": (0.0, 1e-5)},
+}
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 
 
@@ -46,16 +52,21 @@ def test_notebook_runs_as_a_report(notebook: Path, tmp_path: Path) -> None:
     assert facts["conclusion"]
     assert "Figure without a description" not in page
     assert len(page) < 3_000_000
-    if run.verdict is not None:
-        assert list(run.folder.rglob("rows.csv.gz"))
+    assert_sound(report.Run.read(run.folder))
+    numbers = TRAINED.get(notebook.stem, {})
+    for pattern, (least, most) in numbers.items():
+        values = [float(value) for value in re.findall(pattern, facts["conclusion"])]
+        assert values, pattern
+        assert least <= min(values) <= max(values) <= most
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("models")
 def test_notebooks_run_as_they_stand_in_nbval() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "--nbval-lax"]
     command += ["--nbval-kernel-name", "python3", "--nbval-cell-timeout", "300", *map(str, NOTEBOOKS)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env, cwd=paths.project_root())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500, env=env, cwd=paths.project_root())
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
 

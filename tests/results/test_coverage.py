@@ -42,9 +42,10 @@ def coverage(rng, rho, n, levels, repetitions):
 @pytest.mark.parametrize(
     ("rho", "n", "levels", "repetitions"),
     [
-        (0.5, 2000, (None, 0.5, 0.9, 0.95, 0.99), 1200),
-        (0.8, 5000, (None, 0.5, 0.9, 0.95), 1200),
-        (0.8, 20_000, (0.99,), 800),
+        (0.5, 2000, (None, 0.5, 0.9, 0.95, 0.99), 300),
+        pytest.param(0.5, 2000, (None, 0.5, 0.9, 0.95, 0.99), 4000, marks=pytest.mark.long),
+        pytest.param(0.8, 5000, (None, 0.5, 0.9, 0.95), 4000, marks=pytest.mark.long),
+        pytest.param(0.8, 20_000, (0.99,), 2000, marks=pytest.mark.long),
     ],
 )
 def test_the_default_interval_covers_the_truth_behind_a_queue(rho, n, levels, repetitions):

@@ -207,11 +207,11 @@ def test_trace_refuses_what_is_no_schedule(due_s, says):
 
 
 @pytest.mark.parametrize("kind", [Poisson, Constant, Bursty])
-@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, "5", None, True])
 @pytest.mark.parametrize("field", ["rate_hz", "duration_s"])
-def test_rate_and_duration_outside_their_range_are_refused(kind, field, bad):
-    with pytest.raises(ConfigurationError, match=field):
-        kind(**({"rate_hz": 1, "duration_s": 1} | {field: bad}))
+def test_rate_and_duration_outside_their_range_are_refused(kind, field):
+    for bad in (0, -1, math.nan, math.inf, "5", None, True):
+        with pytest.raises(ConfigurationError, match=field):
+            kind(**({"rate_hz": 1, "duration_s": 1} | {field: bad}))
 
 
 def csv(tmp_path, text):

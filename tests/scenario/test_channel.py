@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from xedge.core.exceptions import ConfigurationError
@@ -330,7 +332,8 @@ def random_link(rng):
     return Link(**fields)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@given(st.integers(0, 2**32))
+@settings(max_examples=60)
 def test_no_link_reorders_or_forgets_its_seed_or_is_early(seed):
     rng = np.random.default_rng(seed)
     link, n = random_link(rng), 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -98,33 +99,33 @@ def test_edge_vs_cloud_comparison(broker: Broker) -> None:
             assert slow["prediction"] == pytest.approx(fast["prediction"], abs=1e-5)
             assert "cloud_latency_ms" not in fast
             # One direction is seen from outside, in the trace; both are in the total.
-            served_ms = (fast["trace"]["departed_ns"] - fast["trace"]["arrived_ns"]) / 1e6
             slow_ms = (slow["trace"]["departed_ns"] - slow["trace"]["arrived_ns"]) / 1e6
             assert slow_ms >= DELAY_MS
-            assert slow["total_latency_ms"] >= served_ms - fast["inference_time_ms"] + 2 * DELAY_MS - 1
+            assert slow["total_latency_ms"] >= 2 * DELAY_MS + slow["inference_time_ms"] - 1e-6
         assert len(at_edge.messages) == len(at_cloud.messages) == 5
 
 
 def test_twenty_at_once_cross_the_links_together(broker: Broker, prefix: str, expected: list[float]) -> None:
     with cloud(broker, prefix) as service, Device(broker, prefix) as device:
         for number, features in enumerate(INPUTS):
-            device.request(features, timestamp_us=number)
+            device.request(features, timestamp_us=number, trace=True)
         answers = device.results(20)
     assert [answer["timestamp_us"] for answer in answers] == list(range(20))
     assert [answer["prediction"] for answer in answers] == pytest.approx(expected, abs=1e-5)
     assert all(answer["cloud_latency_ms"] >= 2 * DELAY_MS for answer in answers)
-    # A service that slept in its message callback would take 20 x 100 ms.
-    assert answers[-1]["total_latency_ms"] < 1000
+    # To a service that slept in its message callback, none would arrive before the one before had departed.
+    clocks = [answer["trace"] for answer in answers]
+    assert any(later["arrived_ns"] < earlier["departed_ns"] for earlier, later in pairwise(clocks))
     assert service.counts["answered"] == 20
 
 
 def test_one_slow_request_does_not_hold_up_the_reading_of_others(any_broker: Broker, prefix: str) -> None:
-    with cloud(any_broker, prefix, 400.0) as service, Device(any_broker, prefix) as device:
+    hour_ms = 3.6e6
+    with cloud(any_broker, prefix, hour_ms) as service, Device(any_broker, prefix) as device:
         for number in range(5):
             device.request(INPUTS[number], timestamp_us=number)
         wait_until(lambda: service.counts["received"] == 5, "all five are in the service")
         assert service.counts["answered"] == 0
-        assert len(device.results(5)) == 5
 
 
 @pytest.mark.parametrize("direction", ["uplink", "downlink"])

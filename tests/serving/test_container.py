@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -235,12 +234,10 @@ def test_inference_result(device: Device, features: Any, engine: OnnxEngine) -> 
 
 
 def test_inference_latency(device: Device, features: Any) -> None:
-    took_ms = []
-    for number in range(50):
+    for number in range(20):
         begun = perf_counter()
-        device.ask(features, "press", number)
-        took_ms.append((perf_counter() - begun) * 1e3)
-    assert statistics.median(took_ms) < 100
+        took_ms = device.ask(features, "press", number)["inference_time_ms"]
+        assert 0 < took_ms < (perf_counter() - begun) * 1e3
 
 
 def test_end_to_end(edge: Container, any_broker: Broker) -> None:
@@ -254,7 +251,9 @@ def test_end_to_end(edge: Container, any_broker: Broker) -> None:
     )
     rows = scenario.measure(replications=1, strict=False, broker=any_broker).rows
     answered = rows[(rows["placement"] == "container") & (rows["status"] == "ok")]
-    assert len(answered) > 100
+    assert len(rows) == 2 * 100
+    assert len(answered) == len(rows)
+    assert rows["request"].tolist() == list(range(200))
 
 
 def test_container_that_xedge_starts_is_measured_beside_thread_and_process(

@@ -7,6 +7,7 @@ import socket
 import statistics
 import threading
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -93,8 +94,10 @@ def test_inference_result(broker: Broker, prefix: str, expected: list[float]) ->
 
 def test_inference_latency(broker: Broker, prefix: str) -> None:
     with edge(broker, prefix), Device(broker, prefix) as device:
-        took_ms = [device.ask(INPUTS[n], timestamp_us=n)["inference_time_ms"] for n in range(30)]
-    assert statistics.median(took_ms) < 100
+        for number in range(30):
+            begun = perf_counter()
+            took_ms = device.ask(INPUTS[number], timestamp_us=number)["inference_time_ms"]
+            assert 0 < took_ms < (perf_counter() - begun) * 1e3
 
 
 def test_end_to_end(broker: Broker, prefix: str, expected: list[float]) -> None:

@@ -24,6 +24,7 @@ MS = 1_000_000
 MEDIAN_MS, EARLIEST_MS = 2.0, -1.0  # how close the kernel must be: a busy host makes messages late, but never early
 MS_OF_A_BUSY_HOST = 18.0  # a message this late for no reason is not taken for a lost one
 _numbers = count(os.getpid())
+pytestmark = pytest.mark.long
 
 
 def run(*words: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import queues
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.studies.queueing import MD1, MG1, MMc, inversion_utilisation
@@ -141,9 +143,8 @@ def test_closed_forms_agree_with_simulated_queues(queue, times):
     assert abs(means.mean() - queue.mean_ms) < 4 * means.std(ddof=1) / math.sqrt(len(found))
 
 
-@pytest.mark.parametrize("p", [None, 0.5, 0.95, 0.99])
-@pytest.mark.parametrize("servers", [2, 5, 40])
-@pytest.mark.parametrize("extra_rtt_ms", [0.5, 24, 300])
+@given(st.integers(2, 40), st.floats(0.5, 300), st.sampled_from([None, 0.5, 0.95, 0.99]))
+@settings(max_examples=40)
 def test_inversion_is_where_edge_and_cloud_are_equal(servers, extra_rtt_ms, p):
     found = inversion_utilisation(servers, 30, extra_rtt_ms, p)
     for rho, sign in ((found * 0.98, -1), (found, 0), (1 - 0.98 * (1 - found), 1)):
@@ -159,8 +160,8 @@ def test_inversion_of_the_means_has_the_closed_condition():
     assert inversion_utilisation(10_000, 30, 24) == pytest.approx(24 / (24 + 30))  # nobody waits in the cloud
 
 
-@pytest.mark.parametrize("servers", [2, 3, 5, 10, 50])
-@pytest.mark.parametrize("ratio", [0.01, 0.1, 1, 3, 10])
+@given(st.integers(2, 50), st.floats(0.01, 10))
+@settings(max_examples=30)
 def test_tails_invert_before_the_mean_and_the_mean_before_the_median(servers, ratio):
     p99, p95, mean, p50 = (inversion_utilisation(servers, 20, 20 * ratio, p) for p in (0.99, 0.95, None, 0.5))
     assert 0 < p99 < p95 < mean < p50 < 1

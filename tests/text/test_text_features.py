@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import subprocess
 import sys
 import zlib
@@ -11,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from xedge.core.exceptions import ConfigurationError, TextError
 from xedge.text import features
@@ -41,18 +42,23 @@ TEXTS = [
 ]
 
 
-def fuzzed(n, seed=0):
-    """Texts of code points from everywhere, surrogates among them."""
-    rng = random.Random(seed)
-    kinds = [(32, 126), (0, 0x2FF), (0x300, 0xFFFF), (0xD800, 0xDFFF), (0x10000, 0x10FFFF)]
-    return ["".join(chr(rng.randint(*rng.choice(kinds))) for _ in range(rng.choice((1, 7, 60, 400)))) for _ in range(n)]
+#: Code points from everywhere, lone surrogates among them.
+ANY_TEXT = st.text(st.characters(), max_size=400)
+
+
+def odd(test):
+    """Let a property test see every odd text by name as well."""
+    for text in ODD.values():
+        test = example(text)(test)
+    return test
 
 
 def checksum(texts):
     return hashlib.sha256(b"|".join(encode(text).astype("<i4").tobytes() for text in texts)).hexdigest()
 
 
-@pytest.mark.parametrize("text", [*ODD.values(), *fuzzed(200)], ids=[*ODD, *map(str, range(200))])
+@odd
+@given(ANY_TEXT)
 def test_encode_any_text(text):
     ids = encode(text)
     assert ids.dtype == np.int32

@@ -324,7 +324,7 @@ def served(servers: str, *arguments: str, level: str = "warning") -> Iterator[su
             process.kill()
 
 
-@pytest.mark.parametrize("where", ["predicting", "answered"])
+@pytest.mark.parametrize("where", ["predicting", pytest.param("answered", marks=pytest.mark.long)])
 def test_member_killed_in_mid_batch_loses_no_message(
     where: str, servers: str, topics: tuple[str, str, str], text_registry: Registry, tmp_path: Path
 ) -> None:
@@ -425,7 +425,9 @@ def test_consumer_starts_once(servers: str, topics: tuple[str, str, str], text_r
 def test_example_of_the_page(servers: str, text_registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     [code] = snippets("python", "Kafka")
     produce(servers, "texts", asked(3))
-    code = code.replace("localhost:9092", servers).replace("...", "wait_until(lambda: consumer.counts['answered'], '')")
+    code = code.replace("localhost:9092", servers).replace(
+        "...", "wait_until(lambda: consumer.counts['answered'] == 3, '3 answers')"
+    )
     exec(code, {"wait_until": wait_until})
     assert re.search(r"kafka consumer ended: 3 received in \d batches, 3 answered", capsys.readouterr().out)
     assert_answers(read(servers, "answers", 3))

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import pytest
 from helpers import write_lookup_model
+from hypothesis import given
 from onnx import numpy_helper
-from test_text_features import ODD, fuzzed
+from test_text_features import ANY_TEXT, ODD, odd
 
 from xedge.core.exceptions import ModelError, TextError
 from xedge.core.files import file_sha256
@@ -165,7 +166,8 @@ def test_golden_texts_are_odd_ones_and_held_out_ones(good):
     assert np.ptp(np.array(golden["probabilities"]), axis=0).min() > 0.2
 
 
-@pytest.mark.parametrize("text", [*ODD.values(), *fuzzed(40, seed=1)], ids=[*ODD, *map(str, range(40))])
+@odd
+@given(text=ANY_TEXT)
 def test_any_text_gets_probabilities(model, text):
     answer = model.probabilities([text])
     assert answer.dtype == np.float32

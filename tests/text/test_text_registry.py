@@ -279,6 +279,7 @@ def register_in_a_process(folder: str, version: str, start: object) -> None:
     Registry(folder).register("topic", version)
 
 
+@pytest.mark.long
 def test_six_processes_that_open_a_new_registry_at_once_all_register(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(6)
@@ -498,7 +499,10 @@ def test_version_downloaded_before_is_named_when_the_server_is_down(tmp_path, mo
         Registry(uri).resolve("topic")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("flask") is None, reason="mlflow-skinny has no server")
+@pytest.mark.long
+@pytest.mark.skipif(
+    importlib.util.find_spec("flask") is None, reason="mlflow-skinny has no server: install xedge[test]"
+)
 def test_mlflow_server_keeps_versions(tmp_path, monkeypatch):
     monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

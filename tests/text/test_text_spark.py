@@ -35,7 +35,7 @@ CORES, TASKS, N = 2, 12, 6000
 PANDAS_3 = "ignore:PySpark does not yet fully support pandas:FutureWarning"
 JAVA = bool(os.environ.get("JAVA_HOME")) or shutil.which("java") is not None
 pytestmark = [
-    pytest.mark.skipif(not JAVA, reason="Spark needs Java 17: install openjdk-17-jre-headless"),
+    pytest.mark.skipif(not JAVA, reason="Spark needs Java 17: install default-jre-headless"),
     pytest.mark.filterwarnings(PANDAS_3),
 ]
 
@@ -101,6 +101,7 @@ def test_every_worker_loads_once_for_all_its_tasks(session: Any) -> None:
 def test_sentiment_is_what_the_function_says(session: Any) -> None:
     rows = texts_of(session, SENTENCES).select("place", sentiment_udf()("text").alias("answer")).collect()
     expected = predict_sentiments(SENTENCES)
+    assert sorted(row.place for row in rows) == list(range(len(SENTENCES)))
     for row in rows:
         answer = row.answer.asDict()
         assert answer.pop("model_version") == expected[row.place]["model_version"]

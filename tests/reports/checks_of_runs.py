@@ -1,0 +1,89 @@
+"""What must hold of a notebook's run on any machine, however busy: whole rows, lower bounds, numbers that agree."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xedge.reports.run import VERDICTS, Run
+from xedge.results import summary
+from xedge.results.measurement import Measurement
+
+#: A verdict that is not VALID must say that this machine was too busy, and may have no other reason.
+OF_A_BUSY_MACHINE = re.compile(r"late|keep up|grow|stall|busy", re.IGNORECASE)
+LINKS = ("link", "uplink", "downlink")
+
+
+def assert_sound(run: Run) -> None:
+    """Fail unless the run's saved data, its run.json and its conclusion tell one story."""
+    measurements = [Measurement.load(path.parent) for path in sorted(run.folder.rglob("rows.*"))]
+    assert (run.verdict is None) == (not measurements)
+    for measurement in measurements:
+        assert_whole(measurement)
+        assert_links_delay(measurement)
+        assert_parity(measurement)
+    if measurements:
+        assert_verdict(run, measurements)
+    if len(measurements) == 1:
+        assert_numbers(run, measurements[0])
+
+
+def assert_whole(measurement: Measurement) -> None:
+    """Every placement has every replication's schedule: the same due times, each request once, some answered."""
+    rows = measurement.rows
+    for _, replication in rows.groupby("replication"):
+        schedules = [sorted(own["due_ns"]) for _, own in replication.groupby("placement")]
+        assert len(schedules) == rows["placement"].nunique()
+        assert all(one == other for one, other in pairwise(schedules))
+        assert len(schedules[0]) >= 5
+    keys = ["placement", "replication", *(["worker"] if "worker" in rows else []), "request"]
+    assert not rows.duplicated(keys).any()
+    assert set(rows["status"]) <= {"ok", "timeout", "lost"}
+    assert set(rows.loc[rows["status"] == "ok", "placement"]) == set(rows["placement"])
+
+
+def assert_links_delay(measurement: Measurement) -> None:
+    """No answer is back before its links' constant delays are over."""
+    answered = measurement.rows[measurement.rows["status"] == "ok"]
+    took_ms = (answered["received_ns"] - answered["due_ns"]) / 1e6
+    assert took_ms.min() > 0
+    for name, placement in measurement.conditions["scenario"].get("placements", {}).items():
+        if isinstance(placement, dict):
+            delays = {way: (placement.get(way) or {}).get("delay_ms") or 0.0 for way in LINKS}
+            least_ms = delays["uplink"] + delays["downlink"] + 2 * delays["link"]
+            assert took_ms[answered["placement"] == name].min() >= least_ms, name
+
+
+def assert_parity(measurement: Measurement) -> None:
+    """Where the rows hold predictions, all placements gave one answer to a request."""
+    answered = measurement.rows[measurement.rows["status"] == "ok"].dropna(subset="prediction")
+    if "worker" not in answered:
+        spread = answered.groupby(["replication", "request"])["prediction"].agg(np.ptp)
+        assert spread.max() < 1e-4
+
+
+def assert_verdict(run: Run, measurements: list[Measurement]) -> None:
+    """The verdict on top is that of the data, and a bad one has the machine for its reason and is said in words."""
+    assert run.verdict in VERDICTS
+    said = run.record["conclusion"]
+    for measurement in measurements:
+        for reason in measurement.verdict.reasons:
+            assert OF_A_BUSY_MACHINE.search(reason.text), reason
+    if len(measurements) == 1:
+        assert run.verdict == measurements[0].verdict.word
+    if run.verdict != "VALID":
+        assert run.verdict in said
+
+
+def assert_numbers(run: Run, measurement: Measurement) -> None:
+    """The numbers in run.json are those of the rows saved beside it, and the conclusion quotes them."""
+    for placement in measurement.placements:
+        recorded: dict[str, Any] = run.record["estimates"][placement]["p50_ms"]
+        if placement not in measurement.verdict.saturated:
+            value = summary.estimates(measurement.rows, placement)[0.5].value
+            assert recorded["value"] == pytest.approx(value)
+            assert f"within {recorded['text']}" in run.record["conclusion"]
