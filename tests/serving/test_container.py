@@ -431,6 +431,7 @@ class CloudContainer(Container):
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_cloud_image_is_a_cpu_build_that_answers(
     settings: dict[str, str], models: Path, any_broker: Broker, prefix: str, engine: OnnxEngine, features: Any
 ) -> None:
