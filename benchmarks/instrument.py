@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.harness import Table
-from xedge.studies.instrument import instrument
+from xedge.studies import instrument
 
 
 def main(mean_service_ms: float = 30, boxes: int = 8, duration_s: float = 12, replications: int = 5) -> list[str]:

@@ -11,7 +11,7 @@ from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.placements import Edge
 from xedge.scenario.service_times import Deterministic
-from xedge.studies.load.load import measure
+from xedge.studies.load import measure
 from xedge.studies.queueing import MD1
 
 SERVICE_MS, DEADLINE_MS, P = 4.0, 60.0, 0.99

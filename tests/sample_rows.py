@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from xedge.results import verdict as checks
 from xedge.results.measurement import Measurement
-from xedge.results.rows import STAMPS, typed
+from xedge.results.rows import STAMPS
 
 MS = 1_000_000
 
@@ -61,11 +60,11 @@ def with_status(status, share=0.1, **changes):
 
 
 def texts(rows, **changes):
-    return [str(doubt) for doubt in checks.doubts(typed(rows), conditions(**changes))]
+    return [str(doubt) for doubt in Measurement(rows, conditions(**changes)).checks()]
 
 
 def judged(rows, **changes):
-    return checks.verdict(typed(rows), conditions(**changes))
+    return Measurement(rows, conditions(**changes)).verdict
 
 
 def replicated(count=3, **kwargs):

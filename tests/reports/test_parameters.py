@@ -118,6 +118,7 @@ def test_inspect_refuses_what_is_no_notebook(tmp_path: Path) -> None:
         ("list[float]", np.array([1.5, 2.0]), [1.5, 2.0]),
         ("list[str]", "007, b", ["007", "b"]),
         ("list[str]", "['a, b', 'c']", ["a, b", "c"]),
+        ("list[int | None]", "1, none", [1, None]),
         ("list[Literal['edge', 'cloud']]", "edge,cloud", ["edge", "cloud"]),
     ],
 )
@@ -141,6 +142,7 @@ def test_convert_by_annotation(annotation: str, value: Any, expected: Any) -> No
         ("str", 7, "str; put it into quotes"),
         ("int", None, "int"),
         ("Literal['lan', 'cloud']", "moon", "one of 'lan', 'cloud'"),
+        ("Literal['lan', 'cloud'] | None", "clud", "one of 'lan', 'cloud' or None: did you mean 'cloud'?"),
         ("list[int]", "50,a", "list of int"),
         ("list[str]", "['a", "list of str"),
         ("list[int]", 50, "list of int"),

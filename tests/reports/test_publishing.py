@@ -80,7 +80,7 @@ def test_publish_several_keeps_them_apart_under_the_worst_verdict(folder: Path) 
     found = recorded(folder)
     assert found["verdict"] == "SATURATED"
     assert list(found["estimates"]) == [
-        f"{name}: {arm}" for name in ("low", "high", "again") for arm in ("edge", "cloud")
+        f"{name}: {placement}" for name in ("low", "high", "again") for placement in ("edge", "cloud")
     ]
     assert found["estimates"]["high: cloud"]["p99_ms"] == {
         "value": None,
@@ -110,7 +110,7 @@ def test_a_link_that_lost_all_is_published_too(folder: Path) -> None:
 
 def test_publish_under_a_name_twice_is_refused(folder: Path) -> None:
     xedge.publish(measurement())
-    with pytest.raises(ConfigurationError, match="'measurement' is published already"):
+    with pytest.raises(ConfigurationError, match="'' is published already: give every study a name"):
         xedge.publish(measurement())
 
 

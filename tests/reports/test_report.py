@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from xedge.core.exceptions import ConfigurationError, ReportError
+from xedge.reports import notebooks
 from xedge.reports import run as report
 
 PARAMETERS = """rate_hz: float = 200.0  # requests per second offered
@@ -22,7 +23,7 @@ name: str = "edge"
 rates: list[int] = [50, 100]  # the sweep"""
 
 MEASURE = """import json, sys, time
-from xedge import report
+from xedge.reports import run as report
 from xedge.core.progress import Progress
 with Progress(2000, "requests", "edge") as line:
     for done in range(0, 2000, 500):
@@ -247,7 +248,7 @@ def test_run_ends_early_in_other_ways(tmp_path: Path, source: str, kind: str, wo
 @pytest.mark.parametrize(("signal", "raised"), [("SIGTERM", SystemExit), ("SIGINT", KeyboardInterrupt)])
 def test_run_interrupted_stops_the_kernel_and_raises(tmp_path: Path, signal: str, raised: type[BaseException]) -> None:
     source = (
-        "import os, signal, time\nfrom xedge import report\nreport.record('pid', os.getpid())\n"
+        "import os, signal, time\nfrom xedge.reports import run as report\nreport.record('pid', os.getpid())\n"
         f"os.kill(os.getppid(), signal.{signal})\ntime.sleep(60)"
     )
     path = write(tmp_path, "ends", code(source))
@@ -282,11 +283,11 @@ def test_run_many_goes_on_after_a_failed_notebook(tmp_path: Path) -> None:
 def test_find_by_path_stem_and_name(project: Path) -> None:
     path = project.resolve() / "notebooks" / "02_edge_vs_cloud.ipynb"
     for notebook in (path, "02_edge_vs_cloud", "edge_vs_cloud", "02_edge_vs_cloud.ipynb"):
-        assert report.find(notebook) == path
+        assert notebooks.find(notebook) == path
     with pytest.raises(ConfigurationError, match=r"did you mean edge_vs_cloud\? In .*: 02_edge_vs_cloud, 03_broken"):
-        report.find("edge_vs_clod")
+        notebooks.find("edge_vs_clod")
     with pytest.raises(ConfigurationError, match="no notebook"):
-        report.find("missing/02_edge_vs_cloud.ipynb")
+        notebooks.find("missing/02_edge_vs_cloud.ipynb")
 
 
 def test_record_when_interactive_checks_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

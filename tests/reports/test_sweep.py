@@ -21,6 +21,7 @@ import xedge
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import commands, parameters, sweeps
 from xedge.reports import run as report
+from xedge.reports.notebooks import Notebook
 
 PARAMETERS = """rate_hz: float = 200.0  # requests per second offered
 network: str = "lte"  # the link
@@ -29,7 +30,7 @@ flags: str = ""  # what else to do"""
 
 # Counts its runs in a file beside the sweep, so that a test can tell what was run; other files tell it what to do.
 BODY = """import os, signal, time
-from xedge import report
+from xedge.reports import run as report
 out = report.data_dir().parent
 with (out.parent / "ran.txt").open("a") as file:
     print(f"{rate_hz:g} {network}", file=file)
@@ -99,6 +100,18 @@ def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -
     table = first.table()
     assert list(table["rate_hz"]) == [1.0, 2.0, 3.0]
     assert list(table["edge p99_ms_high"]) == [1.5, 3.0, 4.5]
+
+
+def test_sweep_opens_its_notebook_once(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, read_cells = [], parameters.read_cells
+
+    def counted(path: Path) -> list[dict[str, Any]]:
+        opened.append(path)
+        return read_cells(path)
+
+    monkeypatch.setattr(parameters, "read_cells", counted)
+    assert go(notebook, {"rate_hz": "1,2"}).ok
+    assert opened == [notebook]
 
 
 def test_sweep_runs_again_when_notebook_or_values_are_others(notebook: Path) -> None:
@@ -171,7 +184,7 @@ def test_sweep_asked_to_repeat_all_and_interrupted_goes_on_with_the_rest(noteboo
         ({"rate_hz": "1,fast"}, "rate_hz is 'fast'"),
         ({"rate_hz": []}, "rate_hz has no value"),
         ({"rate_hz": "1,2,1.0"}, "rate_hz is to be 1.0 twice"),
-        ({"network": "'a,b"}, 'network: "\'a,b" is no list'),
+        ({"network": "'a,b"}, 'network: "\'a,b" is not a list'),
     ],
 )
 def test_sweep_checks_every_value_before_it_starts(notebook: Path, grid: dict[str, Any], words: str) -> None:
@@ -207,11 +220,11 @@ def test_sweep_beside_another_in_one_folder_is_refused(notebook: Path) -> None:
 def test_runs_have_names_that_every_file_system_takes(
     notebook: Path, sets: list[dict[str, Any]], names: list[str]
 ) -> None:
-    planned = sweeps._planned(notebook, sets)
+    planned = sweeps._planned(Notebook.open(notebook), sets)
     assert [cell.name.partition("~")[0] for cell in planned] == [name.partition("~")[0] for name in names]
     assert ["~" in cell.name for cell in planned] == ["~" in name for name in names]
     assert len({cell.name.casefold() for cell in planned}) == len(sets)
-    assert [cell.name for cell in sweeps._planned(notebook, sets)] == [cell.name for cell in planned]
+    assert [cell.name for cell in sweeps._planned(Notebook.open(notebook), sets)] == [cell.name for cell in planned]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sample_rows import replicated, texts
 
-from xedge.results import verdict as checks
+from xedge.results import conditions
 from xedge.runs import calibration
 from xedge.runs.calibration import Crossing, measure_links, requested_ms
 from xedge.runs.scenario import Scenario
@@ -111,7 +111,7 @@ def test_a_link_that_did_something_else_to_its_messages_is_doubted(check, says):
 )
 def test_only_links_that_lose_whole_messages_excuse_lost_requests(link, loses):
     scenario = Scenario(model="x", workload=Constant(rate_hz=1, duration_s=1), placements={"edge": Edge(link=link)})
-    assert checks._loses({"scenario": scenario.as_dict()}, "edge") == loses == link.loses
+    assert conditions.typed({"scenario": scenario.as_dict()}).loses("edge") == loses == link.loses
 
 
 LINKS = {

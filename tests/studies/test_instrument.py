@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import xedge
 from xedge.core.exceptions import ConfigurationError
+from xedge.reports import run as report
 from xedge.results.measurement import Measurement
 from xedge.results.rows import STAMPS
 from xedge.results.statistics import Estimate
 from xedge.scenario.routes import random_routes
 from xedge.scenario.service_times import Deterministic, Exponential
-from xedge.studies.instrument import figures as instrument_plots
-from xedge.studies.instrument import instrument
-from xedge.studies.instrument.instrument import Check, InstrumentCheck, same_draws_ms
+from xedge.studies.instrument import Check, InstrumentCheck, figures, measure
+from xedge.studies.instrument.exact import SERVICE_TIMES, same_draws_ms
 from xedge.studies.queueing import MD1, MMc, responses
 
 BOXES, MEAN_MS, FLOOR_MS = 4, 30.0, 0.5
@@ -30,7 +31,7 @@ def schedule_ms(utilisation, n, seed):
 def rows(queue, utilisation, replication, n, distort):
     """One trial of an exact queue, distorted, behind a floor of `FLOOR_MS`."""
     due_ms = schedule_ms(utilisation, n, 100 + replication)
-    exact = same_draws_ms(due_ms, 7 + replication, BOXES, instrument.SERVICE_TIMES[queue](mean_ms=MEAN_MS))
+    exact = same_draws_ms(due_ms, 7 + replication, BOXES, SERVICE_TIMES[queue](mean_ms=MEAN_MS))
     noise = np.random.default_rng(replication).exponential(0.05, n)
     received = due_ms + distort(exact) + FLOOR_MS + noise
     table = pd.DataFrame({"placement": queue, "replication": replication, "request": np.arange(n)})
@@ -42,7 +43,7 @@ def rows(queue, utilisation, replication, n, distort):
 
 def checked(distort=lambda ms: ms, n=400, replications=4, **changed):
     tables, trials = [], []
-    for queue in instrument.SERVICE_TIMES:
+    for queue in SERVICE_TIMES:
         for replication in range(replications):
             tables.append(rows(queue, 0.5, replication, n, distort))
             trials.append({"placement": queue, "replication": replication, "link_seed": 7 + replication})
@@ -133,28 +134,46 @@ def test_the_whole_interval_decides(low, high, outcome):
 
 def test_the_figure_draws_every_check_and_says_it_in_words():
     found = checked()
-    figure = instrument_plots.figure(found)
+    figure = figures.figure(found)
     assert "Passed" in figure.alt
     above, below = figure.axes
     assert "latency less noise floor, ms" in above.get_xlabel()
     assert "error, % of theory" in below.get_ylabel()
     assert [tick.get_text() for tick in below.get_xticklabels()] == ["mean", "p50", "p95"]
     assert len(found.table()) == 6
-    assert instrument_plots.figure(checked(status="timeout")).axes
+    assert figures.figure(checked(status="timeout")).axes
 
 
-def test_numbers_that_cannot_be_meant_are_refused():
+def test_publish_puts_the_largest_errors_on_top(tmp_path, monkeypatch):
+    monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
+    result = checked(lambda ms: 1.15 * ms)
+    assert xedge.publish(result) == result.conclusion()
+    record = report.recorded()
+    means = [number for number in record["headline"] if number["label"].endswith("error of the mean")]
+    assert len(record["headline"]) == 4
+    for number in means:
+        (check,) = (c for c in result.checks if number["label"].startswith(f"{c.queue} at") and c.statistic == "mean")
+        estimate = record["estimates"][f"{check.queue} at utilisation 0.5"]["error of the mean_percent"]
+        assert estimate["value"] == pytest.approx(100 * check.error.value)
+        assert float(number["value"]) == pytest.approx(estimate["value"], abs=0.1)
+        assert (number["unit"], number["detail"].partition("; ")[2]) == ("%", f"limit 5 %: {check.outcome}")
+    assert means
+    assert len(record["instrument"]) == 6
+    assert (tmp_path / "utilisation-0.5" / "rows.csv.gz").is_file()
+
+
+def test_invalid_utilisations_are_refused():
     with pytest.raises(ConfigurationError, match=r"utilisation 1\.2"):
-        instrument.measure([0.5, 1.2], 30, 2, 1, progress=False)
+        measure([0.5, 1.2], 30, 2, 1, progress=False)
     with pytest.raises(ConfigurationError, match="at least one"):
-        instrument.measure([], 30, 2, 1, progress=False)
+        measure([], 30, 2, 1, progress=False)
 
 
 @pytest.mark.usefixtures("models")
 def test_stubs_behind_the_broker_are_never_faster_than_exact_queues():
     """Were one draw or box mistaken for another, half of the requests would be."""
-    found = instrument.measure([0.7], 20, 2, 1.0, 2, seed=3, progress=False)
-    for queue in instrument.SERVICE_TIMES:
+    found = measure([0.7], 20, 2, 1.0, 2, seed=3, progress=False)
+    for queue in SERVICE_TIMES:
         for measured, exact in zip(*found.sections(queue, 0.7), strict=True):
             assert math.isfinite(measured.max())
             assert measured.size > 20

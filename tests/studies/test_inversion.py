@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 from queues import mm1, mmc
 
-import xedge.studies.inversion.inversion as inversions
+import xedge
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.results.measurement import Measurement
-from xedge.studies.inversion import figures as inversion_plots
-from xedge.studies.inversion.inversion import Inversion, _zero
+from xedge.studies.inversion import Inversion, figures, measure
+from xedge.studies.inversion.result import STATISTICS, _zero
 
 SERVICE_MS, EXTRA_MS, BOXES = 10.0, 10.0, 4
 
@@ -47,22 +48,22 @@ def simulation():
     return Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
 
 
-@pytest.mark.parametrize("statistic", list(inversions.STATISTICS))
+@pytest.mark.parametrize("statistic", list(STATISTICS))
 def test_crossing_of_simulated_queues_is_the_theoretical_one(simulation, statistic):
-    found, expected = simulation.found(statistic), simulation.expected(statistic)
-    assert found.low <= expected <= found.high
-    assert abs(found.value - expected) < 0.06
+    threshold = simulation.threshold(statistic)
+    assert threshold.measured.low <= threshold.theory <= threshold.measured.high
+    assert abs(threshold.measured.value - threshold.theory) < 0.06
 
 
 def test_tails_invert_earlier(simulation):
-    crossings = [simulation.found(statistic).value for statistic in ("mean", "p95", "p99")]
+    crossings = [simulation.threshold(statistic).measured.value for statistic in ("mean", "p95", "p99")]
     assert crossings == sorted(crossings, reverse=True)
 
 
 @pytest.mark.parametrize("placement", ["edge", "cloud"])
 def test_theory_agrees_with_the_simulated_queues(simulation, placement):
     for utilisation in (0.25, 0.55):
-        for statistic in inversions.STATISTICS:
+        for statistic in STATISTICS:
             theory = simulation.theory_ms(placement, utilisation, statistic)
             assert simulation.measured_ms(placement, utilisation, statistic).value == pytest.approx(theory, rel=0.06)
 
@@ -120,11 +121,11 @@ def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
     assert found.verdict == "VALID"
     assert found.measured_ms("edge", 0.7, "p95").value is found.gain_ms(0.7, "mean").value is None
     assert found.measured_ms("cloud", 0.7, "p95").value > 0
-    assert found.decided("mean") == [0.25, 0.4, 0.55]
-    assert found.found("mean").value == pytest.approx(found.expected("mean"), abs=0.06)
+    assert found.threshold("mean").decided == [0.25, 0.4, 0.55]
+    assert found.threshold("mean").measured.value == pytest.approx(found.expected("mean"), abs=0.06)
     assert "Utilisation 0.7: SATURATED: edge: could not keep up" in found.conclusion()
-    assert found._repr_html_().count("<td>saturated</td>") == 2 * len(inversions.STATISTICS)  # its latency, the gain
-    assert inversion_plots.figure(found).axes
+    assert found._repr_html_().count("<td>saturated</td>") == 2 * len(STATISTICS)  # its latency, the gain
+    assert figures.figure(found).axes
     alone = Inversion(BOXES, SERVICE_MS, EXTRA_MS, {0.7: found.measurements[0.7]})
     assert alone.verdict == "SATURATED"
     assert "mean: not decided" in alone.conclusion()
@@ -132,7 +133,7 @@ def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
 
 def test_requests_without_an_answer_leave_a_point_out():
     found = spoilt(None, unanswered)
-    assert found.decided("mean") == found.decided("p99") == [0.25, 0.4, 0.55]
+    assert found.threshold("mean").decided == found.threshold("p99").decided == [0.25, 0.4, 0.55]
     assert found.gain_ms(0.7, "mean").method == "both censored"
     assert "mean: the cloud wins from 0.5" in found.conclusion()
 
@@ -148,34 +149,45 @@ def test_a_crossing_outside_the_points_has_its_interval_too():
             parts += [rows("edge", number, times + shift + 10, 100), rows("cloud", number, times + 10, 100)]
         taken[level] = Measurement(pd.concat(parts, ignore_index=True), {"timeout_s": 30.0})
     found = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
-    assert found.found("p95").value == -math.inf
-    assert 0.15 < found.found("p95").high < 0.4
-    assert f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.found('p95').high:.2f})" in (
-        found.conclusion()
+    assert found.threshold("p95").measured.value == -math.inf
+    assert 0.15 < found.threshold("p95").measured.high < 0.4
+    assert (
+        f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.threshold('p95').measured.high:.2f})"
+        in (found.conclusion())
     )
 
 
 def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monkeypatch):
     monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
     found = spoilt("edge", late, level=0.7)
-    text = inversions.publish(found)
+    text = xedge.publish(found)
     assert "Utilisation 0.7: INVALID: edge: 100.0 % of the requests left over 1 ms late" in text
     recorded = report.recorded()
     assert recorded["verdict"] == "INVALID"
     measured, theory = recorded["estimates"].values()
-    for statistic in inversions.STATISTICS:
+    for statistic in STATISTICS:
         assert theory[statistic]["value"] == found.expected(statistic)
-        assert measured[statistic]["value"] in (found.found(statistic).value, None)
-    assert measured["mean"]["text"] == f"{found.found('mean').value:.2f} ({found.between('mean').strip(' ()')})"
-    assert measured["p99"]["text"] == "below 0.25" + found.between("p99")
-    assert [one["value"] for one in recorded["headline"]] == [one["text"].split(" (")[0] for one in measured.values()]
+        threshold = found.threshold(statistic)
+        finite = math.isfinite(threshold.measured.value)
+        assert measured[statistic]["value"] == (threshold.measured.value if finite else None)
+        assert measured[statistic]["text"].startswith(threshold.value)
+        assert measured[statistic]["text"].endswith(
+            f"({threshold.interval})" if threshold.interval else threshold.value
+        )
+    assert re.fullmatch(r"0\.\d\d", found.threshold("mean").value)
+    assert found.threshold("p99").value == "below 0.25"
+    assert [one["value"] for one in recorded["headline"]] == [found.threshold(name).value for name in STATISTICS]
+    assert set(recorded["distributions"]) == {
+        f"utilisation-{level:g}: {name}" for level in found.measurements for name in ("edge", "cloud")
+    }
+    assert (tmp_path / "utilisation-0.25" / "rows.csv.gz").is_file()
 
 
 def test_figure_shows_every_measured_point_and_says_it_in_words(simulation):
-    made = inversion_plots.figure(simulation)
+    made = figures.figure(simulation)
     assert isinstance(made, Figure)
     assert "4 edge boxes" in made.alt
-    for statistic in inversions.STATISTICS:
+    for statistic in STATISTICS:
         ax = next(one for one in made.axes if one.get_title(loc="left") == statistic)
         assert ax.get_xlabel() == "utilisation"
         assert ax.get_ylabel() == "latency, ms"
@@ -193,15 +205,15 @@ def test_figure_shows_every_measured_point_and_says_it_in_words(simulation):
         ({"utilisations": [0.0, 0.5]}, "utilisation 0.0"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_is_measured(changes, words):
-    told = {"boxes": 2, "mean_service_ms": 5, "extra_rtt_ms": 5, "utilisations": [0.2, 0.4], "duration_s": 1}
+def test_invalid_arguments_are_refused_before_anything_is_measured(changes, words):
+    arguments = {"boxes": 2, "mean_service_ms": 5, "extra_rtt_ms": 5, "utilisations": [0.2, 0.4], "duration_s": 1}
     with pytest.raises(ConfigurationError, match=words):
-        inversions.measure(**told | changes)
+        measure(**arguments | changes)
 
 
 @pytest.mark.usefixtures("models")
 def test_real_measurement_has_both_placements_at_every_utilisation():
-    found = inversions.measure(2, 5.0, 5.0, [0.2, 0.6], 1.0, replications=2, seed=1, progress=False)
+    found = measure(2, 5.0, 5.0, [0.2, 0.6], 1.0, replications=2, seed=1, progress=False)
     table = found.table()
     assert sorted(set(table["utilisation"])) == [0.2, 0.6]
     for utilisation, measurement in found.measurements.items():

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from queues import waits
 from scipy.optimize import brentq
 
+import xedge
 from xedge.core.exceptions import ConfigurationError, MeasurementError
 from xedge.reports import run as report
 from xedge.results.figures import styled
@@ -24,10 +25,9 @@ from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson, Trace
 from xedge.scenario.placements import Edge
 from xedge.scenario.service_times import Deterministic
-from xedge.studies.load import figures as load_plots
-from xedge.studies.load import load
-from xedge.studies.load.curve import LoadCurve
-from xedge.studies.load.load import explore
+from xedge.studies import load
+from xedge.studies.load import LoadCurve, explore
+from xedge.studies.load import figures as load_figures
 from xedge.studies.load.probe import judge
 from xedge.studies.load.search import Search, Tried, bracket, edge
 from xedge.studies.queueing import MD1
@@ -51,7 +51,7 @@ def response_ms(rng, rate_hz, n, service_ms=SERVICE_MS, batch=1, way_ms=0.0):
     return due_s, done - due_ms + way_ms
 
 
-def trial(rng, arm, replication, rate_hz, n, late=False, **queue):
+def trial(rng, placement, replication, rate_hz, n, late=False, **queue):
     """The rows of one simulated trial."""
     due_s, response = response_ms(rng, rate_hz, n, **queue)
     due = np.round(due_s * 1e9).astype(np.int64)
@@ -60,23 +60,25 @@ def trial(rng, arm, replication, rate_hz, n, late=False, **queue):
     blank = {name: pd.array([pd.NA] * n, dtype="Int64") for name in ("arrived_ns", "started_ns", "finished_ns")}
     return pd.DataFrame(
         {
-            "placement": arm, "replication": replication, "request": np.arange(n), "warm_up": np.arange(n) < n // 2,
-            **stamps, **blank, "departed_ns": blank["arrived_ns"], "status": "ok", "prediction": 0.5,
-            "payload_bytes": 300, "error": None,
+            "placement": placement, "replication": replication, "request": np.arange(n),
+            "warm_up": np.arange(n) < n // 2, **stamps, **blank, "departed_ns": blank["arrived_ns"], "status": "ok",
+            "prediction": 0.5, "payload_bytes": 300, "error": None,
         }
     )  # fmt: skip
 
 
-def measured(rate_hz, arms, seed=0, replications=5, n=1200, late=()):
-    """A measurement of simulated queues: arm -> what `response_ms` takes; all rates share their random numbers."""
+def measured(rate_hz, placements, seed=0, replications=5, n=1200, late=()):
+    """A measurement of simulated queues: placement -> what `response_ms` takes; all rates share their draws."""
     rows = [
-        trial(np.random.default_rng([seed, replication]), arm, replication, rate_hz, n, arm in late, **queue)
+        trial(
+            np.random.default_rng([seed, replication]), placement, replication, rate_hz, n, placement in late, **queue
+        )
         for replication in range(replications)
-        for arm, queue in arms.items()
+        for placement, queue in placements.items()
     ]
     workload = {"kind": "poisson", "rate_hz": rate_hz, "duration_s": n / rate_hz}
     conditions = {
-        "scenario": {"placements": {arm: {} for arm in arms}, "workload": workload, "seed": seed},
+        "scenario": {"placements": {placement: {} for placement in placements}, "workload": workload, "seed": seed},
         "timeout_s": 5.0, "noise_floor": {"p50_ms": 0.2, "p95_ms": 0.3, "p99_ms": 0.4, "ceiling_hz": 10_000},
         "broker": {"kind": "mosquitto", "version": "mosquitto version 2.0.11", "qos": 0},
         "replications": replications, "services": {}, "link_check": {},
@@ -217,7 +219,7 @@ def test_search_tries_a_failure_below_a_success_once_more(again, expected_met):
 
 
 @pytest.mark.parametrize(("first_hz", "resolution"), [(0, 0.1), (-1, 0.1), (math.inf, 0.1), (1, 0), (1, 1.5)])
-def test_search_refuses_what_cannot_be_meant(first_hz, resolution):
+def test_search_refuses_invalid_arguments(first_hz, resolution):
     with pytest.raises(ConfigurationError, match="give a"):
         Search(first_hz, resolution)
 
@@ -295,20 +297,20 @@ def test_power_is_throughput_over_mean_latency():
 
 # The load curve of simulated queues
 
-ARMS = {"edge, one by one": {}, "edge, batches": {"batch": 4}, "cloud": {"service_ms": 1.0, "way_ms": 10.0}}
+PLACEMENTS = {"edge, one by one": {}, "edge, batches": {"batch": 4}, "cloud": {"service_ms": 1.0, "way_ms": 10.0}}
 
 
-def explored(arms=ARMS, deadline_ms=20, first_hz=240, most=math.inf, resolution=0.05, **how):
-    """The curve of simulated queues and the rates and arms taken, in order."""
+def explored(placements=PLACEMENTS, deadline_ms=20, first_hz=240, most=math.inf, resolution=0.05, **how):
+    """The curve of simulated queues and the rates and placements taken, in order."""
     log = []
 
     def take(rate_hz, together):
         if len(log) >= most:
             return None
         log.append((rate_hz, together))
-        return measured(rate_hz, {arm: arms[arm] for arm in together}, **how)
+        return measured(rate_hz, {placement: placements[placement] for placement in together}, **how)
 
-    return explore(take, Search(first_hz, resolution), list(arms), deadline_ms, 0.99), log
+    return explore(take, Search(first_hz, resolution), list(placements), deadline_ms, 0.99), log
 
 
 @pytest.fixture(scope="module")
@@ -316,15 +318,15 @@ def curve():
     return explored(n=700, resolution=0.1)[0]
 
 
-def test_arms_that_want_the_same_rate_are_measured_together():
+def test_placements_that_want_the_same_rate_are_measured_together():
     _, log = explored(n=600, resolution=0.2)
-    assert log[0] == (240, list(ARMS))
+    assert log[0] == (240, list(PLACEMENTS))
     assert len(log) < sum(len(together) for _, together in log)
 
 
 def test_limit_is_where_theory_has_it():
-    arms = {"edge": {}}
-    curve, _ = explored(arms, n=6000)
+    placements = {"edge": {}}
+    curve, _ = explored(placements, n=6000)
     limit = curve.limit("edge")
     expected_hz = brentq(lambda rate: MD1(rate_hz=rate, mean_service_ms=SERVICE_MS).quantile_ms(0.99) - 20, 10, 499)
     assert limit.resolved
@@ -406,8 +408,8 @@ def test_listing_tells_every_probe_as_people_read_it(curve):
 
 def test_conclusion_names_limit_knee_and_saturation(curve):
     said = curve.conclusion()
-    for arm in curve.arms:
-        assert arm.lower() in said.lower()
+    for placement in curve.placements:
+        assert placement.lower() in said.lower()
     limit = curve.limit("edge, one by one")
     assert f"up to {limit.met_hz:.0f}/s (at {limit.failed_hz:.0f}/s not shown to)" in said
     assert "its knee is near" in said
@@ -419,13 +421,13 @@ def test_curve_comes_back_from_its_folder(curve, tmp_path):
     again = LoadCurve.load(curve.save(tmp_path / "load", format="csv"))
     pd.testing.assert_frame_equal(again.table(), curve.table())
     assert again.conclusion() == curve.conclusion()
-    assert again.arms == curve.arms
+    assert again.placements == curve.placements
     assert all(a.rows.equals(b.rows) for a, b in zip(again.measurements, curve.measurements, strict=True))
 
 
 def test_load_refuses_the_folder_of_a_measurement(tmp_path):
     measured(250, {"edge": {}}, replications=1).save(tmp_path / "one", format="csv")
-    with pytest.raises(MeasurementError, match="no load curve"):
+    with pytest.raises(MeasurementError, match="not a load curve"):
         LoadCurve.load(tmp_path / "one")
 
 
@@ -440,7 +442,7 @@ def test_unknown_placement_is_named(curve):
 def test_figure_marks_saturated_rates_at_the_edge_and_draws_no_latency_there(curve):
     with styled():
         ax = Figure().add_subplot()
-        load_plots.latency(ax, curve, "edge, one by one", (1, 100))
+        load_figures.latency(ax, curve, "edge, one by one", (1, 100))
     stuck = [rate for rate, one in curve.latest("edge, one by one").items() if one.outcome == "saturated"]
     triangles = [line for line in ax.get_lines() if line.get_marker() == "^"]
     drawn = [line for line in ax.get_lines() if line.get_linestyle() in ("-", "--") and line.get_marker() == "o"]
@@ -454,15 +456,15 @@ def test_figure_marks_saturated_rates_at_the_edge_and_draws_no_latency_there(cur
 def test_figure_shows_every_placement_and_says_what_it_shows(curve):
     made = curve.plot()
     titles = [ax.get_title() or ax.get_title(loc="left") for ax in made.axes]
-    assert set(ARMS) <= set(titles)
+    assert set(PLACEMENTS) <= set(titles)
     assert curve.conclusion() in made.alt
     assert made.svg().startswith("<?xml")
     assert curve.plot().svg() == curve.plot().svg()
 
 
-@pytest.mark.parametrize("arms", [["edge, one by one"], ["edge, one by one", "cloud"]])
-def test_figure_of_fewer_placements(arms):
-    curve, _ = explored({arm: ARMS[arm] for arm in arms}, n=600)
+@pytest.mark.parametrize("placements", [["edge, one by one"], ["edge, one by one", "cloud"]])
+def test_figure_of_fewer_placements(placements):
+    curve, _ = explored({placement: PLACEMENTS[placement] for placement in placements}, n=600)
     assert curve.plot().svg()
 
 
@@ -495,7 +497,7 @@ def scenario(workload=None, **placement):
         (scenario(), {"first_hz": -1}, "positive rate"),
     ],
 )
-def test_measure_refuses_what_cannot_be_meant(models, any_broker, given, how, said):
+def test_measure_refuses_invalid_arguments(models, any_broker, given, how, said):
     with pytest.raises(ConfigurationError, match=said):
         load.measure(given, **{"deadline_ms": 20, "broker": any_broker, "progress": False, **how})
 
@@ -534,10 +536,12 @@ def test_search_ends_with_its_budget(any_broker):
 
 def test_publish_records_limits_and_saves_the_data(curve, tmp_path, monkeypatch):
     monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
-    load.publish(curve)
+    xedge.publish(curve)
     record = report.recorded()
     assert record["verdict"] == "VALID"
     assert record["conclusion"] == curve.conclusion()
-    assert [one["value"] for one in record["headline"]] == [number(curve.limit(arm).met_hz) for arm in curve.arms]
+    assert [one["value"] for one in record["headline"]] == [
+        number(curve.limit(placement).met_hz) for placement in curve.placements
+    ]
     assert record["estimates"]["cloud"]["highest_hz"]["value"] == curve.limit("cloud").met_hz
     assert LoadCurve.load(tmp_path / "load").conclusion() == curve.conclusion()

@@ -7,9 +7,12 @@ import pytest
 from matplotlib.figure import Figure
 from sample_rows import measurement, with_status
 
+import xedge
+from xedge.reports import run as report
 from xedge.results import figures as plots
+from xedge.results.measurement import Measurement
 from xedge.runs.calibration import Crossing
-from xedge.studies import networks as network_plots
+from xedge.studies.networks import Networks, figures, presets
 
 NAN = np.nan
 CROSSING = Crossing(np.arange(5.0), np.array([10, 12, NAN, 14, 300]), np.array([10.1, 12.2, NAN, 15, 301]))
@@ -26,7 +29,7 @@ def line(ax, label):
 
 
 def test_over_time_shows_what_was_asked_measured_and_lost(ax):
-    network_plots.over_time(ax, CROSSING, "blue")
+    figures.over_time(ax, CROSSING, "blue")
     np.testing.assert_array_equal(line(ax, "asked")[1], CROSSING.requested_ms)
     np.testing.assert_array_equal(line(ax, "measured")[1], CROSSING.measured_ms)
     assert list(line(ax, "lost")[0]) == [2]
@@ -36,21 +39,21 @@ def test_over_time_shows_what_was_asked_measured_and_lost(ax):
 
 @pytest.mark.parametrize("measured", [np.full(5, NAN), np.zeros(5)])
 def test_over_time_takes_a_link_that_lost_all_or_delayed_nothing(ax, measured):
-    network_plots.over_time(ax, Crossing(np.arange(5.0), measured, measured), "blue")
+    figures.over_time(ax, Crossing(np.arange(5.0), measured, measured), "blue")
     assert np.isfinite(ax.get_ylim()).all()
 
 
 def test_a_placement_without_a_steady_state_has_no_percentiles():
     stuck = with_status("timeout")
     assert stuck.verdict.saturated == ("cloud",)
-    assert list(network_plots.what_dominates(stuck).loc["cloud"])[:2] == ["saturated"] * 2
-    told = network_plots.conclusion(stuck)
-    assert "cloud: p50 saturated, p99 saturated" in told
-    assert told.startswith("SATURATED: cloud: could not keep up")
+    assert list(Networks(stuck).table().loc["cloud"])[:2] == ["saturated"] * 2
+    conclusion = Networks(stuck).conclusion()
+    assert "cloud: p50 saturated, p99 saturated" in conclusion
+    assert conclusion.startswith("SATURATED: cloud: could not keep up")
 
 
 def test_crossings_has_a_panel_and_a_text_for_every_link():
-    made = network_plots.crossings({"one": CROSSING, "two": CROSSING})
+    made = figures.crossings({"one": CROSSING, "two": CROSSING})
     assert [ax.get_title(loc="left") for ax in made.axes] == ["one", "two"]
     assert "one: 13.6 ms at the median, 301 ms at most, 1 of 5 lost" in made.alt
     assert "<svg" in made.svg()
@@ -63,7 +66,7 @@ def test_asked_and_measured_puts_every_level_of_every_link_where_it_belongs(ax):
         "cloud": {"requested_ms": asked, "measured_ms": measured},
         "edge": {"n": 0, "lost": {"requested": 400, "measured": 400, "differing": 0}},
     }
-    network_plots.asked_and_measured(ax, whole)
+    figures.asked_and_measured(ax, whole)
     points = {(float(x[0]), float(y[0])) for x, y in (one.get_data() for one in ax.get_lines()) if len(x) == 1}
     assert points == {(10, 11), (20, 22), (30, 33)}
     colours = {one.get_color() for one in ax.get_lines() if len(one.get_xdata()) == 1}
@@ -72,7 +75,7 @@ def test_asked_and_measured_puts_every_level_of_every_link_where_it_belongs(ax):
 
 
 def test_figure_of_a_measurement_without_links_can_be_drawn():
-    made = network_plots.figure(measurement())
+    made = figures.figure(measurement())
     assert len(made.axes) == 2
     assert "edge, cloud" in made.alt
     assert "<svg" in made.svg()
@@ -80,21 +83,31 @@ def test_figure_of_a_measurement_without_links_can_be_drawn():
 
 def test_what_dominates_adds_up_and_names_the_largest():
     whole = measurement()
-    table = network_plots.what_dominates(whole)
+    table = Networks(whole).table()
     for name in whole.placements:
-        shares = network_plots._shares(whole, name)
+        shares = Networks(whole).shares(name)
         assert sum(shares.values()) == pytest.approx(1)
         assert table.loc[name, "mostly"] == max(shares, key=lambda part: shares[part])
         assert shares["inference"] == pytest.approx(
             whole.breakdown().set_index(["placement", "part"]).loc[(name, "inference"), "share"]
         )
-    told = network_plots.conclusion(whole)
-    assert told.count("p50") == 2
-    assert f"p99 {table.loc['cloud', 'p99, ms']} ms" in told
+    conclusion = Networks(whole).conclusion()
+    assert conclusion.count("p50") == 2
+    assert f"p99 {table.loc['cloud', 'p99, ms']} ms" in conclusion
 
 
-def test_published_networks_are_told_in_full():
-    html = network_plots.published(["cloud-europe"]).data
+def test_publish_concludes_by_what_dominates(tmp_path, monkeypatch):
+    monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
+    whole = measurement()
+    assert xedge.publish(Networks(whole)) == Networks(whole).conclusion()
+    record = report.recorded()
+    assert record["conclusion"] == Networks(whole).conclusion()
+    assert list(record["estimates"]) == whole.placements
+    assert Measurement.load(tmp_path / "measurement").rows.equals(whole.rows)
+
+
+def test_presets_are_shown_in_full():
+    html = presets(["cloud-europe"]).data
     assert "p95 89.6, p99 168" in html
     assert "10.1145/3487552.3487854, Fig. 4" in html
     assert "fiber" not in html

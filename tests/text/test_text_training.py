@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import xedge
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.text.labels import TASKS
 from xedge.text.model import TextModel
@@ -534,10 +535,12 @@ def test_outcome_is_told_in_table_figure_and_report(registry, easy, tmp_path, mo
     assert f"of {n} right" in figure.alt
     wrong = n - int(found.evaluation.right.sum())
     assert len(outcomes.mistakes([found], n=1000)) == wrong
-    assert "easy.csv: 180 texts, 0 bad rows, 0 duplicates" in outcomes.told_rows([found])
-    assert "texts from the columns: text\n" in outcomes.told_rows([found]) + "\n"
+    assert "easy.csv: 180 texts, 0 bad rows, 0 duplicates" in outcomes.rows_read([found])
+    assert "texts from the columns: text\n" in outcomes.rows_read([found]) + "\n"
+    trainings = outcomes.Trainings([found])
+    assert xedge.publish(trainings) == found.sentence
     with pytest.raises(ModelError, match="sentiment: gate not passed: accuracy at least"):
-        outcomes.publish([found], must_pass=True)
+        trainings.raise_for_gates()
     record = json.loads((tmp_path / "report" / "record.json").read_text())
     assert record["gate"]["sentiment"]["passed"] is False
     assert "nothing is in production" in record["conclusion"]

@@ -38,8 +38,8 @@ def write_text(path: Path, text: str) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the files that the run.json in `folder` says an earlier run wrote, and nothing else."""
-    mine = read_json(folder / "run.json").get("files", [])
-    for name in [*mine, "record.json"]:
+    earlier = read_json(folder / "run.json").get("files", [])
+    for name in [*earlier, "record.json"]:
         path = folder / str(name)
         if folder in path.resolve().parents:
             path.unlink(missing_ok=True)
@@ -50,8 +50,8 @@ def clear(folder: Path) -> None:
 def files(folder: Path) -> dict[str, int]:
     """Return the files in `folder`, but for those a run writes itself, with their times of change."""
     own = {folder / name for name in ("run.json", "record.json", f"{folder.name}.ipynb")}
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found if path.name[0] != "."}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths if path.name[0] != "."}
 
 
 def file_sha256(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from xedge.core.exceptions import ModelError
 from xedge.core.files import file_sha256
+from xedge.core.tables import html_table
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,7 @@ class Cards(list[ModelCard]):
         )
 
     def _repr_html_(self) -> str:
-        def line(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(line(row, "td") for row in self._rows())
-        return f"<table><thead>{line(self._COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+        return html_table(self._COLUMNS, self._rows())
 
 
 def read_card(path: Path) -> ModelCard:

@@ -22,7 +22,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     if isinstance(value, list):
-        parts = [as_text(one) for one in value]
+        parts = [as_text(part) for part in value]
         plain = parts and not any(set(part) & set(",'\"[] ") or not part for part in parts)
         return ",".join(parts) if plain else str(value)
     return str(value)

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import ast
-import re
-from dataclasses import dataclass
-from typing import Any
+import difflib
+from types import NoneType
+from typing import Any, Literal, Optional, get_args, get_origin
+
+import msgspec
 
 SUPPORTED = "bool, int, float, str, Literal[...], Optional[X] or X | None, and list[X] of these"
-_PLAIN = ("bool", "int", "float", "str")
-_WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
-_INTEGER = re.compile(r"([+-]?\d+(?:_\d+)*)(?:[eE]\+?(\d{1,2}))?")
+_PLAIN = {"bool": bool, "int": int, "float": float, "str": str}
+_BOOL_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A type that a parameter can have: `name` is one of bool, int, float, str, literal and list."""
+def parse(annotation: Any) -> Any:
+    """Return the type that an annotation means, given as a real type or as its source; nothing is executed.
 
-    name: str
-    optional: bool = False
-    choices: tuple[Any, ...] = ()
-    item: Kind | None = None
-
-    def __str__(self) -> str:
-        """Return the type in words, as errors name it."""
-        if self.name == "literal":
-            words = "one of " + ", ".join(repr(choice) for choice in self.choices)
-        else:
-            words = self.name if self.item is None else f"list of {self.item}"
-        return f"{words} or None" if self.optional else words
-
-
-def parse(annotation: Any) -> Kind:
-    """Return the kind that an annotation means, given as a real type or as its source; nothing is executed.
+    >>> parse("int | None"), parse("list[typing.Literal['edge', 'cloud']]")
+    (typing.Optional[int], list[typing.Literal['edge', 'cloud']])
 
     Raises:
         ValueError: an annotation that parameters cannot have; the message lists those they can.
@@ -41,124 +27,123 @@ def parse(annotation: Any) -> Kind:
         is_class = isinstance(annotation, type) and not hasattr(annotation, "__origin__")
         annotation = annotation.__name__ if is_class else repr(annotation)
     try:
-        return _kind(ast.parse(annotation.strip(), mode="eval").body)
+        return _type(ast.parse(annotation.strip(), mode="eval").body)
     except (SyntaxError, ValueError) as exc:
         raise ValueError(f"the annotation {annotation} is not supported: use {SUPPORTED}") from exc
 
 
-def _kind(node: ast.expr) -> Kind:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return _kind(ast.parse(node.value, mode="eval").body)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return _union([node.left, node.right])
-    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-    if name in _PLAIN:
-        return Kind(name)
-    if isinstance(node, ast.Subscript):
-        return _subscript(node)
+def _type(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=str(source)):
+            return _type(ast.parse(source, mode="eval").body)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _optional([left, right])
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _PLAIN:
+            return _PLAIN[name]
+        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
+            return _generic(name, inner.elts if isinstance(inner, ast.Tuple) else [inner])
     raise ValueError(ast.unparse(node))
 
 
-def _subscript(node: ast.Subscript) -> Kind:
-    name = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
-    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+def _generic(name: str, parts: list[ast.expr]) -> Any:
     if name == "Literal":
-        return Kind("literal", choices=tuple(ast.literal_eval(part) for part in parts))
-    if name == "Optional" and len(parts) == 1:
-        return _union([*parts, ast.Constant(None)])
-    if name == "Union":
-        return _union(parts)
-    if name in ("list", "List") and len(parts) == 1:
-        item = _kind(parts[0])
-        if item.name != "list":
-            return Kind("list", item=item)
-    raise ValueError(ast.unparse(node))
+        return Literal[tuple(ast.literal_eval(part) for part in parts)]
+    if name in ("Optional", "Union"):
+        return _optional([*parts, ast.Constant(None)] if name == "Optional" else parts)
+    item = _type(parts[0])
+    if name not in ("list", "List") or len(parts) > 1 or is_list(item):
+        raise ValueError(name)
+    return list[item]  # type: ignore[valid-type]
 
 
-def _union(parts: list[ast.expr]) -> Kind:
-    def is_none(node: ast.expr) -> bool:
-        return isinstance(node, ast.Constant) and node.value is None
-
-    others = [part for part in parts if not is_none(part)]
+def _optional(parts: list[ast.expr]) -> Any:
+    others = [part for part in parts if not (isinstance(part, ast.Constant) and part.value is None)]
     if len(others) != 1:
         raise ValueError("only X | None")
-    kind = _kind(others[0])
-    optional = kind.optional or len(others) < len(parts)
-    return Kind(kind.name, optional, kind.choices, kind.item)
+    return Optional[_type(others[0])] if len(parts) > 1 else _type(others[0])  # noqa: UP045 - a type made here
 
 
-def convert(value: Any, kind: Kind, *, text: bool = True) -> Any:
-    """Return `value` as `kind` wants it: text is read, numbers of NumPy become those of Python.
+def required(kind: Any) -> Any:
+    """Return X of the type X | None, and any other type as it is."""
+    others = [part for part in get_args(kind) if part is not NoneType]
+    return others[0] if NoneType in get_args(kind) else kind
+
+
+def is_list(kind: Any) -> bool:
+    """Return whether the type is a list or a list | None."""
+    return get_origin(required(kind)) is list
+
+
+def words(kind: Any) -> str:
+    """Return a type in words, as errors name it: "list of int", "one of 'lan', 'cloud' or None"."""
+    inner = required(kind)
+    if get_origin(inner) is Literal:
+        text = "one of " + ", ".join(map(repr, get_args(inner)))
+    else:
+        text = f"list of {words(get_args(inner)[0])}" if is_list(inner) else inner.__name__
+    return text if inner is kind else f"{text} or None"
+
+
+def close_choice(value: Any, kind: Any) -> Any:
+    """Return the choice of a Literal that is spelt almost as `value`, None if there is none."""
+    inner = required(kind)
+    choices = {str(choice): choice for choice in get_args(inner)} if get_origin(inner) is Literal else {}
+    return next((choices[name] for name in difflib.get_close_matches(str(value), choices, n=1)), None)
+
+
+def convert(value: Any, kind: Any, *, text: bool = True) -> Any:
+    """Return `value` as the type `kind` wants it: text is read, numbers of NumPy become those of Python.
+
+    >>> convert("1e3", int), convert("50, 100", list[float]), convert("none", str | None)
+    (1000, [50.0, 100.0], None)
 
     Args:
-        value: what was given.
-        kind: what the annotation says.
+        value: a value from a command line, a file or Python.
+        kind: a type as `parse` returns it.
         text: read text such as "false" or "1e3"; without it a value must have the type already.
 
     Raises:
-        ValueError: the value cannot be meant.
+        ValueError: the value is not one of this type.
     """
     if type(value).__module__ == "numpy":
         value = value.tolist()
-    if value is None or (text and kind.optional and str(value).strip().lower() in ("none", "null")):
-        if kind.optional:
-            return None
-        raise ValueError("None is not allowed")
-    if kind.name == "literal":
-        return _choice(value, kind, text)
-    if kind.item is not None:
-        return _list(value, kind.item, text)
-    return _scalar(value, kind.name, text)
+    inner = required(kind)
+    is_text = text and isinstance(value, str)
+    if inner is not kind and (value is None or (is_text and value.strip().lower() in ("none", "null"))):
+        return None
+    if get_origin(inner) is Literal:
+        return _choice(value, get_args(inner), is_text)
+    if is_list(inner):
+        parts = split(value) if is_text else value
+        if not isinstance(parts, (list, tuple) if text else list):
+            raise ValueError("not a list")
+        return [convert(part, get_args(inner)[0], text=text) for part in parts]
+    lenient = is_text and inner is not str
+    try:
+        return msgspec.convert(_readable(value, inner) if lenient else value, inner, strict=not lenient)
+    except msgspec.ValidationError as exc:
+        raise ValueError(str(exc)) from exc
 
 
-def _choice(value: Any, kind: Kind, text: bool) -> Any:
-    for choice in kind.choices:
+def _readable(text: str, kind: type) -> str:
+    """Return text that people write for a bool or a number as msgspec reads it."""
+    word = text.strip().lower()
+    return _BOOL_WORDS.get(word, word) if kind is bool else word.replace("_", "")
+
+
+def _choice(value: Any, choices: tuple[Any, ...], is_text: bool) -> Any:
+    for choice in choices:
         if type(choice) is type(value) and choice == value:
             return choice
-    if text and isinstance(value, str):
-        for choice in kind.choices:
-            if str(choice).lower() == value.strip().lower() and not isinstance(choice, str):
-                return choice
+        if is_text and not isinstance(choice, str) and str(choice).lower() == value.strip().lower():
+            return choice
     raise ValueError("not one of the choices")
-
-
-def _list(value: Any, item: Kind, text: bool) -> list[Any]:
-    if text and isinstance(value, str):
-        value = split(value)
-    if not isinstance(value, (list, tuple) if text else list):
-        raise ValueError("not a list")  # noqa: TRY004 - one kind of error for what does not fit
-    return [convert(one, item, text=text) for one in value]
 
 
 def split(text: str) -> list[Any]:
     """Return the parts of "50,100" or "[50, 100]"; with quotes in it text is read as Python reads a list."""
     inner = text.strip()
     if '"' in inner or "'" in inner:
-        value = ast.literal_eval(inner if inner.startswith("[") else f"[{inner}]")
-        return list(value)
+        return list(ast.literal_eval(inner if inner.startswith("[") else f"[{inner}]"))
     inner = inner.removeprefix("[").removesuffix("]").strip()
     return [part.strip() for part in inner.split(",")] if inner else []
-
-
-def _scalar(value: Any, name: str, text: bool) -> Any:
-    if isinstance(value, str):
-        if name == "str":
-            return value
-        if text:
-            return _from_text(value.strip(), name)
-    elif name == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif type(value).__name__ == name:
-        return value
-    raise ValueError("another type")
-
-
-def _from_text(value: str, name: str) -> bool | int | float:
-    if name == "bool":
-        if value.lower() in _WORDS:
-            return _WORDS[value.lower()]
-    elif name == "float":
-        return float(value)
-    elif match := _INTEGER.fullmatch(value):
-        return int(match[1]) * int(10 ** int(match[2] or 0))
-    raise ValueError("not readable as one")

@@ -1,4 +1,4 @@
-"""Numbers with intervals as a report's record holds them: of what, which, its value, how people read it."""
+"""Numbers with intervals as a report's record holds them: of what, which, its value, and the text people read."""
 
 from __future__ import annotations
 
@@ -15,51 +15,65 @@ _FORM = "estimates is {of what: {name_unit: number, Estimate or {value, low, hig
 Estimates = dict[str, dict[str, dict[str, Any]]]
 
 
-def checked(given: Any) -> Estimates:
+def checked(estimates: Any) -> Estimates:
     """Return estimates in the form that run.json holds: what of → name with unit → value, low, high and text.
 
     Args:
-        given: the same with plain numbers or `statistics.Estimate`s allowed as values; what is not finite has
+        estimates: the same with plain numbers or `statistics.Estimate`s allowed as values; what is not finite has
             no value, only a text.
 
     Raises:
         ConfigurationError: of another form.
     """
-    if not isinstance(given, Mapping) or not all(isinstance(numbers, Mapping) for numbers in given.values()):
-        raise ConfigurationError(f"record: {_FORM}, not {given!r}")
-    return {str(of): {str(name): _entry(name, one) for name, one in numbers.items()} for of, numbers in given.items()}
+    if not isinstance(estimates, Mapping) or not all(isinstance(numbers, Mapping) for numbers in estimates.values()):
+        raise ConfigurationError(f"record: {_FORM}, not {estimates!r}")
+    return {
+        str(of): {str(name): _entry(name, value) for name, value in numbers.items()}
+        for of, numbers in estimates.items()
+    }
 
 
-def _entry(name: Any, given: Any) -> dict[str, Any]:
-    fields = given if isinstance(given, Mapping) else {key: getattr(given, key, None) for key in ("low", "high")}
-    value = given.get("value") if isinstance(given, Mapping) else getattr(given, "value", given)
-    numbers = [value, fields.get("low"), fields.get("high")]
-    if any(isinstance(one, str | bool) or (one is not None and not hasattr(one, "__float__")) for one in numbers):
-        raise ConfigurationError(f"record: {name} is {given!r}, but {_FORM}")
-    value, low, high = (None if one is None or not math.isfinite(one) else float(one) for one in numbers)
-    told = fields.get("text") or (_told(given) if hasattr(given, "half_width") else _text(value, low, high))
-    return {"value": value, "low": low, "high": high, "text": str(told)}
+def _entry(name: Any, source: Any) -> dict[str, Any]:
+    if isinstance(source, Mapping):
+        fields = dict(source)
+    else:
+        fields = {"value": getattr(source, "value", source)} | {
+            key: getattr(source, key, None) for key in ("low", "high")
+        }
+    ends = [fields.get(key) for key in ("value", "low", "high")]
+    if any(isinstance(end, str | bool) or (end is not None and not hasattr(end, "__float__")) for end in ends):
+        raise ConfigurationError(f"record: {name} is {source!r}, but {_FORM}")
+    value, low, high = (None if end is None or not math.isfinite(end) else float(end) for end in ends)
+    if value is None and hasattr(source, "half_width"):
+        from xedge.results.words import milliseconds
 
-
-def _told(estimate: Any) -> str:
-    from xedge.results.words import milliseconds
-
-    return milliseconds(estimate, unit="")
+        fields["text"] = milliseconds(source, unit="")
+    return {"value": value, "low": low, "high": high, "text": str(fields.get("text") or _text(value, low, high))}
 
 
 def _text(value: float | None, low: float | None, high: float | None) -> str:
     """Return "0.61 ± 0.04", "0.61 (0.60 to 0.70)" where the interval is lopsided, "–" where there is nothing."""
-    from xedge.results.words import decimals, number
-
     if value is None:
         return NONE
-    if low is None or high is None:
-        return number(value)
+    figure, interval = parts(value, low, high)
+    return f"{figure} {interval}" if interval.startswith("±") else f"{figure} ({interval})" if interval else figure
+
+
+def parts(value: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """Return a number and its interval as people read them; "" where there is no interval.
+
+    >>> parts(0.612, 0.55, 0.674), parts(410, 400, 460), parts(12, None, None)
+    (('0.612', '± 0.062'), ('410', '400 to 460'), ('12', ''))
+    """
+    from xedge.results.words import decimals, number
+
+    if low is None or high is None or not math.isfinite(high - low):
+        return number(value), ""
     half = (high - low) / 2
     places = decimals(value, half)
     if abs(high + low - 2 * value) > 0.2 * half:
-        return f"{value:.{places}f} ({low:.{places}f} to {high:.{places}f})"
-    return f"{value:.{places}f} ± {half:.{places}f}"
+        return f"{value:.{places}f}", f"{low:.{places}f} to {high:.{places}f}"
+    return f"{value:.{places}f}", f"± {half:.{places}f}"
 
 
 def split(name: str) -> tuple[str, str]:
@@ -76,9 +90,8 @@ def heading(name: str) -> str:
 
 def columns(estimates: Iterable[Estimates]) -> dict[str, list[str]]:
     """Return what of → the names there are in any of `estimates`, in the order first seen."""
-    found: dict[str, list[str]] = {}
-    for one in estimates:
-        for of, numbers in one.items():
-            names = found.setdefault(of, [])
-            names += [name for name in numbers if name not in names]
-    return found
+    names: dict[str, dict[str, None]] = {}
+    for run in estimates:
+        for of, numbers in run.items():
+            names.setdefault(of, {}).update(dict.fromkeys(numbers))
+    return {of: list(known) for of, known in names.items()}

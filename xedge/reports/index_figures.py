@@ -10,9 +10,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from xedge.reports import estimates, index
+from xedge.reports import estimates
 from xedge.reports.commands import as_text
-from xedge.reports.index import Comparison, Row
+from xedge.reports.run_table import GOOD, Row, RunTable
 from xedge.results import figures as plots
 
 SMALL_INCHES = (2.5, 1.75)
@@ -22,21 +22,19 @@ MOST_TICKS = 8
 WIDE = 20.0
 
 
-def small_multiples(comparison: Comparison) -> dict[str, Any]:
+def small_multiples(table: RunTable) -> dict[str, Any]:
     """Return the small figures in the order of the rows, and how many stand in a line; nothing if none has a curve.
 
     A run without a curve is there with its state, so that no place in the grid is empty.
     """
-    names = list(dict.fromkeys(of for row in comparison.rows for of in row.distributions))
+    names = list(dict.fromkeys(of for row in table.rows for of in row.distributions))
     if not names:
         return {}
-    drawn = [curve["latency_ms"] for row in comparison.rows for curve in row.distributions.values()]
+    drawn = [curve["latency_ms"] for row in table.rows for curve in row.distributions.values()]
     span = np.array([x for xs in drawn for x in xs if x > 0])
-    figures = [
-        {"row": row, "image": _small(row, names, span) if row.distributions else None} for row in comparison.rows
-    ]
-    last = {as_text(row.parameters.get(comparison.varied[-1])) for row in comparison.rows} if comparison.varied else ()
-    wide = len(comparison.varied) > 1 and 2 <= len(last) <= 5
+    figures = [{"row": row, "image": _small(row, names, span) if row.distributions else None} for row in table.rows]
+    last = {as_text(row.parameters.get(table.varied[-1])) for row in table.rows} if table.varied else ()
+    wide = len(table.varied) > 1 and 2 <= len(last) <= 5
     return {"figures": figures, "columns": len(last) if wide else 0, "key": _key(names)}
 
 
@@ -51,7 +49,7 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
         ax.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         ax.set_xlabel("latency, ms", labelpad=1)
-        figure.alt = f"Share of requests answered within a latency at {row.told}. {row.state}. {_sentence(row)}"
+        figure.alt = f"Share of requests answered within a latency at {row.title}. {row.state}. {_sentence(row)}"
     return {"svg": figure.svg(), "alt": figure.alt}
 
 
@@ -61,11 +59,11 @@ def _look(place: int) -> dict[str, Any]:
 
 def _sentence(row: Row) -> str:
     """Return the numbers of a row in words, for those who do not see the figure."""
-    found = []
+    sentences = []
     for of, numbers in row.estimates.items():
-        told = [f"{estimates.heading(name)} {one['text']}" for name, one in numbers.items()]
-        found.append(f"{of}: {', '.join(told)}.")
-    return " ".join(found)
+        texts = [f"{estimates.heading(name)} {number['text']}" for name, number in numbers.items()]
+        sentences.append(f"{of}: {', '.join(texts)}.")
+    return " ".join(sentences)
 
 
 def _key(names: Sequence[str]) -> dict[str, str]:
@@ -82,56 +80,47 @@ def _key(names: Sequence[str]) -> dict[str, str]:
     return {"svg": figure.svg(), "alt": figure.alt}
 
 
-def trends(comparison: Comparison) -> list[dict[str, str]]:
+def trends(table: RunTable) -> list[dict[str, str]]:
     """Return figures of the numbers over the parameter with the most values; none where there is nothing to draw.
 
     One figure if its lines can be told apart, else one for every combination of the other parameters.
     """
-    over = _over(comparison)
-    names = [
-        name
-        for name in dict.fromkeys(n for ns in comparison.columns.values() for n in ns)
-        if _drawable(comparison, name)
-    ]
+    over = _over(table)
+    names = [name for name in dict.fromkeys(n for ns in table.columns.values() for n in ns) if _drawable(table, name)]
     if over is None or not names:
         return []
     groups: dict[str, list[Row]] = {}
-    for row in comparison.rows:
-        others = (f"{name}={as_text(row.parameters.get(name))}" for name in comparison.varied if name != over)
+    for row in table.rows:
+        others = (f"{name}={as_text(row.parameters.get(name))}" for name in table.varied if name != over)
         groups.setdefault(", ".join(others), []).append(row)
-    together = len(groups) * len(comparison.columns) <= MOST_LINES
+    together = len(groups) * len(table.columns) <= MOST_LINES
     parts = [groups] if together else [{title: rows} for title, rows in list(groups.items())[:MOST_FIGURES]]
-    return [_trend(comparison, over, names[-4:], part) for part in parts]
+    return [_trend(table, over, names[-4:], part) for part in parts]
 
 
-def _over(comparison: Comparison) -> str | None:
+def _over(table: RunTable) -> str | None:
     """Return the parameter to draw over: a number rather than a word, then the one with the most values."""
-    counts = {n: len({repr(row.parameters.get(n)) for row in comparison.rows}) for n in comparison.varied}
-    return max(counts, key=lambda name: (_is_numeric(comparison, name), counts[name]), default=None)
+    counts = {n: len({repr(row.parameters.get(n)) for row in table.rows}) for n in table.varied}
+    return max(counts, key=lambda name: (_is_numeric(table, name), counts[name]), default=None)
 
 
-def _is_numeric(comparison: Comparison, name: str) -> bool:
-    values = [row.parameters.get(name) for row in comparison.rows]
+def _is_numeric(table: RunTable, name: str) -> bool:
+    values = [row.parameters.get(name) for row in table.rows]
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def _drawable(comparison: Comparison, name: str) -> bool:
-    return (
-        sum(
-            any(numbers.get(name, {}).get("value") is not None for numbers in row.estimates.values())
-            for row in comparison.rows
-        )
-        > 1
-    )
+def _drawable(table: RunTable, name: str) -> bool:
+    rows = [row for row in table.rows if any(row.value(of, name) is not None for of in row.estimates)]
+    return len(rows) > 1
 
 
-def _trend(comparison: Comparison, over: str, names: Sequence[str], groups: dict[str, list[Row]]) -> dict[str, str]:
+def _trend(table: RunTable, over: str, names: Sequence[str], groups: dict[str, list[Row]]) -> dict[str, str]:
     with plots.styled():
         lines, columns = (len(names) + 1) // 2, min(len(names), 2)
         figure = plots.ReportFigure(figsize=(4.5 * columns, 2.7 * lines))
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for ax, name in zip(axes, names, strict=False):
-            draw(ax, comparison, over, name, groups)
+            draw(ax, table, over, name, groups)
         for ax in axes[len(names) :]:
             ax.set_visible(False)
         title = ", ".join(filter(None, groups)) if len(groups) == 1 else ""
@@ -142,17 +131,17 @@ def _trend(comparison: Comparison, over: str, names: Sequence[str], groups: dict
     return {"svg": figure.svg(), "alt": figure.alt}
 
 
-def draw(ax: Axes, comparison: Comparison, over: str, name: str, groups: dict[str, list[Row]]) -> list[Artist]:
+def draw(ax: Axes, table: RunTable, over: str, name: str, groups: dict[str, list[Row]]) -> list[Artist]:
     """Draw one number over a parameter, a line for every group of rows and thing measured, with its intervals.
 
     A run that is not VALID has a hollow mark; one without the number has none.
     """
     artists: list[Artist] = []
-    numeric = _is_numeric(comparison, over)
-    texts = list(dict.fromkeys(as_text(row.parameters.get(over)) for row in comparison.rows))
+    numeric = _is_numeric(table, over)
+    texts = list(dict.fromkeys(as_text(row.parameters.get(over)) for row in table.rows))
     place = 0
     for title, rows in groups.items():
-        for of in comparison.columns:
+        for of in table.columns:
             points = [
                 (_x(row, over, texts, numeric), row.estimates.get(of, {}).get(name, {}), row.state) for row in rows
             ]
@@ -160,7 +149,7 @@ def draw(ax: Axes, comparison: Comparison, over: str, name: str, groups: dict[st
             label = ", ".join(filter(None, [of, title if len(groups) > 1 else ""]))
             artists += _line(ax, points, label, _look(place))
             place += 1
-    at = [float(row.parameters[over]) for row in comparison.rows] if numeric else range(len(texts))
+    at = [float(row.parameters[over]) for row in table.rows] if numeric else range(len(texts))
     if numeric and min(at) > 0 and max(at) / min(at) > WIDE:
         ax.set_xscale("log")
     ticks = sorted(set(at)) if len(texts) <= MOST_TICKS else []
@@ -168,7 +157,7 @@ def draw(ax: Axes, comparison: Comparison, over: str, name: str, groups: dict[st
     ax.xaxis.set_minor_locator(NullLocator()) if ticks else None
     ax.margins(x=0.08)
     ax.set(xlabel=over, title=estimates.heading(name))
-    _scale(ax, comparison, name)
+    _scale(ax, table, name)
     return artists
 
 
@@ -182,21 +171,19 @@ def _line(
 ) -> Iterator[Artist]:
     if not points:
         return
-    x, y = [at for at, _, _ in points], [one["value"] for _, one, _ in points]
+    x, y = [at for at, _, _ in points], [number["value"] for _, number, _ in points]
     yield from ax.plot(x, y, label=label, **look)
-    for at, one, state in points:
-        face = look["color"] if state in index.GOOD else "white"
-        yield from ax.plot([at], [one["value"]], "o", color=look["color"], markerfacecolor=face, markersize=4.5)
-        if one.get("low") is not None and one.get("high") is not None:
-            yield ax.vlines(at, one["low"], one["high"], color=look["color"], linewidth=1)
+    for at, number, state in points:
+        face = look["color"] if state in GOOD else "white"
+        yield from ax.plot([at], [number["value"]], "o", color=look["color"], markerfacecolor=face, markersize=4.5)
+        if number.get("low") is not None and number.get("high") is not None:
+            yield ax.vlines(at, number["low"], number["high"], color=look["color"], linewidth=1)
 
 
-def _scale(ax: Axes, comparison: Comparison, name: str) -> None:
+def _scale(ax: Axes, table: RunTable, name: str) -> None:
     """Make the vertical axis logarithmic where the numbers lie more than a factor `WIDE` apart, else begin at 0."""
-    found = [
-        n[name]["value"] for row in comparison.rows for n in row.estimates.values() if n.get(name, {}).get("value")
-    ]
-    if found and min(found) > 0 and max(found) / min(found) > WIDE:
-        plots.log_ms(ax.yaxis, np.array(found))
-    elif found and min(found) >= 0:
+    values = [n[name]["value"] for row in table.rows for n in row.estimates.values() if n.get(name, {}).get("value")]
+    if values and min(values) > 0 and max(values) / min(values) > WIDE:
+        plots.log_ms(ax.yaxis, np.array(values))
+    elif values and min(values) >= 0:
         ax.set_ylim(bottom=0)

@@ -20,8 +20,8 @@ def shown(tex: str, *, block: bool) -> str:
     tex = tex.strip()
     while len(tex) > 2 and tex[0] == tex[-1] == "$":
         tex = tex[1:-1].strip()
-    made = _mathml(tex, block) or f'<code class="math">{html.escape(tex)}</code>'
-    return f'<span class="formula">{made}</span>' if block else made
+    mathml = _mathml(tex, block) or f'<code class="math">{html.escape(tex)}</code>'
+    return f'<span class="formula">{mathml}</span>' if block else mathml
 
 
 def _mathml(tex: str, block: bool) -> str | None:
@@ -29,13 +29,13 @@ def _mathml(tex: str, block: bool) -> str | None:
     from latex2mathml.converter import convert
 
     try:
-        made = convert(_ALIGNED.sub(r"\1align*}", tex), display="block" if block else "inline")
-        made = made.replace("<mi>&#x000B1;</mi>", "<mo>&#x000B1;</mo>")  # ± is an operator, with room around it
-        tree = ET.fromstring(made)
+        mathml = convert(_ALIGNED.sub(r"\1align*}", tex), display="block" if block else "inline")
+        mathml = mathml.replace("<mi>&#x000B1;</mi>", "<mo>&#x000B1;</mo>")  # ± is an operator, with room around it
+        tree = ET.fromstring(mathml)
     except Exception:  # whatever a formula does to the converter, the page is written
         return None
     for element in tree.iter():
         name = element.tag.rpartition("}")[2]
         if len(element) != _CHILDREN.get(name, len(element)) or "\\" in (element.text or ""):
             return None
-    return made
+    return mathml

@@ -1,4 +1,4 @@
-"""Which notebook is meant by a name, and what its report is called."""
+"""A notebook: which one a name means, and what it holds, read once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError
+from xedge.reports import parameters
 
 
 def find(notebook: str | os.PathLike[str]) -> Path:
@@ -19,17 +23,17 @@ def find(notebook: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigurationError: there is none, or a name fits several; the message lists what there is.
     """
-    given = Path(notebook)
-    if given.suffix == ".ipynb" and given.is_file():
-        return given.resolve()
+    path = Path(notebook)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path.resolve()
     there = {path.stem: path for path in sorted(paths.notebooks_dir().glob("*.ipynb"))}
-    wanted = given.name.removesuffix(".ipynb")
-    fitting = [path for stem, path in there.items() if wanted in (stem, report_name(path))]
-    exact = [path for path in fitting if path.stem == wanted]
-    if len(exact or fitting) == 1 and given.name == str(given):
+    wanted = path.name.removesuffix(".ipynb")
+    fitting = [source for stem, source in there.items() if wanted in (stem, report_name(source))]
+    exact = [source for source in fitting if source.stem == wanted]
+    if len(exact or fitting) == 1 and path.name == str(path):
         return (exact or fitting)[0].resolve()
-    if fitting and given.name == str(given):
-        raise ConfigurationError(f"{notebook} can be {' or '.join(path.stem for path in fitting)}: say which")
+    if fitting and path.name == str(path):
+        raise ConfigurationError(f"{notebook} can be {' or '.join(source.stem for source in fitting)}: say which")
     close = difflib.get_close_matches(wanted, [*there, *map(report_name, there.values())], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     names = ", ".join(there) or "none"
@@ -41,8 +45,51 @@ def report_name(notebook: Path) -> str:
     return re.sub(r"^\d+[_-]+", "", notebook.stem) or notebook.stem
 
 
-def content_sha256(notebook: Path) -> str:
-    """Return the hash of what a notebook does and says: its cells' kinds, tags and sources, not its outputs."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    said = [[one["cell_type"], one.get("metadata", {}).get("tags", []), "".join(one["source"])] for one in cells]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook as its author wrote it, opened once: where it is, and its cells as the file holds them."""
+
+    path: Path
+    cells: list[dict[str, Any]] = field(repr=False)
+
+    @classmethod
+    def open(cls, notebook: str | os.PathLike[str] | Notebook) -> Notebook:
+        """Return the notebook meant by a path, a stem or a name, as `find` takes them; an open one as it is.
+
+        Raises:
+            ConfigurationError: there is none, a name fits several, or the file is not a notebook.
+        """
+        if isinstance(notebook, Notebook):
+            return notebook
+        path = find(notebook)
+        return cls(path, parameters.read_cells(path))
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending: "02_edge_vs_cloud"."""
+        return self.path.stem
+
+    @property
+    def report_name(self) -> str:
+        """The base name of its report: "edge_vs_cloud"."""
+        return report_name(self.path)
+
+    @property
+    def name(self) -> str:
+        """How a command names it: by its stem if it is one of the project's, else by its path."""
+        return self.stem if self.path.parent == paths.notebooks_dir().resolve() else str(self.path)
+
+    @cached_property
+    def parameters(self) -> list[parameters.Parameter]:
+        """Its parameters in the order written.
+
+        Raises:
+            ConfigurationError: a line of the parameters cell is not `name: type = value  # help`.
+        """
+        return parameters.of_cells(self.cells, self.path)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of what it does and says: its cells' kinds, tags and sources, not its outputs."""
+        said = [[c["cell_type"], c.get("metadata", {}).get("tags", []), "".join(c["source"])] for c in self.cells]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()

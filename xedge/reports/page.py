@@ -48,7 +48,7 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
             **facts,
             "title": title,
             "policy": CONTENT_POLICY,
-            "headline": [_headline(one) for one in facts.get("headline") or []],
+            "headline": [_headline(number) for number in facts.get("headline") or []],
             "summary": summary(facts.get("estimates") or {}),
             "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
             "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
@@ -84,13 +84,13 @@ def _take_title(notebook: Any) -> str:
     return ""
 
 
-def _headline(one: Mapping[str, Any]) -> dict[str, str]:
-    value = one["value"]
+def _headline(number: Mapping[str, Any]) -> dict[str, str]:
+    value = number["value"]
     return {
-        "label": str(one["label"]),
+        "label": str(number["label"]),
         "value": short(value) if isinstance(value, int | float) else str(value),
-        "unit": str(one.get("unit") or ""),
-        "detail": str(one.get("detail") or ""),
+        "unit": str(number.get("unit") or ""),
+        "detail": str(number.get("detail") or ""),
     }
 
 
@@ -147,7 +147,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
     names = [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]
-    found, total = [], 0
+    downloads, total = [], 0
     for name in names:
         path = folder / name
         size = path.stat().st_size if path.is_file() else 0
@@ -155,14 +155,15 @@ def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
         total += size if inside else 0
         href = _data_url(path) if inside and path.is_file() else quote(f"{folder.name}/{name}")
         where = file_size(size) if inside else f"{file_size(size)}, beside this page"
-        found.append({"name": name, "file": path.name, "href": href, "where": where, "inside": str(inside)})
-    return found
+        downloads.append({"name": name, "file": path.name, "href": href, "where": where, "inside": str(inside)})
+    return downloads
 
 
 def file_size(size: int) -> str:
     """Return 425448 as "425.4 kB"."""
-    unit, factor = next(one for one in (("MB", 1e6), ("kB", 1e3), ("bytes", 1)) if size >= one[1] or one[1] == 1)
-    return f"{size / factor:.1f} {unit}" if factor > 1 else f"{size} {unit}"
+    if size < 1e3:
+        return f"{size} bytes"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def _data_url(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a notebook can be told: its annotated parameters, and the check of the values given for them."""
+"""The annotated parameters of a notebook, and the check of the values for them."""
 
 from __future__ import annotations
 
@@ -37,20 +37,31 @@ def inspect(notebook_path: str | os.PathLike[str]) -> list[Parameter]:
         ConfigurationError: not a notebook, or a line of the cell that is not `name: type = value  # help`.
     """
     path = Path(notebook_path)
-    tagged = [cell for cell in _cells(path) if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    return of_cells(read_cells(path), path)
+
+
+def of_cells(cells: list[dict[str, Any]], path: Path) -> list[Parameter]:
+    """Return the parameters that the cells of the notebook at `path` have, as `inspect` does."""
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    tagged = [cell for cell in tagged if cell["cell_type"] == "code"]
     if len(tagged) > 1:
         raise ConfigurationError(f"{path} has {len(tagged)} cells tagged `parameters`: keep one")
     return _parameters("".join(tagged[0]["source"]), path) if tagged else []
 
 
-def _cells(path: Path) -> list[dict[str, Any]]:
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """Return the cells of the notebook at `path` as its file holds them.
+
+    Raises:
+        ConfigurationError: no such file, or not a notebook.
+    """
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except OSError as exc:
         raise ConfigurationError(f"cannot read the notebook {path}: {exc.strerror or exc}") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise ConfigurationError(f"{path} is not a notebook (format 4): open it in Jupyter and save it") from exc
-    return [cell for cell in cells if cell["cell_type"] == "code"]
+    return cells
 
 
 def _parameters(source: str, path: Path) -> list[Parameter]:
@@ -83,33 +94,34 @@ def _parameter(node: ast.stmt, path: Path, comment: str) -> Parameter:
     try:
         default = conversion.convert(ast.literal_eval(node.value), kind, text=False)
     except (ValueError, TypeError) as exc:
-        message = f"{where}: the default of {name}, {ast.unparse(node.value)}, must be a plain value: {kind}"
+        default_source, words = ast.unparse(node.value), conversion.words(kind)
+        message = f"{where}: the default of {name}, {default_source}, must be a plain value: {words}"
         raise ConfigurationError(message) from exc
     return Parameter(name, annotation, default, comment, path.name)
 
 
-def convert(parameters: list[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values given, converted by the annotations of the notebook's parameters.
+def convert(parameters: list[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values, converted by the annotations of the notebook's parameters.
 
     Text is read as the annotation says: "false" is False for a bool, "1e3" a float, "007" stays text for a
     str, "50,100" and "[50, 100]" are lists, "none" is None where that is allowed.
 
     Args:
         parameters: what `inspect` returned.
-        given: values by name, as a command line, a file or Python gives them.
+        values: by name, as a command line, a file or Python gives them.
 
     Raises:
         ConfigurationError: a name the notebook does not have, or a value its annotation does not allow.
     """
     known = {parameter.name: parameter for parameter in parameters}
-    for name in given:
+    for name in values:
         if name not in known:
             raise ConfigurationError(_unknown(name, parameters))
-    return {name: _converted(known[name], value) for name, value in given.items()}
+    return {name: _converted(known[name], value) for name, value in values.items()}
 
 
-def convert_several(parameters: list[Parameter], given: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return name → the values given for a sweep, each converted by the annotation of its parameter.
+def convert_several(parameters: list[Parameter], grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return name → the values of a sweep, each converted by the annotation of its parameter.
 
     Several values are a list, or text between commas: "50,100,200". A parameter that is a list itself takes a list
     of lists, or text with semicolons between the lists: "50,100; 200" are [50, 100] and [200]; one list is one
@@ -120,19 +132,19 @@ def convert_several(parameters: list[Parameter], given: Mapping[str, Any]) -> di
             all, or one twice.
     """
     known = {parameter.name: conversion.parse(parameter.annotation) for parameter in parameters}
-    found: dict[str, list[Any]] = {}
-    for name, value in given.items():
+    converted: dict[str, list[Any]] = {}
+    for name, value in grid.items():
         try:
-            parts = _several(value, known[name].name == "list") if name in known else [value]
+            parts = _several(value, conversion.is_list(known[name])) if name in known else [value]
         except (ValueError, SyntaxError) as exc:
-            raise ConfigurationError(f"parameter {name}: {value!r} is no list of values: {exc}") from exc
+            raise ConfigurationError(f"parameter {name}: {value!r} is not a list of values: {exc}") from exc
         values = [convert(parameters, {name: part})[name] for part in parts]
         if not values:
             raise ConfigurationError(f"parameter {name} has no value to sweep over")
-        if twice := [one for place, one in enumerate(values) if one in values[:place]]:
+        if twice := [value for place, value in enumerate(values) if value in values[:place]]:
             raise ConfigurationError(f"parameter {name} is to be {twice[0]!r} twice: give every value once")
-        found[name] = values
-    return found
+        converted[name] = values
+    return converted
 
 
 def _several(value: Any, of_lists: bool) -> list[Any]:
@@ -146,7 +158,7 @@ def _several(value: Any, of_lists: bool) -> list[Any]:
     if not isinstance(value, list | tuple | range):
         return [value]
     values = list(value)
-    return values if not of_lists or any(isinstance(one, list | tuple) for one in values) else [values]
+    return values if not of_lists or any(isinstance(value, list | tuple) for value in values) else [values]
 
 
 def _unknown(name: str, parameters: list[Parameter]) -> str:
@@ -166,9 +178,12 @@ def _converted(parameter: Parameter, value: Any) -> Any:
         raise ConfigurationError(_wrong(parameter.name, value, kind, parameter.notebook)) from exc
 
 
-def _wrong(name: str, value: Any, kind: conversion.Kind, where: str) -> str:
-    quote = "; put it into quotes in the file" if kind.name == "str" and not isinstance(value, str) else ""
-    return f"{where}: parameter {name} is {value!r} ({type(value).__name__}), expected {kind}{quote}"
+def _wrong(name: str, value: Any, kind: Any, where: str) -> str:
+    is_bare = conversion.required(kind) is str and not isinstance(value, str)
+    advice = "; put it into quotes in the file" if is_bare else ""
+    if (close := conversion.close_choice(value, kind)) is not None:
+        advice = f": did you mean {close!r}?"
+    return f"{where}: parameter {name} is {value!r} ({type(value).__name__}), expected {conversion.words(kind)}{advice}"
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
@@ -199,7 +214,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
 
 def _typed(namespace: Mapping[str, Any]) -> dict[str, str]:
     """Return the annotations in the cells run so far: Python 3.14 keeps none in the namespace."""
-    found = {}
+    annotations = {}
     for source in namespace.get("In", []):
         try:
             body = ast.parse(source).body
@@ -207,11 +222,11 @@ def _typed(namespace: Mapping[str, Any]) -> dict[str, str]:
             continue
         for node in body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found[node.target.id] = ast.unparse(node.annotation)
-    return found
+                annotations[node.target.id] = ast.unparse(node.annotation)
+    return annotations
 
 
-def _check(name: str, value: Any, kind: conversion.Kind) -> None:
+def _check(name: str, value: Any, kind: Any) -> None:
     try:
         conversion.convert(value, kind, text=False)
     except ValueError as exc:
@@ -241,7 +256,7 @@ def load_sets(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        loaded = yaml.safe_load(text)
     except OSError as exc:
         raise ConfigurationError(f"cannot read the parameter file {path}: {exc.strerror or exc}") from exc
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as exc:
@@ -250,15 +265,15 @@ def load_sets(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         raise ConfigurationError(f"{path}{line}: not YAML: {getattr(exc, 'problem', exc)}") from exc
     if node is None:
         return [{}]
-    if values == []:
+    if loaded == []:
         raise ConfigurationError(f"{path}, line 1: an empty list: expected sets of `name: value` lines")
-    several = isinstance(values, list)
-    nodes, sets = (node.value, values) if several else ([node], [values])
-    for one, given in zip(nodes, sets, strict=True):
-        line = one.start_mark.line + 1
-        if not isinstance(given, dict):
-            raise ConfigurationError(f"{path}, line {line}: expected lines `name: value`, got a {type(given).__name__}")
-        _check_names(path, [(key.value, key.tag, key.start_mark.line + 1) for key, _ in one.value])
+    nodes, sets = (node.value, loaded) if isinstance(loaded, list) else ([node], [loaded])
+    for mapping, values in zip(nodes, sets, strict=True):
+        line = mapping.start_mark.line + 1
+        if not isinstance(values, dict):
+            kind = type(values).__name__
+            raise ConfigurationError(f"{path}, line {line}: expected lines `name: value`, got a {kind}")
+        _check_names(path, [(key.value, key.tag, key.start_mark.line + 1) for key, _ in mapping.value])
     return list(sets)
 
 

@@ -1,19 +1,23 @@
-"""A measurement put on top of a report: verdict, headline numbers, conditions, and its data beside the page."""
+"""A study on top of a report: its findings merged with those published before, and its data beside the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
+from xedge.reports.study import Findings, Headline, Study
 from xedge.results import rows, statistics, summary, words
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate
 
 CURVE_POINTS = 60
+MOST_HEADLINES = 4
+LEVELS = {0.5: "half answered within", 0.99: "99 % answered within"}
 
 
 class Prose(str):
@@ -25,77 +29,103 @@ class Prose(str):
         return str(self).replace("~", "\\~")
 
 
-def publish(measurement: Measurement, name: str = "measurement") -> Prose:
-    """Put a measurement on top of the report that is being made, save its data there, and return its conclusion.
+def publish(study: Study | Measurement, name: str = "") -> Prose:
+    """Put a study on top of the report that is being made, save its data there, and return its conclusion.
 
     A notebook may publish several, each under a name of its own: the worst verdict stands on top, and numbers and
     conclusions are told apart by the name. In a notebook that nobody makes a report of, nothing is written and the
     conclusion is returned all the same.
 
     Args:
-        measurement: what to publish.
-        name: the folder its rows and conditions are saved in, beside the page.
+        study: what to publish: a measurement, or anything else with `findings()`.
+        name: stands before its numbers and its files; needed where a notebook publishes more than one.
 
     Raises:
         ConfigurationError: this run has published another one under this name.
     """
-    conclusion = measurement.conclusion()
+    shown = findings(study) if isinstance(study, Measurement) else study.findings()
     before = report.recorded()
-    prefix = "" if name == "measurement" else f"{name}: "
-    numbers = {f"{prefix}{placement}": _numbers(measurement, placement) for placement in measurement.placements}
-    estimates = {**before.get("estimates", {}), **numbers}
-    curves = {f"{prefix}{placement}": _curve(measurement, placement) for placement in measurement.placements}
-    if before.get("distributions", {}).keys() & curves.keys():
-        raise ConfigurationError(f"publish: {name!r} is published already: give every measurement a name of its own")
-    verdicts = [measurement.verdict.word, before.get("verdict") or "VALID"]
-    told = [before["conclusion"]] if before.get("conclusion") else []
-    report.record("verdict", max(verdicts, key=report.VERDICTS.index))
-    report.record("estimates", estimates)
-    report.record("headline", headline(estimates))
-    report.record("distributions", {**before.get("distributions", {}), **curves})
-    report.record("conclusion", "\n\n".join([*told, f"{prefix}{conclusion}"]))
-    report.record("conditions", _merged(before.get("conditions", {}), _conditions(measurement.conditions), name))
+    if name in (names := before.get("published", [])):
+        raise ConfigurationError(f"publish: {name!r} is published already: give every study a name of its own")
+    for key, value in _merged(before, shown, name).items():
+        report.record(key, value)
+    report.record("published", [*names, name])
     if (folder := report.data_dir()) is not None:
-        measurement.save(folder / name, format="csv")
-    return Prose(conclusion)
+        for part, file in shown.files.items():
+            path = (name or part) if len(shown.files) == 1 else "-".join(filter(None, (name, part)))
+            file.save(folder / path, format="csv")
+    return Prose(shown.conclusion)
 
 
-def reasons(measurements: Mapping[str, Measurement]) -> str:
-    """Return a paragraph, after an empty line, for each of the named measurements that is not VALID, and why."""
-    return "".join(f"\n\n{name}: {one.verdict}." for name, one in measurements.items() if not one.verdict.valid)
+def findings(measurement: Measurement) -> Findings:
+    """Return the findings of one measurement: p50 and p99 of every placement first."""
+    placements, saturated = measurement.placements, measurement.verdict.saturated
+    latencies = {name: _latencies(measurement, name) for name in placements}
+    return Findings(
+        conclusion=measurement.conclusion(),
+        verdict=measurement.verdict.word,
+        headline=[
+            Headline(
+                f"{name}, {text}", latencies[name][p], "ms", "no steady state" * (name in saturated), minor=p < 0.99
+            )
+            for p, text in LEVELS.items()
+            for name in placements
+        ],
+        estimates={name: _numbers(measurement, name, latencies[name]) for name in placements},
+        measurements={"": measurement},
+        files={"measurement": measurement},
+    )
 
 
-def _numbers(measurement: Measurement, placement: str) -> dict[str, dict[str, Any]]:
-    """The rate answered and p50, p95, p99 of one placement, in the form that `report.record` wants."""
-    answered = rows.rates_hz(measurement.rows, placement)["answered_hz"]
-    found: dict[str, dict[str, Any]] = {"answered_hz": {"value": answered}}
-    saturated = placement in measurement.verdict.saturated
-    for p, estimate in summary.estimates(measurement.rows, placement).items():
-        if p in summary.COMPARED_LEVELS:
-            found[f"{words.level_name(p)}_ms"] = _number(estimate, measurement, saturated)
-    return found
+def _latencies(measurement: Measurement, placement: str) -> dict[float, Estimate | str]:
+    """Level → latency in ms, or why there is none: "saturated", "> 5000 ms (timed out)"."""
+    if placement in measurement.verdict.saturated:
+        return dict.fromkeys(summary.COMPARED_LEVELS, "saturated")
+    estimates, timeout_s = summary.estimates(measurement.rows, placement), measurement.conditions.get("timeout_s")
+    known = {p: e for p, e in estimates.items() if e.value is not None and np.isfinite(e.value)}
+    return {p: known[p] if p in known else words.milliseconds(e, timeout_s) for p, e in estimates.items()}
 
 
-def _number(estimate: Estimate, measurement: Measurement, saturated: bool) -> dict[str, Any]:
-    if saturated:
-        return {"value": None, "text": "saturated"}
-    text = words.milliseconds(estimate, measurement.conditions.get("timeout_s"), "")
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "text": text}
+def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float, Estimate | str]) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"answered_hz": rows.rates_hz(measurement.rows, placement)["answered_hz"]}
+    for p in summary.COMPARED_LEVELS:
+        latency = latencies[p]
+        word = isinstance(latency, str)
+        numbers[f"{words.level_name(p)}_ms"] = {"value": None, "text": latency} if word else latency
+    return numbers
 
 
-def headline(estimates: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, str]]:
-    """Return the four numbers to begin with: p50 and p99 of two placements, or p99 alone of more."""
-    levels = {"p50_ms": "half answered within", "p99_ms": "99 % answered within"}
-    wanted = [(name, level) for level in levels for name in estimates if level in estimates[name]]
-    if len(estimates) > 2:
-        wanted = [(name, level) for name, level in wanted if level == "p99_ms"]
-    return [_told(f"{name}, {levels[level]}", estimates[name][level]) for name, level in wanted[:4]]
+def _merged(before: Mapping[str, Any], shown: Findings, name: str) -> dict[str, Any]:
+    """Return what to record: `shown` under `name` beside what is recorded already."""
+    prefix = f"{name}: " if name else ""
+    headline = [*before.get("headline", []), *(replace(n, label=prefix + n.label).record() for n in shown.headline)]
+    if len(headline) > MOST_HEADLINES:
+        headline = [number for number in headline if not number.get("minor")][:MOST_HEADLINES]
+    conditions, curves = dict(before.get("conditions", {})), dict(before.get("distributions", {}))
+    for part, measurement in shown.measurements.items():
+        names = [word for word in (name, part) if word]
+        curves |= {": ".join([*names, of]): _curve(measurement, of) for of in measurement.placements}
+        conditions = _joined(conditions, shown_conditions(measurement.conditions), " ".join(names))
+    texts = [before["conclusion"]] if before.get("conclusion") else []
+    merged = {
+        "headline": headline,
+        "estimates": before.get("estimates", {}) | {f"{prefix}{of}": n for of, n in shown.estimates.items()},
+        "distributions": curves,
+        "conclusion": "\n\n".join([*texts, f"{prefix}{shown.conclusion}"]),
+        "conditions": _joined(conditions, shown.conditions, name),
+        **shown.facts,
+    }
+    if verdicts := [word for word in (shown.verdict, before.get("verdict")) if word]:
+        merged["verdict"] = max(verdicts, key=report.VERDICTS.index)
+    return merged
 
 
-def _told(label: str, number: Mapping[str, Any]) -> dict[str, str]:
-    value, _, margin = number["text"].partition(" ± ")
-    detail = f"± {margin} (95 %)" if margin else "no steady state" * (value == "saturated")
-    return {"label": label, "value": value, "unit": "ms" if value[:1].isdigit() else "", "detail": detail}
+def _joined(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The conditions of both; what differs is told apart by the name of the later one."""
+    return {
+        **before,
+        **{key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()},
+    }
 
 
 def _curve(measurement: Measurement, placement: str) -> dict[str, list[float]]:
@@ -105,27 +135,23 @@ def _curve(measurement: Measurement, placement: str) -> dict[str, list[float]]:
     return {"latency_ms": [float(f"{x:.4g}") for x in latency_ms], "share": [round(float(y), 4) for y in share]}
 
 
-def _merged(before: dict[str, Any], now: dict[str, Any], name: str) -> dict[str, Any]:
-    """The conditions of both; what differs is told apart by the name of the later measurement."""
-    return before | {key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()}
-
-
-def _conditions(conditions: dict[str, Any]) -> dict[str, Any]:
-    """The conditions a reader asks for first; all of them are in the data."""
+def shown_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conditions a reader asks for first; all of them are in the data."""
     broker, floor, host = (conditions.get(key) or {} for key in ("broker", "noise_floor", "host"))
+    floors = [f"{level} {floor[f'{level}_ms']} ms" for level in ("p50", "p95", "p99") if f"{level}_ms" in floor]
     wanted = {
         "broker": f"{broker.get('version')}, QoS {broker.get('qos')}, TCP_NODELAY on both sides",
-        "noise floor (echo)": ", ".join(f"{level} {floor.get(f'{level}_ms')} ms" for level in ("p50", "p95", "p99")),
-        "ceiling (echo)": f"{floor.get('ceiling_hz')}/s",
+        "noise floor (echo)": ", ".join(floors) or "not measured",
+        "ceiling (echo)": f"{floor['ceiling_hz']}/s" if "ceiling_hz" in floor else "not measured",
         "load average before": host.get("load_average_before"),
         "seed": (conditions.get("scenario") or {}).get("seed"),
     }
     for name, check in (conditions.get("link_check") or {}).items():
-        asked, got = check.get("requested_ms") or {}, check.get("measured_ms") or {}
-        wanted[f"links of {name}, both ways"] = (
-            ", ".join(f"{level.removesuffix('_ms')} {got[level]} ms measured for {asked[level]} ms" for level in asked)
-            or "nothing came back"
-        )
+        asked, measured_ms = check.get("requested_ms") or {}, check.get("measured_ms") or {}
+        levels = [
+            f"{level.removesuffix('_ms')} {measured_ms[level]} ms measured for {asked[level]} ms" for level in asked
+        ]
+        wanted[f"links of {name}, both ways"] = ", ".join(levels) or "nothing came back"
     for name, facts in (conditions.get("services") or {}).items():
         wanted[f"engine of {name}"] = (
             f"{facts['engine']} {facts['version']} on {facts['device']}, {facts['threads']} thread(s), "

@@ -18,7 +18,8 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress
 from xedge.reports import commands, index, parameters
 from xedge.reports import run as report
-from xedge.reports.notebooks import content_sha256, find, report_name
+from xedge.reports.notebooks import Notebook
+from xedge.reports.run_table import OUTDATED, PLAN, RunTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ class Sweep:
         """Return one row a run: the parameters that differ, status, verdict, and every number recorded, as numbers."""
         import pandas as pd
 
-        return pd.DataFrame(index.Comparison.read(self.index.parent).records())
+        return pd.DataFrame(RunTable.read(self.index.parent).records())
 
     def __str__(self) -> str:
         return self.sentence
@@ -61,11 +62,11 @@ class Sweep:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One run to be: the name of its page and folder, how it is called, the values given, and all values."""
+    """One run to be: the name of its page and folder, its label, the values that are set, and all values."""
 
     name: str
     label: str
-    given: dict[str, Any]
+    changes: dict[str, Any]
     values: dict[str, Any]
 
 
@@ -98,11 +99,11 @@ def sweep(
         ConfigurationError: an unknown notebook, name or value, or another sweep is at work in this folder.
         KeyboardInterrupt: interrupted, with the runs so far and the index written; SIGTERM ends as SystemExit(143).
     """
-    source = find(notebook)
-    values = parameters.convert_several(parameters.inspect(source), grid)
-    combinations = [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
+    source = Notebook.open(notebook)
+    values = parameters.convert_several(source.parameters, grid)
+    combinations = [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
     command = commands.command("sweep", str(notebook), {name: commands.as_texts(values[name]) for name in values})
-    out = Path(out_dir or paths.reports_dir() / f"{report_name(source)}_sweep").resolve()
+    out = Path(out_dir or paths.reports_dir() / f"{source.report_name}_sweep").resolve()
     return _run(source, combinations, command, out, again, timeout_s, progress)
 
 
@@ -127,47 +128,45 @@ def run_sets(
         ConfigurationError: as `sweep`.
         KeyboardInterrupt: as `sweep`.
     """
-    source = find(notebook)
-    known = parameters.inspect(source)
-    converted = [parameters.convert(known, one) for one in sets]
-    commands = [
-        commands.command("report", str(notebook), {name: commands.as_text(value) for name, value in one.items()})
-        for one in converted
+    source = Notebook.open(notebook)
+    converted = [parameters.convert(source.parameters, values) for values in sets]
+    repeat = [
+        commands.command("report", str(notebook), {name: commands.as_text(value) for name, value in values.items()})
+        for values in converted
     ]
-    out = Path(out_dir or paths.reports_dir() / f"{report_name(source)}_runs").resolve()
-    return _run(source, converted, "\n".join(commands), out, "all", timeout_s, progress)
+    out = Path(out_dir or paths.reports_dir() / f"{source.report_name}_runs").resolve()
+    return _run(source, converted, "\n".join(repeat), out, "all", timeout_s, progress)
 
 
 def _run(
-    source: Path, sets: list[dict[str, Any]], command: str, out: Path, again: str, timeout_s: float, progress: bool
+    source: Notebook, sets: list[dict[str, Any]], command: str, out: Path, again: str, timeout_s: float, progress: bool
 ) -> Sweep:
     from xedge.reports import kernel
 
     if again not in AGAIN:
         raise ConfigurationError(f"again is {again!r}, expected one of {', '.join(AGAIN)}")
-    sha256 = content_sha256(source)
     planned = _planned(source, sets)
     with _alone(out), kernel.terminated_as_exception():
-        cells = _placed(planned, out, sha256)
-        to_do = [cell for cell in cells if not _keeps(out / cell.name, cell, sha256, again)]
+        cells = _placed(planned, out, source.sha256)
+        to_do = [cell for cell in cells if not _keeps(out / cell.name, cell, source.sha256, again)]
         plan = [{"name": cell.name, "label": cell.label, "parameters": cell.values} for cell in cells]
-        facts = {"notebook": source.stem, "notebook_sha256": sha256, "command": command, "runs": plan}
-        files.write_json(out / index.PLAN, facts)
+        facts = {"notebook": source.stem, "notebook_sha256": source.sha256, "command": command, "runs": plan}
+        files.write_json(out / PLAN, facts)
         try:
             with Progress(len(to_do), "runs", source.stem, enabled=progress) as line:
                 for count, cell in enumerate(to_do):
                     index.build(out)
-                    _one(source, cell, out, timeout_s, line, count)
+                    _run_cell(source, cell, out, timeout_s, line, count)
                 line.finish(_result(source, cells, out).sentence)
         finally:
             index.build(out)
     return _result(source, cells, out)
 
 
-def _one(source: Path, cell: _Cell, out: Path, timeout_s: float, line: Progress, count: int) -> None:
+def _run_cell(source: Notebook, cell: _Cell, out: Path, timeout_s: float, line: Progress, count: int) -> None:
     run = report.run(
         source,
-        cell.given,
+        cell.changes,
         out_dir=out,
         name=cell.name,
         timeout_s=timeout_s,
@@ -175,25 +174,25 @@ def _one(source: Path, cell: _Cell, out: Path, timeout_s: float, line: Progress,
         on_cell=lambda *_: line.update(count),
     )
     line.update(count + 1)
-    said = [f"{count + 1} of {line.total}, {cell.label}: {run.outcome}", line.left(count + 1)]
-    line.note("; ".join(filter(None, said)))
+    sentences = [f"{count + 1} of {line.total}, {cell.label}: {run.outcome}", line.left(count + 1)]
+    line.note("; ".join(filter(None, sentences)))
 
 
-def _planned(source: Path, sets: list[dict[str, Any]]) -> list[_Cell]:
+def _planned(source: Notebook, sets: list[dict[str, Any]]) -> list[_Cell]:
     """Return the runs to be, named by the parameters in which they differ, in the order of the notebook's."""
-    defaults = {one.name: one.default for one in parameters.inspect(source)}
-    values = [defaults | one for one in sets]
-    if twice := next((one for place, one in enumerate(values) if one in values[:place]), None):
+    defaults = {parameter.name: parameter.default for parameter in source.parameters}
+    values = [defaults | changes for changes in sets]
+    if twice := next((row for place, row in enumerate(values) if row in values[:place]), None):
         raise ConfigurationError(f"two runs have the same parameters: {twice}")
-    varied = [name for name in defaults if any(one[name] != values[0][name] for one in values)]
-    labels = [",".join(f"{name}={commands.as_text(one[name])}" for name in varied) or "run" for one in values]
+    varied = [name for name in defaults if any(row[name] != values[0][name] for row in values)]
+    labels = [",".join(f"{name}={commands.as_text(row[name])}" for name in varied) or "run" for row in values]
     names = [_file_name(label) for label in labels]
     folded = [name.casefold() for name in names]  # not every file system tells a from A
     names = [
         f"{n}~{_short_hash(label)}" if folded.count(n.casefold()) > 1 else n
         for n, label in zip(names, labels, strict=True)
     ]
-    return [_Cell(*one) for one in zip(names, labels, sets, values, strict=True)]
+    return [_Cell(*cell) for cell in zip(names, labels, sets, values, strict=True)]
 
 
 def _file_name(label: str) -> str:
@@ -211,12 +210,12 @@ def _placed(cells: list[_Cell], out: Path, sha256: str) -> list[_Cell]:
 
     A sweep that is extended by another parameter names its runs longer than before.
     """
-    there = {}
+    completed = {}
     for path in sorted(out.glob("*/run.json")):
         facts = files.read_json(path)
         if facts.get("status") == "completed" and facts.get("notebook_sha256") == sha256:
-            there[json.dumps(_values(facts))] = path.parent.name
-    return [replace(cell, name=there.get(json.dumps(cell.values), cell.name)) for cell in cells]
+            completed[json.dumps(_values(facts))] = path.parent.name
+    return [replace(cell, name=completed.get(json.dumps(cell.values), cell.name)) for cell in cells]
 
 
 def _values(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,14 +230,14 @@ def _keeps(folder: Path, cell: _Cell, sha256: str, again: str) -> bool:
     same = facts.get("notebook_sha256") == sha256 and _values(facts) == cell.values
     kept = same and again != "all" and (again != "invalid" or facts["verdict"] in (None, "VALID"))
     if not kept:  # or a sweep that is interrupted and taken up again would keep it after all
-        files.write_json(folder / "run.json", facts | {"status": index.OUTDATED})
+        files.write_json(folder / "run.json", facts | {"status": OUTDATED})
     return kept
 
 
-def _result(source: Path, cells: list[_Cell], out: Path) -> Sweep:
-    there = [cell for cell in cells if (out / cell.name / "run.json").is_file()]
-    runs = {cell.name: report.Run.read(out / cell.name) for cell in there}
-    runs = {name: run for name, run in runs.items() if run.status != index.OUTDATED}
+def _result(source: Notebook, cells: list[_Cell], out: Path) -> Sweep:
+    started = [cell for cell in cells if (out / cell.name / "run.json").is_file()]
+    runs = {cell.name: report.Run.read(out / cell.name) for cell in started}
+    runs = {name: run for name, run in runs.items() if run.status != OUTDATED}
     missing = [cell.label for cell in cells if cell.name not in runs]
     return Sweep(notebook=source.stem, index=out / index.NAME, runs=list(runs.values()), missing=missing)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
-from xedge.results.rows import replications
+from xedge.core.tables import html_table
+from xedge.results.evidence import Evidence
 from xedge.results.statistics import Estimate, FloatArray, batches, paired_difference
 from xedge.results.summary import COMPARED_LEVELS, sections
-from xedge.results.words import level_name, milliseconds
+from xedge.results.words import level_name, milliseconds, senders_share
 
 
 @dataclass(frozen=True)
@@ -48,39 +49,64 @@ class Comparison:
         faster, slower = (self.a, self.b) if value >= 0 else (self.b, self.a)
         if math.isinf(value):
             return f"at {name} {faster} is faster: {slower} timed out"
-        positive = Estimate(abs(value), None, None, estimate.n, estimate.sections, estimate.method)
-        if estimate.low is None or estimate.high is None:
-            return f"at {name} {faster} is {milliseconds(positive)} faster than {slower} (no interval)"
-        if estimate.low <= 0 <= estimate.high:
-            return f"at {name} no difference is shown: {self.b} − {self.a} is {milliseconds(estimate)}"
-        low, high = sorted((abs(estimate.low), abs(estimate.high)))
-        positive = Estimate(abs(value), low, high, estimate.n, estimate.sections, estimate.method)
-        return f"at {name} {faster} is {milliseconds(positive)} faster than {slower}"
+        if estimate.low is not None and estimate.high is not None and estimate.low <= 0 <= estimate.high:
+            because = ", because of the sender's lateness" if is_shown(estimate) else ""
+            text = f"{self.b} − {self.a} is {milliseconds(estimate)}{senders_share(estimate)}"
+            return f"at {name} no difference is shown{because}: {text}"
+        text = f"{milliseconds(replace(estimate, value=abs(value)))} faster than {slower}{senders_share(estimate)}"
+        return f"at {name} {faster} is {text}{' (no interval)' * (estimate.half_width is None)}"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{level_name(p)}</th><td>{html.escape(milliseconds(e))}</td><td>{html.escape(e.method)}</td></tr>"
-            for p, e in self.differences.items()
-        )
-        head = f"<tr><th></th><th>{html.escape(self.b)} − {html.escape(self.a)}</th><th>interval</th></tr>"
-        return f"<p>{html.escape(str(self))}</p>" + (f"<table>{head}{rows}</table>" if rows else "")
+        table = [(level_name(p), milliseconds(e), e.method) for p, e in self.differences.items()]
+        shown = html_table(["", f"{self.b} − {self.a}", "interval"], table) if table else ""
+        return f"<p>{html.escape(str(self))}</p>{shown}"
 
 
-def compare(rows: pd.DataFrame, a: str, b: str, saturated: Sequence[str] = ()) -> Comparison:
+def compare(a: Evidence, b: Evidence, saturated: Sequence[str] = ()) -> Comparison:
     """Compare placements `a` and `b` over the replications that both have (common random numbers)."""
-    if stuck := [placement for placement in (a, b) if placement in saturated]:
-        note = f"{' and '.join(stuck)} saturated: no steady state, so no percentiles of {a} and {b} to compare."
-        return Comparison(a, b, {}, note)
-    of_a, of_b = replications(rows, a), replications(rows, b)
-    both = sorted(of_a.keys() & of_b.keys())
-    if not both:
-        raise MeasurementError(f"{a} and {b} share no replication: measure them in one scenario to compare them")
-    arms = [of_a[key] for key in both], [of_b[key] for key in both]
-    return Comparison(a, b, {p: _difference(*arms, p) for p in COMPARED_LEVELS})
+    names = a.placement, b.placement
+    both = " and ".join(names)
+    if stuck := [placement for placement in names if placement in saturated]:
+        note = f"{' and '.join(stuck)} saturated: no steady state, so no percentiles of {both} to compare."
+        return Comparison(*names, {}, note)
+    if not a.latencies.keys() & b.latencies.keys():
+        raise MeasurementError(f"{both} share no replication: measure them in one scenario to compare them")
+    return Comparison(*names, {p: difference(a, b, p) for p in COMPARED_LEVELS})
 
 
-def _difference(a: Sequence[FloatArray], b: Sequence[FloatArray], p: float) -> Estimate:
-    if len(a) > 1:
-        return paired_difference(a, b, p)
-    pairs = min(len(sections(a, p)), len(sections(b, p)))  # an arm with failures is shorter: as many batches
-    return paired_difference(batches(a[0], pairs), batches(b[0], pairs), p)
+def difference(a: Evidence, b: Evidence, p: float) -> Estimate:
+    """Estimate the quantile of level `p` of b minus that of a, ms, paired by replication.
+
+    A late sender may have made either of them longer: the interval reaches from the least that b, to the least that a
+    can have been with a punctual sender, and `late` is the larger of the two changes.
+    """
+    sampled = _paired(a.latencies, b.latencies, p)
+    if sampled.value is None or math.isinf(sampled.value):
+        return sampled
+    least, most = _paired(a.latencies, b.least_latencies, p), _paired(a.least_latencies, b.latencies, p)
+    late = max(sampled.value - (least.value or 0.0), (most.value or 0.0) - sampled.value)
+    return sampled.widened(late, least.low, most.high)
+
+
+def could_turn(a: Evidence, b: Evidence, p: float) -> bool:
+    """Whether a difference is shown, and a punctual sender could have changed who is faster."""
+    of_a, of_b = a.estimates[p], b.estimates[p]
+    if of_a.value is None or of_b.value is None or not (math.isfinite(of_a.value) and math.isfinite(of_b.value)):
+        return False
+    fast, slow = sorted((of_a, of_b), key=lambda estimate: estimate.value or 0.0)
+    return (slow.value or 0.0) - slow.late < (fast.value or 0.0) and is_shown(difference(a, b, p))
+
+
+def is_shown(difference: Estimate) -> bool:
+    """Whether sampling alone explains no difference of this size."""
+    half = difference.half_width
+    return difference.value is not None and half is not None and abs(difference.value) > half
+
+
+def _paired(a: Mapping[int, FloatArray], b: Mapping[int, FloatArray], p: float) -> Estimate:
+    both = sorted(a.keys() & b.keys())
+    of_a, of_b = [a[key] for key in both], [b[key] for key in both]
+    if len(both) > 1:
+        return paired_difference(of_a, of_b, p)
+    pairs = min(len(sections(of_a, p)), len(sections(of_b, p)))  # failures make a run shorter: as many batches
+    return paired_difference(batches(of_a[0], pairs), batches(of_b[0], pairs), p)

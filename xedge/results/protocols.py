@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xedge.results.statistics import FloatArray
-    from xedge.results.verdict import Verdict
+    from xedge.results.comparison import Comparison
+    from xedge.results.conditions import Conditions
+    from xedge.results.statistics import Estimate, FloatArray
+    from xedge.results.verdict import Doubt, Verdict
 
 
 class Showable(Protocol):
@@ -26,8 +28,21 @@ class Showable(Protocol):
     def verdict(self) -> Verdict:
         """VALID, INVALID or SATURATED, with reasons."""
 
+    @property
+    def typed_conditions(self) -> Conditions:
+        """What the rows were measured under."""
+
+    def checks(self) -> list[Doubt]:
+        """Return the doubts, severe ones first."""
+
     def latencies_ms(self, placement: str) -> list[FloatArray]:
         """Return the latencies in ms, one array a replication; +inf was not answered in time."""
+
+    def estimate(self, placement: str, p: float) -> Estimate:
+        """Return the latency at level `p` in ms."""
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Return how much slower `b` is than `a`."""
 
     def breakdown(self) -> pd.DataFrame:
         """Return the parts of the latency, one row a placement and part, with `mean_ms` and `share`."""

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
+from xedge.results.lateness import possible_shift, punctual
 from xedge.results.statistics import FloatArray
 
 STAMPS = ("due_ns", "sent_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns")
-
-
 PARTS = ("lateness", "uplink", "queueing", "inference", "downlink", "residual")
-
-
 STATUSES = ("ok", "error", "timeout", "lost", "not_sent")
-
-
 COLUMNS = {
     "placement": "string",
     "replication": "int64",
@@ -52,6 +47,11 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def placements_of(rows: pd.DataFrame) -> list[str]:
+    """Return the placements in the order in which the rows first name them."""
+    return [str(name) for name in rows["placement"].unique()]
+
+
 def measured(rows: pd.DataFrame, placement: str) -> pd.DataFrame:
     """Return the rows of `placement` without the warm-up."""
     return rows[(rows["placement"] == placement) & ~rows["warm_up"]]
@@ -79,20 +79,37 @@ def latency_ms(rows: pd.DataFrame) -> FloatArray:
     return latency
 
 
-def replications(rows: pd.DataFrame, placement: str) -> dict[int, FloatArray]:
+def least_latency_ms(trial: pd.DataFrame, timeout_ms: float = math.inf) -> FloatArray:
+    """Return the least that the latencies of a trial can have been with a punctual sender, ms, at most `timeout_ms`.
+
+    The latency less what `xedge.results.lateness.possible_shift` says; NaN if an error or never sent. Of a request that
+    was not answered it is known that it took the time-out, less the same.
+    """
+    readings = (
+        trial[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("due_ns", "sent_ns", "received_ns")
+    )
+    latency, waited = latency_ms(trial), milliseconds_between(trial, "due_ns", "received_ns")
+    answered_late = np.isinf(latency) & ~np.isnan(waited) & math.isfinite(timeout_ms)
+    known = np.where(answered_late, waited, np.minimum(latency, timeout_ms))
+    return np.minimum(punctual(known, possible_shift(*readings) / 1e6), timeout_ms)
+
+
+def replications(
+    rows: pd.DataFrame, placement: str, measure: Callable[[pd.DataFrame], FloatArray] = latency_ms
+) -> dict[int, FloatArray]:
     """Return replication → latencies in ms, in the order of the schedule, warm-up and NaN left out."""
-    found = {}
+    latencies = {}
     for replication, trial in trials(rows, placement):
-        latency = latency_ms(trial[~trial["warm_up"]])
-        found[replication] = latency[~np.isnan(latency)]
-    return found
+        latency = measure(trial)[~trial["warm_up"].to_numpy()]
+        latencies[replication] = latency[~np.isnan(latency)]
+    return latencies
 
 
 def parts_ns(rows: pd.DataFrame) -> pd.DataFrame:
     """Return where the time of every answered row went: columns `PARTS`, Int64 ns, same index.
 
     They add up to received − due exactly. A reading that is missing takes the one before it: its part is 0
-    and the time falls to the next part that was read (a service that tells nothing leaves it in `residual`).
+    and the time falls to the next part that was read (a service without readings leaves it in `residual`).
     """
     answered = rows[(rows["status"] == "ok") & rows["received_ns"].notna()]
     columns, before = {}, answered["due_ns"]
@@ -107,22 +124,22 @@ def breakdown(rows: pd.DataFrame, placements: Sequence[str]) -> pd.DataFrame:
 
     The means add up to the row `latency`; medians do not.
     """
-    found = []
+    table = []
     for placement in placements:
         parts = parts_ns(measured(rows, placement)).astype("float64") / 1e6
-        table = parts.assign(latency=parts.sum(axis=1))
-        total = table["latency"].mean()
-        found += [
+        parts = parts.assign(latency=parts.sum(axis=1))
+        total = parts["latency"].mean()
+        table += [
             {
                 "placement": placement,
                 "part": part,
-                "median_ms": table[part].median(),
-                "mean_ms": table[part].mean(),
-                "share": table[part].mean() / total if total else math.nan,
+                "median_ms": parts[part].median(),
+                "mean_ms": parts[part].mean(),
+                "share": parts[part].mean() / total if total else math.nan,
             }
-            for part in table.columns
+            for part in parts.columns
         ]
-    return pd.DataFrame(found, columns=["placement", "part", "median_ms", "mean_ms", "share"])
+    return pd.DataFrame(table, columns=["placement", "part", "median_ms", "mean_ms", "share"])
 
 
 def rates_hz(rows: pd.DataFrame, placement: str) -> dict[str, float]:
@@ -147,7 +164,7 @@ def rates_hz(rows: pd.DataFrame, placement: str) -> dict[str, float]:
 
 
 def utilisation(rows: pd.DataFrame, placement: str, servers: int = 1) -> float:
-    """Return the share of the trials' measured part in which a server of `placement` was busy; NaN if it tells nothing.
+    """Return the share of the trials' measured part in which a server of `placement` was busy; NaN without readings.
 
     Requests of one batch have the same readings `started` and `finished` and count once.
     """

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import next_fast_len
 from scipy.special import ndtri, stdtrit
 
 from xedge.core.exceptions import ConfigurationError, MeasurementError
@@ -29,7 +28,8 @@ class Estimate:
     """A number with its interval, and what they rest on.
 
     `value` is None below the floor of `needed` samples; `low` and `high` are None where no honest interval
-    exists (`method` says why). `n` values in `sections` independent sections.
+    exists (`method` says why). `n` values in `sections` independent sections. `late` says how much of the value may be
+    due to a late sender; the interval includes it, `sampling_half_width` does not.
     """
 
     value: float | None
@@ -39,6 +39,8 @@ class Estimate:
     sections: int
     method: str
     needed: int = 1
+    late: float = 0.0
+    sampling_half_width: float | None = None
 
     @property
     def too_few(self) -> bool:
@@ -47,8 +49,19 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """Half the length of the interval, in the unit of the value; None without an interval."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+        """Half the length of the interval from sampling alone, in the unit of the value; None without an interval."""
+        if self.low is None or self.high is None or self.sampling_half_width is not None:
+            return self.sampling_half_width
+        return (self.high - self.low) / 2
+
+    def widened(self, late: float, low: float | None = None, high: float | None = None) -> Estimate:
+        """Return the estimate with an interval that reaches to `low` and `high`, because of a late sender's share."""
+        if late <= 0:
+            return self
+        if self.low is None or self.high is None:
+            return replace(self, late=late)
+        low, high = min(self.low, self.low if low is None else low), max(self.high, self.high if high is None else high)
+        return replace(self, late=late, low=low, high=high, sampling_half_width=self.half_width)
 
 
 def _level(p: float, name: str = "the quantile's level p") -> float:
@@ -118,7 +131,8 @@ def _sectioned(value: float, parts: Sequence[float], n: int, confidence: float, 
     return Estimate(value, low, high, n, len(parts), method, needed)
 
 
-def _filled(sections: Sections) -> list[FloatArray]:
+def filled(sections: Sections) -> list[FloatArray]:
+    """Return the sections that have any values, as arrays."""
     return [array for array in map(as_array, sections) if array.size]
 
 
@@ -131,7 +145,7 @@ def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) ->
     take them for independent are far too short; sections are independent. No value below `minimum_samples`;
     no interval with fewer than 2 sections, or where one is shorter than `shortest_section`.
     """
-    arrays = _filled(sections)
+    arrays = filled(sections)
     n = sum(array.size for array in arrays)
     needed = minimum_samples(p, confidence)
     if n < needed:
@@ -143,7 +157,7 @@ def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) ->
 
 def mean_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
     """Estimate the mean of independent `sections`; interval as for `quantile_estimate`, from their means."""
-    arrays = _filled(sections)
+    arrays = filled(sections)
     if not arrays:
         return Estimate(None, None, None, 0, 0, "too few: n < 1")
     pooled = np.concatenate(arrays)
@@ -163,7 +177,7 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float, conf
     """
     if len(a_sections) != len(b_sections):
         raise MeasurementError(
-            f"{len(a_sections)} sections of one and {len(b_sections)} of the other do not pair: "
+            f"{len(a_sections)} sections of a and {len(b_sections)} of b do not pair: "
             "compare the replications that both have"
         )
     a, b = quantile_estimate(a_sections, p, confidence), quantile_estimate(b_sections, p, confidence)
@@ -172,7 +186,7 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float, conf
         return Estimate(None, None, None, n, 0, f"too few: n < {a.needed}", a.needed)
     if math.isinf(a.value) and math.isinf(b.value):
         return Estimate(None, None, None, n, 0, "both censored", a.needed)
-    pairs = list(zip(_filled(a_sections), _filled(b_sections), strict=False))
+    pairs = list(zip(filled(a_sections), filled(b_sections), strict=False))
     paired = len(pairs) == len(a_sections) and all(min(x.size, y.size) >= shortest_section(p) for x, y in pairs)
     parts = [_minus(quantile(y, p), quantile(x, p)) for x, y in pairs] if paired else []
     return _sectioned(b.value - a.value, parts, n, confidence, a.needed)
@@ -190,66 +204,6 @@ def batches(values: npt.ArrayLike, k: int = 10, shortest: int = 1) -> list[Float
     """
     array = as_array(values)
     return [np.asarray(part) for part in np.array_split(array, max(1, min(k, array.size // max(shortest, 1))))]
-
-
-def effective_size(sections: Sections) -> float:
-    """Return how many independent values the mean of these `sections`, each in order of time, is worth; at most all.
-
-    Neighbours that are alike count for less than one each: N/τ with τ = 1 + 2·Σρ_t, the autocorrelation ρ_t taken
-    from all sections together and summed over the initial positive, falling pairs (Geyer, Statistical Science 7,
-    1992, 473–483). Sections that differ from each other raise ρ_t (Vehtari et al., Bayesian Analysis 16, 2021,
-    667–718, eq. 10). Values must be finite.
-    """
-    arrays = _filled(sections)
-    n = sum(array.size for array in arrays)
-    arrays = [array for array in arrays if array.size > 1]
-    if not arrays or min(map(np.min, arrays)) == max(map(np.max, arrays)):
-        return float(n)
-    lags = min(array.size for array in arrays)
-    within = np.mean([_autocovariance(array)[:lags] for array in arrays], axis=0)
-    between = float(np.var([array.mean() for array in arrays], ddof=1)) if len(arrays) > 1 else 0.0
-    rho = 1 - (within[0] - within) / (within[0] + between)
-    pairs = rho[: lags // 2 * 2].reshape(-1, 2).sum(axis=1)
-    ends = np.flatnonzero(pairs <= 0)
-    falling = np.minimum.accumulate(pairs[: ends[0] if ends.size else None])
-    return n / max(2 * float(falling.sum()) - 1, 1.0)
-
-
-def _autocovariance(array: FloatArray) -> FloatArray:
-    """Return the autocovariance at lags 0 … n−1, each sum divided by n."""
-    centred = array - array.mean()
-    power = np.abs(np.fft.rfft(centred, next_fast_len(2 * array.size))) ** 2
-    return np.asarray(np.fft.irfft(power, next_fast_len(2 * array.size))[: array.size] / array.size)
-
-
-def episodes(sections: Sections, p: float) -> float:
-    """Return how many independent values beyond the quantile of level `p` these `sections` are worth.
-
-    The effective size of "slower than the pooled quantile", times 1 − p (or p, below the median): a p99 of 5000
-    requests rests on 50 of them, but behind a busy queue these are one or two slow episodes. An interval from R
-    replications covers the truth less often than it says when there is less than about one a replication
-    (tests/results/test_coverage.py).
-    """
-    arrays = _filled(sections)
-    limit = quantile(np.concatenate(arrays), p) if arrays else 0.0
-    return effective_size([(array > limit).astype(np.float64) for array in arrays]) * min(p, 1 - p)
-
-
-def share_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
-    """Estimate the share of ones in `sections` of 0 and 1, each in order of time.
-
-    Wilson's interval for as many independent values as these are worth (`effective_size`; the effective sample of
-    Korn and Graubard, Survey Methodology 24, 1998, 193–201).
-
-    Raises:
-        MeasurementError: there are no values.
-
-    """
-    arrays = _filled(sections)
-    n, successes = sum(array.size for array in arrays), sum(int(np.sum(array > 0)) for array in arrays)
-    effective = effective_size(arrays)
-    found = binomial_interval(successes, n, confidence, effective)
-    return replace(found, sections=len(arrays), method=f"{found.method}, {effective:.0f} independent requests' worth")
 
 
 def binomial_interval(successes: int, n: int, confidence: float = 0.95, effective: float | None = None) -> Estimate:

@@ -1,21 +1,19 @@
-"""Percentiles of a placement with their intervals, and the table of all placements."""
+"""Percentiles of a placement's latency, with intervals that include what a late sender may have added."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from xedge.results.rows import STATUSES, measured, rates_hz, replications, utilisation
-from xedge.results.statistics import Estimate, batches, quantile_estimate, shortest_section
-from xedge.results.words import level_name
+from xedge.results.rows import least_latency_ms, replications
+from xedge.results.statistics import Estimate, FloatArray, batches, quantile_estimate, shortest_section
 
 LEVELS = (0.50, 0.90, 0.95, 0.99)
-
-
 COMPARED_LEVELS = (0.50, 0.95, 0.99)
 
 
@@ -24,31 +22,24 @@ def sections(arrays: Sequence[npt.ArrayLike], p: float) -> Sequence[npt.ArrayLik
     return arrays if len(arrays) != 1 else batches(arrays[0], shortest=shortest_section(p))
 
 
-def estimates(rows: pd.DataFrame, placement: str) -> dict[float, Estimate]:
-    """Return level → estimate of the latency in ms at p50, p90, p95, p99."""
-    arrays = list(replications(rows, placement).values())
-    return {p: quantile_estimate(sections(arrays, p), p) for p in LEVELS}
+def estimate(
+    latencies: Sequence[FloatArray], least: Sequence[FloatArray], p: float, timeout_ms: float = math.inf
+) -> Estimate:
+    """Estimate the quantile of level `p` of `latencies`, ms, an array a replication.
 
-
-def summary(
-    rows: pd.DataFrame, placements: Sequence[str], saturated: Sequence[str], servers: Mapping[str, int] | None = None
-) -> pd.DataFrame:
-    """Return one row a placement: rates in Hz, utilisation, counts by status, percentiles in ms with `_low`, `_high`.
-
-    NaN where there are too few requests or the placement is saturated (no steady state has percentiles); inf
-    where too many requests timed out. `servers` says how many batches a placement can have in inference at once,
-    where that is not one.
+    `least` are the same with a punctual sender, at the least (`xedge.results.rows.least_latency_ms`). `late` is the
+    difference of the quantiles, at most `timeout_ms` each; the interval begins where that of the lesser quantile does.
     """
-    table = []
-    for placement in placements:
-        own = measured(rows, placement)
-        counts = own["status"].value_counts()
-        row: dict[str, Any] = {"placement": placement, "requests": len(own), **rates_hz(rows, placement)}
-        row["utilisation"] = utilisation(rows, placement, (servers or {}).get(placement, 1))
-        row |= {status: int(counts.get(status, 0)) for status in STATUSES}
-        for p, estimate in estimates(rows, placement).items():
-            for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
-                none = value is None or placement in saturated
-                row[f"{level_name(p)}_ms{suffix}"] = math.nan if none or value is None else max(value, 0.0)
-        table.append(row)
-    return pd.DataFrame(table)
+    sampled = quantile_estimate(sections(latencies, p), p)
+    if sampled.value is None:
+        return sampled
+    bound = quantile_estimate(sections(least, p), p)
+    late = min(sampled.value, timeout_ms) - np.float64(bound.value)
+    return sampled.widened(0.0 if math.isnan(late) else float(late), bound.low)
+
+
+def estimates(rows: pd.DataFrame, placement: str, timeout_ms: float = math.inf) -> dict[float, Estimate]:
+    """Return level → estimate of the latency in ms at p50, p90, p95, p99."""
+    latencies = list(replications(rows, placement).values())
+    least = list(replications(rows, placement, partial(least_latency_ms, timeout_ms=timeout_ms)).values())
+    return {p: estimate(latencies, least, p, timeout_ms) for p in LEVELS}

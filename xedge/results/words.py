@@ -42,3 +42,10 @@ def milliseconds(estimate: Estimate, timeout_s: float | None = None, unit: str =
     places = decimals(estimate.value, estimate.half_width)
     interval = "" if estimate.half_width is None else f" ± {estimate.half_width:.{places}f}"
     return f"{estimate.value:.{places}f}{interval}{unit}"
+
+
+def senders_share(estimate: Estimate) -> str:
+    """Return " (at most 0.09 ms of it the sender's)" where a late sender's share is 1 % or more, else ""."""
+    if estimate.value is None or not estimate.late >= 0.01 * abs(estimate.value):
+        return ""
+    return f" (at most {estimate.late:.2g} ms of it the sender's)"

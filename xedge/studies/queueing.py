@@ -20,7 +20,7 @@ from xedge.core.exceptions import ConfigurationError
 FloatArray = npt.NDArray[np.float64]
 
 _TERMS = 26  # of a Poisson distribution with a mean of at most 1: what is left out is below 1e-26
-_NOTHING = 40.0  # a probability below exp(-40) is no longer told from 0 beside 1
+_NOTHING = 40.0  # a probability below exp(-40) cannot be distinguished from 0 beside 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,23 @@ class Queue:
         """ρ = λs/c: the share of time that a server is busy."""
         return self.rate_hz * self.mean_service_ms / 1e3 / self._servers
 
+    @property
+    def mean_wait_ms(self) -> float:
+        """E[W], known of each kind of queue."""
+        raise NotImplementedError
+
+    @property
+    def mean_ms(self) -> float:
+        """E[T] = s + E[W]."""
+        return self.mean_service_ms + self.mean_wait_ms
+
 
 @dataclass(frozen=True, kw_only=True)
 class MG1(Queue):
     """M/G/1: one server, service times of any kind with the squared coefficient of variation `scv` = Var S/s².
 
     Raises:
-        ConfigurationError: ρ ≥ 1, or a number that cannot be.
+        ConfigurationError: ρ ≥ 1, or an invalid number.
     """
 
     scv: float
@@ -71,11 +81,6 @@ class MG1(Queue):
         """E[W] = λE[S²]/(2(1−ρ)), E[S²] = s²(1+scv) (Pollaczek 1930; Khinchine 1932)."""
         return self.utilisation * self.mean_service_ms * (1 + self.scv) / (2 * (1 - self.utilisation))
 
-    @property
-    def mean_ms(self) -> float:
-        """E[T] = s + E[W]."""
-        return self.mean_service_ms + self.mean_wait_ms
-
 
 @dataclass(frozen=True, kw_only=True)
 class MMc(Queue):
@@ -84,7 +89,7 @@ class MMc(Queue):
     `servers=1` is M/M/1: P(T > t) = e^(−(1−ρ)t/s), mean s/(1−ρ).
 
     Raises:
-        ConfigurationError: ρ ≥ 1, or a number that cannot be.
+        ConfigurationError: ρ ≥ 1, or an invalid number.
     """
 
     servers: int = 1
@@ -114,11 +119,6 @@ class MMc(Queue):
     def mean_wait_ms(self) -> float:
         """E[W] = C(c, a)·s/(c(1−ρ))."""
         return self.wait_probability * self.mean_service_ms / (self.servers * (1 - self.utilisation))
-
-    @property
-    def mean_ms(self) -> float:
-        """E[T] = s + E[W]."""
-        return self.mean_service_ms + self.mean_wait_ms
 
     def survival(self, t_ms: npt.ArrayLike) -> FloatArray:
         """Return P(T > t) for `t_ms` of any shape, exact (Gross et al., Fundamentals of Queueing Theory, 2008, §2.3).
@@ -153,18 +153,13 @@ class MD1(Queue):
     """M/D/1: one server that always takes `mean_service_ms`.
 
     Raises:
-        ConfigurationError: ρ ≥ 1, or a number that cannot be.
+        ConfigurationError: ρ ≥ 1, or an invalid number.
     """
 
     @property
     def mean_wait_ms(self) -> float:
         """E[W] = ρs/(2(1−ρ))."""
         return MG1(rate_hz=self.rate_hz, mean_service_ms=self.mean_service_ms, scv=0.0).mean_wait_ms
-
-    @property
-    def mean_ms(self) -> float:
-        """E[T] = s + E[W]."""
-        return self.mean_service_ms + self.mean_wait_ms
 
     @property
     def _decay(self) -> float:
@@ -202,10 +197,10 @@ class MD1(Queue):
         weights = np.exp(xlogy(terms, rest[:, None]) - rest[:, None] - gammaln(terms + 1))
         places = begun[:, None] - terms
         known = self._waiting(int(begun.max(initial=0)))
-        found = np.sum(weights * np.where(places >= 0, known[np.maximum(places, 0)], 0.0), axis=1)
-        found[wait.ravel() < 0] = 0.0
-        found[wait.ravel() > _NOTHING / self._decay] = 1.0
-        return np.asarray(np.minimum(found, 1.0).reshape(wait.shape))
+        shares = np.sum(weights * np.where(places >= 0, known[np.maximum(places, 0)], 0.0), axis=1)
+        shares[wait.ravel() < 0] = 0.0
+        shares[wait.ravel() > _NOTHING / self._decay] = 1.0
+        return np.asarray(np.minimum(shares, 1.0).reshape(wait.shape))
 
     def quantile_ms(self, p: float) -> float:
         """Return the time that a share `p` of the requests does not exceed; s itself up to p = 1−ρ."""
@@ -256,9 +251,9 @@ def inversion_utilisation(
         which gains nothing by pooling: there the cloud never wins.
 
     Raises:
-        ConfigurationError: a number that cannot be.
+        ConfigurationError: an invalid number.
     """
-    MMc(rate_hz=1e-9, mean_service_ms=mean_service_ms, servers=servers)  # refuses what cannot be
+    MMc(rate_hz=1e-9, mean_service_ms=mean_service_ms, servers=servers)  # refuses invalid numbers
     if not (math.isfinite(extra_rtt_ms) and extra_rtt_ms >= 0):
         raise ConfigurationError(f"extra_rtt_ms is {extra_rtt_ms}: give the cloud's longer way in ms, 0 or more")
     if p is not None:

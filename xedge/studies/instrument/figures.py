@@ -10,23 +10,24 @@ from matplotlib.axes import Axes
 
 from xedge.results.figures import LOOKS, ReportFigure, styled
 from xedge.results.statistics import ecdf, paired_difference
-from xedge.studies.instrument.instrument import LIMITS, SERVICE_TIMES, STATISTICS, InstrumentCheck
+from xedge.studies.instrument.exact import SERVICE_TIMES
+from xedge.studies.instrument.result import LIMITS, STATISTICS, InstrumentCheck
 
 LEVELS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.9, 0.95, 0.98)
 POINTS = 300
 MARKERS = ("o", "s")
 
 
-def distribution(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[Artist]:
+def distribution(ax: Axes, result: InstrumentCheck, utilisation: float) -> list[Artist]:
     """Draw theory as thick lines, what was measured as thin ones, and with the draws' luck taken out as points."""
     artists: list[Artist] = []
-    queues = {queue: found.theory(queue, utilisation) for queue in SERVICE_TIMES}
+    queues = {queue: result.theory(queue, utilisation) for queue in SERVICE_TIMES}
     limit_ms = max(theory.quantile_ms(LEVELS[-1]) for theory in queues.values()) * 1.1
     at = np.linspace(0, limit_ms, POINTS)
     for (queue, theory), look, marker in zip(queues.items(), LOOKS, MARKERS, strict=False):
         artists += ax.plot(at, theory.cdf(at), label=f"{queue}, theory", **look)
-        measured, exact = found.sections(queue, utilisation)
-        as_measured = np.concatenate(measured) - found.floor_ms(utilisation)
+        measured, exact = result.sections(queue, utilisation)
+        as_measured = np.concatenate(measured) - result.floor_ms(utilisation)
         artists += ax.plot(*ecdf(as_measured), color=look["color"], linewidth=0.8, label=f"{queue}, measured")
         points = [(p, theory.quantile_ms(p), paired_difference(exact, measured, p)) for p in LEVELS]
         known = [
@@ -36,7 +37,7 @@ def distribution(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[A
         ]
         levels, values, half = np.array(known).reshape(-1, 3).T
         artists += ax.errorbar(
-            values - found.floor_ms(utilisation), levels, xerr=half, color=look["color"], marker=marker, markersize=4,
+            values - result.floor_ms(utilisation), levels, xerr=half, color=look["color"], marker=marker, markersize=4,
             linestyle="none", capsize=2, label="  the draws' luck taken out",
         ).get_children()  # fmt: skip
     ax.set(xlabel="latency less noise floor, ms", ylabel="share answered within", xlim=(0, limit_ms), ylim=(0, 1.02))
@@ -44,18 +45,18 @@ def distribution(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[A
     return artists
 
 
-def errors(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[Artist]:
+def errors(ax: Axes, result: InstrumentCheck, utilisation: float) -> list[Artist]:
     """Draw the relative error of every statistic with its interval, on the band it must lie in."""
     artists: list[Artist] = []
     for place, statistic in enumerate(STATISTICS):
         limit = 100 * LIMITS[statistic]
         artists.append(ax.fill_betweenx([-limit, limit], place - 0.4, place + 0.4, color="#dddddd", linewidth=0))
     for side, (queue, look, marker) in enumerate(zip(SERVICE_TIMES, LOOKS, MARKERS, strict=False)):
-        own = [one for one in found.checks if (one.queue, one.utilisation) == (queue, utilisation)]
+        own = [check for check in result.checks if (check.queue, check.utilisation) == (queue, utilisation)]
         known = [
-            (place + 0.3 * side - 0.15, 100 * one.error.value, 100 * (one.error.half_width or 0.0))
-            for place, one in enumerate(own)
-            if one.error.value is not None and math.isfinite(one.error.value)
+            (place + 0.3 * side - 0.15, error.value, error.half_width or 0.0)
+            for place, error in enumerate(check.error_percent for check in own)
+            if error.value is not None and math.isfinite(error.value)
         ]
         x, values, half = np.array(known).reshape(-1, 3).T
         artists += ax.errorbar(
@@ -67,15 +68,15 @@ def errors(ax: Axes, found: InstrumentCheck, utilisation: float) -> list[Artist]
     return artists
 
 
-def figure(found: InstrumentCheck) -> ReportFigure:
+def figure(result: InstrumentCheck) -> ReportFigure:
     """Return a column a utilisation: the distributions above, the errors within their limits (grey) below."""
     with styled():
-        columns = sorted(found.measurements)
-        made = ReportFigure(figsize=(9, 6.2))
-        axes = made.subplots(2, len(columns), squeeze=False, height_ratios=[1.6, 1])
+        columns = sorted(result.measurements)
+        canvas = ReportFigure(figsize=(9, 6.2))
+        axes = canvas.subplots(2, len(columns), squeeze=False, height_ratios=[1.6, 1])
         for place, utilisation in enumerate(columns):
-            distribution(axes[0, place], found, utilisation)
-            errors(axes[1, place], found, utilisation)
+            distribution(axes[0, place], result, utilisation)
+            errors(axes[1, place], result, utilisation)
         axes[0, 0].legend(loc="lower right")
-        made.alt = f"Measured and theoretical distributions of M/D/1 and M/M/1. {found.conclusion()}"
-    return made
+        canvas.alt = f"Measured and theoretical distributions of M/D/1 and M/M/1. {result.conclusion()}"
+    return canvas

@@ -9,9 +9,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from xedge.results.figures import LOOKS, ReportFigure, styled
-from xedge.results.statistics import Estimate
-from xedge.studies.inversion.inversion import PLACEMENTS, STATISTICS, Inversion, curve
-from xedge.studies.queueing import inversion_utilisation
+from xedge.results.statistics import Estimate, FloatArray
+from xedge.studies.inversion.result import PLACEMENTS, STATISTICS, Inversion
 
 POINTS = 120
 CROSSING = "#333333"
@@ -25,7 +24,7 @@ def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
     artists: list[Artist] = []
     for placement, look, marker in zip(PLACEMENTS, LOOKS, "os", strict=False):
         label = "edge boxes" if placement == "edge" else "pooled cloud"
-        artists += ax.plot(at, curve(inversion, placement, statistic, at), label=f"{label}, theory", **look)
+        artists += ax.plot(at, _theory(inversion, placement, statistic, at), label=f"{label}, theory", **look)
         points = [inversion.measured_ms(placement, level, statistic) for level in measured]
         known = [(level, point) for level, point in zip(measured, points, strict=True) if _is_known(point)]
         values = np.array([point.value for _, point in known], dtype=float)
@@ -35,19 +34,20 @@ def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
             [level for level, _ in known], values, yerr=errors, color=look["color"], marker=marker, markersize=5,
             linestyle="none", capsize=3, label=f"{label}, measured",
         ).get_children()  # fmt: skip
-    expected, found = inversion.expected(statistic), inversion.found(statistic)
-    if expected is not None:
+    threshold = inversion.threshold(statistic)
+    if (expected := threshold.theory) is not None:
         artists.append(
             ax.axvline(expected, color=CROSSING, linestyle=":", linewidth=1.2, label="cloud begins to win, theory")
         )
-    low, high = (max(at[0], found.low or at[0]), min(at[-1], found.high or at[-1]))
-    if low < high and found.low != found.high:
+    crossing = threshold.measured
+    low, high = (max(at[0], crossing.low or at[0]), min(at[-1], crossing.high or at[-1]))
+    if low < high and crossing.low != crossing.high:
         artists.append(
             ax.axvspan(low, high, color=CROSSING, alpha=0.12, linewidth=0, label="cloud begins to win, measured")
         )
     ax.set(xlabel="utilisation", ylabel="latency, ms", xlim=(at[0], at[-1]), title=statistic)
     ax.set_ylim(
-        0, 1.15 * max(curve(inversion, "edge", statistic, np.array([measured[-1]]))[0], _top(inversion, statistic))
+        0, 1.15 * max(_theory(inversion, "edge", statistic, np.array([measured[-1]]))[0], _top(inversion, statistic))
     )
     return artists
 
@@ -56,16 +56,13 @@ def over_distance(ax: Axes, inversion: Inversion) -> list[Artist]:
     """Draw the utilisation from which on the cloud wins over its extra round trip; measured crossings as points."""
     distances = np.linspace(0, 2.5 * inversion.extra_rtt_ms, POINTS)[1:]
     artists: list[Artist] = []
-    for place, ((statistic, level), look, marker) in enumerate(zip(STATISTICS.items(), LOOKS, "osD", strict=False)):
-        crossings = [
-            inversion_utilisation(inversion.boxes, inversion.mean_service_ms, float(extra), level or None)
-            for extra in distances
-        ]
+    for place, (statistic, look, marker) in enumerate(zip(STATISTICS, LOOKS, "osD", strict=False)):
+        crossings = [inversion.expected(statistic, float(extra_ms)) for extra_ms in distances]
         artists += ax.plot(distances, np.array(crossings, dtype=float), label=f"{statistic}, theory", **look)
-        found = inversion.found(statistic)
-        value = found.value
-        if value is not None and math.isfinite(value) and found.low is not None and found.high is not None:
-            ends = np.clip([found.low, found.high], 0, 1)
+        measured = inversion.threshold(statistic).measured
+        value = measured.value
+        if value is not None and math.isfinite(value) and measured.low is not None and measured.high is not None:
+            ends = np.clip([measured.low, measured.high], 0, 1)
             artists += ax.errorbar(
                 [inversion.extra_rtt_ms * (1 + APART * (place - 1))], [value], yerr=np.abs(ends - value)[:, None],
                 color=look["color"], marker=marker, markersize=5, capsize=3, linestyle="none",
@@ -79,8 +76,8 @@ def over_distance(ax: Axes, inversion: Inversion) -> list[Artist]:
 def figure(inversion: Inversion) -> ReportFigure:
     """Return a panel a statistic, and below what the crossing does as the cloud moves away."""
     with styled():
-        made = ReportFigure(figsize=(9, 7))
-        axes = made.subplot_mosaic([[*STATISTICS], ["key"] * len(STATISTICS), ["distance"] * len(STATISTICS)],
+        canvas = ReportFigure(figsize=(9, 7))
+        axes = canvas.subplot_mosaic([[*STATISTICS], ["key"] * len(STATISTICS), ["distance"] * len(STATISTICS)],
                                    height_ratios=[3.2, 0.35, 2.6])  # fmt: skip
         for statistic in STATISTICS:
             panel(axes[statistic], inversion, statistic)
@@ -88,8 +85,13 @@ def figure(inversion: Inversion) -> ReportFigure:
         axes["key"].legend(*axes["mean"].get_legend_handles_labels(), loc="center", ncols=3)
         over_distance(axes["distance"], inversion)
         axes["distance"].set_title("From which utilisation on the cloud wins")
-        made.alt = inversion.conclusion()
-    return made
+        canvas.alt = inversion.conclusion()
+    return canvas
+
+
+def _theory(inversion: Inversion, placement: str, statistic: str, at: FloatArray) -> FloatArray:
+    """Return the theoretical latency in ms at the utilisations `at`, shape (n,)."""
+    return np.array([inversion.theory_ms(placement, float(u), statistic) for u in at])
 
 
 def _is_known(estimate: Estimate) -> bool:

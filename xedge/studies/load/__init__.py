@@ -1,1 +1,9 @@
-"""How much load a placement takes: rates searched one by one until a deadline is missed."""
+"""How much load a placement takes: rates searched one by one until a deadline is missed.
+
+`measuring` asks and measures, `search` chooses the next rate, `probe` judges one, `limits` all of them,
+`curve` puts them into words, `figures` draws them.
+"""
+
+from xedge.studies.load.curve import LoadCurve as LoadCurve
+from xedge.studies.load.measuring import explore as explore
+from xedge.studies.load.measuring import measure as measure

@@ -14,39 +14,38 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from xedge.results.figures import LOOKS, ReportFigure, plain_number, styled
 from xedge.results.statistics import FloatArray
 from xedge.results.words import level_name, number
-from xedge.studies.load.curve import LoadCurve
-from xedge.studies.load.probe import Probe
+from xedge.studies.load.limits import Limits
+from xedge.studies.load.probe import STEADY, Probe
 
-STEADY = ("met", "missed")
 GREY = "#333333"
 
 
-def latency(ax: Axes, curve: LoadCurve, arm: str, ylim: tuple[float, float]) -> list[Artist]:
+def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) -> list[Artist]:
     """Draw one placement: p50 solid, the deadline's level dashed, their intervals shaded, over the rate offered.
 
     Saturated rates are triangles at the upper edge, invalid ones crosses: they have no latency. The filled circle
     is the highest rate that met the deadline, with a line to the lowest that did not; the diamond is the knee.
     """
-    colour = _colour(curve, arm)
-    steady = [probe for probe in curve.latest(arm).values() if probe.outcome in STEADY]
+    colour = _colour(curve, placement)
+    steady = [probe for probe in curve.latest(placement).values() if probe.outcome in STEADY]
     artists: list[Artist] = []
     for estimates, style in (([one.p50 for one in steady], "-"), ([one.tail for one in steady], "--")):
         rates, values, low, high = _arrays(steady, estimates)
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
         artists.append(ax.fill_between(rates, np.maximum(low, ylim[0]), high, color=colour, alpha=0.15, linewidth=0))
-    artists += _without_latency(ax, curve, arm, _upper(ylim))
+    artists += _without_latency(ax, curve, placement, _upper(ylim))
     artists.append(ax.axhline(curve.deadline_ms, color=GREY, linewidth=1, linestyle=":"))
-    artists += _limit(ax, curve, arm)
-    artists += _knee(ax, curve, arm)
-    ax.set(title=arm, ylim=ylim)
+    artists += _limit(ax, curve, placement)
+    artists += _knee(ax, curve, placement)
+    ax.set(title=placement, ylim=ylim)
     return artists
 
 
-def _without_latency(ax: Axes, curve: LoadCurve, arm: str, at: float) -> list[Artist]:
+def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list[Artist]:
     """Mark the saturated and the invalid rates at the upper edge, the first of each with its word."""
     artists: list[Artist] = []
-    for outcome, marker, colour in (("saturated", "^", _colour(curve, arm)), ("invalid", "x", GREY)):
-        rates = [probe.rate_hz for probe in curve.latest(arm).values() if probe.outcome == outcome]
+    for outcome, marker, colour in (("saturated", "^", _colour(curve, placement)), ("invalid", "x", GREY)):
+        rates = [probe.rate_hz for probe in curve.latest(placement).values() if probe.outcome == outcome]
         if rates:
             artists += ax.plot(rates, [at] * len(rates), color=colour, marker=marker, markersize=6, linestyle="none")
             artists.append(
@@ -56,16 +55,18 @@ def _without_latency(ax: Axes, curve: LoadCurve, arm: str, at: float) -> list[Ar
     return artists
 
 
-def throughput(ax: Axes, curve: LoadCurve) -> list[Artist]:
+def throughput(ax: Axes, curve: Limits) -> list[Artist]:
     """Draw the rate answered over the rate offered; the dotted line is all of it. Saturated rates are triangles."""
     artists: list[Artist] = []
     every = [probe for probe in curve.probes if probe.outcome != "invalid"]
     ends = np.array([min(one.rate_hz for one in every), max(one.rate_hz for one in every)]) if every else np.ones(2)
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
-    for place, arm in enumerate(curve.arms):
-        probes = [probe for probe in curve.latest(arm).values() if probe.outcome != "invalid"]
-        look = {"color": _colour(curve, arm), "linestyle": LOOKS[place % len(LOOKS)]["linestyle"]}
-        artists += ax.plot([one.rate_hz for one in probes], [one.answered_hz for one in probes], label=arm, **look)
+    for place, placement in enumerate(curve.placements):
+        probes = [probe for probe in curve.latest(placement).values() if probe.outcome != "invalid"]
+        look = {"color": _colour(curve, placement), "linestyle": LOOKS[place % len(LOOKS)]["linestyle"]}
+        artists += ax.plot(
+            [one.rate_hz for one in probes], [one.answered_hz for one in probes], label=placement, **look
+        )
         for outcomes, marker in ((STEADY, "o"), (("saturated",), "^")):
             some = [one for one in probes if one.outcome in outcomes]
             marks: dict[str, Any] = {"marker": marker, "markersize": 4 if marker == "o" else 6, "linestyle": "none"}
@@ -78,14 +79,14 @@ def throughput(ax: Axes, curve: LoadCurve) -> list[Artist]:
     return artists
 
 
-def figure(curve: LoadCurve) -> ReportFigure:
+def figure(curve: Limits) -> ReportFigure:
     """Return a panel a placement with its latencies, all on the same axes, and one with the rates answered."""
-    columns = min(2, len(curve.arms))
-    rows = math.ceil(len(curve.arms) / columns)
+    columns = min(2, len(curve.placements))
+    rows = math.ceil(len(curve.placements) / columns)
     with styled():
-        made = ReportFigure(figsize=(9, 2.9 * rows + 3.3))
+        canvas = ReportFigure(figsize=(9, 2.9 * rows + 3.3))
         cells: list[Any] = [[f"{row * columns + column}" for column in range(columns)] for row in range(rows)]
-        axes = made.subplot_mosaic(
+        axes = canvas.subplot_mosaic(
             [*cells, ["key"] * columns, ["answered"] * columns], height_ratios=[2.9] * rows + [0.35, 2.9],
             empty_sentinel=".",
         )  # fmt: skip
@@ -93,25 +94,24 @@ def figure(curve: LoadCurve) -> ReportFigure:
         ylim, rates = _range(curve), [probe.rate_hz for probe in curve.probes]
         for place in range(rows * columns):
             ax = axes[f"{place}"]
-            if place >= len(curve.arms):
+            if place >= len(curve.placements):
                 ax.axis("off")
                 continue
-            latency(ax, curve, curve.arms[place], ylim)
+            latency(ax, curve, curve.placements[place], ylim)
             ax.set(xlim=(min(rates) / 1.5, max(rates) * 1.1))
             _log(ax.xaxis)
             _log(ax.yaxis)
             ax.set_ylabel("latency, ms" if place % columns == 0 else "")
-            ax.set_xlabel("offered, requests/s" if place >= len(curve.arms) - columns else "")
+            ax.set_xlabel("offered, requests/s" if place >= len(curve.placements) - columns else "")
         axes["key"].axis("off")
         axes["key"].legend(handles=_key(curve), loc="center", ncols=4, handlelength=2.2, columnspacing=1.5)
         throughput(axes["answered"], curve)
         axes["answered"].set_xlim(first.get_xlim())
-        made.alt = f"Latency and answers over the rate offered. {curve.conclusion()}"
-    return made
+    return canvas
 
 
-def _colour(curve: LoadCurve, arm: str) -> str:
-    return str(LOOKS[curve.arms.index(arm) % len(LOOKS)]["color"])
+def _colour(curve: Limits, placement: str) -> str:
+    return str(LOOKS[curve.placements.index(placement) % len(LOOKS)]["color"])
 
 
 def _arrays(probes: list[Probe], estimates: list[Any]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -122,8 +122,8 @@ def _arrays(probes: list[Probe], estimates: list[Any]) -> tuple[FloatArray, Floa
     return rates, values, low, high
 
 
-def _limit(ax: Axes, curve: LoadCurve, arm: str) -> list[Artist]:
-    limit = curve.limit(arm)
+def _limit(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
+    limit = curve.limit(placement)
     if limit.met_hz is None:
         return []
     artists: list[Artist] = []
@@ -140,9 +140,9 @@ def _limit(ax: Axes, curve: LoadCurve, arm: str) -> list[Artist]:
     return artists
 
 
-def _knee(ax: Axes, curve: LoadCurve, arm: str) -> list[Artist]:
-    knee = curve.knee(arm)
-    value = curve.latest(arm)[knee.rate_hz].p50.value if knee else None
+def _knee(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
+    knee = curve.knee(placement)
+    value = curve.latest(placement)[knee.rate_hz].p50.value if knee else None
     if knee is None or value is None:
         return []
     return [*ax.plot(
@@ -151,10 +151,10 @@ def _knee(ax: Axes, curve: LoadCurve, arm: str) -> list[Artist]:
     )]  # fmt: skip
 
 
-def _range(curve: LoadCurve) -> tuple[float, float]:
+def _range(curve: Limits) -> tuple[float, float]:
     """All steady latencies and the deadline, with room above for what is saturated."""
-    found = [one.value for probe in curve.probes if probe.outcome in STEADY for one in (probe.p50, probe.tail)]
-    known = [value for value in found if value is not None and math.isfinite(value) and value > 0]
+    values = [one.value for probe in curve.probes if probe.outcome in STEADY for one in (probe.p50, probe.tail)]
+    known = [value for value in values if value is not None and math.isfinite(value) and value > 0]
     low, high = min([*known, curve.deadline_ms]) / 1.4, max([*known, curve.deadline_ms]) * 1.4
     return low, high * (high / low) ** 0.12
 
@@ -173,7 +173,7 @@ def _log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _key(curve: LoadCurve) -> list[Line2D]:
+def _key(curve: Limits) -> list[Line2D]:
     line: dict[str, Any] = {"color": "#777777"}
     return [
         Line2D([], [], **line, label="p50, 95 % interval"),

@@ -14,13 +14,15 @@ from xedge.results.statistics import Estimate, FloatArray, mean_estimate, quanti
 from xedge.results.words import level_name, milliseconds
 from xedge.studies.load.search import Outcome, Tried
 
+STEADY = ("met", "missed")  # the outcomes with percentiles
+
 
 @dataclass(frozen=True)
 class Probe:
     """One placement at one rate, judged.
 
     Args:
-        arm: the placement's name.
+        placement: the placement's name.
         rate_hz: the rate asked for.
         outcome: "met" the deadline, "missed" it, "saturated", or "invalid", which decides nothing.
         reason: why, in words.
@@ -33,7 +35,7 @@ class Probe:
         hopeless: whether even that is after the deadline.
     """
 
-    arm: str
+    placement: str
     rate_hz: float
     outcome: Outcome
     reason: str
@@ -46,25 +48,25 @@ class Probe:
     hopeless: bool = False
 
 
-def judge(measurement: Measurement, arm: str, deadline_ms: float, p: float) -> Probe:
+def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float) -> Probe:
     """Say of one placement whether it met the deadline: the upper end of the interval of level `p` does not exceed it.
 
     So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
     """
-    latencies = measurement.latencies_ms(arm)
+    latencies = measurement.latencies_ms(placement)
     parts = summary.sections(latencies, p)
     p50, tail = quantile_estimate(parts, 0.5), quantile_estimate(parts, p)
-    answered_hz = rows.rates_hz(measurement.rows, arm)["answered_hz"]
+    answered_hz = rows.rates_hz(measurement.rows, placement)["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
-    outcome, reason = _outcome(measurement, arm, tail, deadline_ms, p)
-    every = rows.latency_ms(measurement.rows[measurement.rows["placement"] == arm])
+    outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)
+    every = rows.latency_ms(measurement.rows[measurement.rows["placement"] == placement])
     fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
     return Probe(
-        arm=arm,
+        placement=placement,
         rate_hz=float(measurement.conditions["scenario"]["workload"]["rate_hz"]),
         outcome=outcome,
         reason=reason,
-        requests=len(rows.measured(measurement.rows, arm)),
+        requests=len(rows.measured(measurement.rows, placement)),
         answered_hz=answered_hz,
         p50=p50,
         tail=tail,
@@ -74,23 +76,25 @@ def judge(measurement: Measurement, arm: str, deadline_ms: float, p: float) -> P
     )
 
 
-def _outcome(measurement: Measurement, arm: str, tail: Estimate, deadline_ms: float, p: float) -> tuple[Outcome, str]:
-    word = measurement.verdict.placements[arm]
+def _outcome(
+    measurement: Measurement, placement: str, tail: Estimate, deadline_ms: float, p: float
+) -> tuple[Outcome, str]:
+    word = measurement.verdict.placements[placement]
     if word != "VALID":
-        reasons = "; ".join(doubt.text for doubt in measurement.verdict.reasons if doubt.placement == arm)
+        reasons = "; ".join(doubt.text for doubt in measurement.verdict.reasons if doubt.placement == placement)
         return ("saturated" if word == "SATURATED" else "invalid"), reasons
     name = level_name(p)
-    said = f"{name} {milliseconds(tail, measurement.conditions.get('timeout_s'))}"
+    latency = f"{name} {milliseconds(tail, measurement.conditions.get('timeout_s'))}"
     if tail.value is None or (tail.high is None and tail.value <= deadline_ms):
-        return "invalid", f"{said}, {tail.method}"
+        return "invalid", f"{latency}, {tail.method}"
     if tail.high is not None and tail.high <= deadline_ms:
-        return "met", said
-    return "missed", said if tail.value > deadline_ms else f"{said}: the interval reaches over the deadline"
+        return "met", latency
+    return "missed", latency if tail.value > deadline_ms else f"{latency}: the interval reaches over the deadline"
 
 
-def tried(probes: Sequence[Probe], arm: str) -> dict[float, Tried]:
+def tried(probes: Sequence[Probe], placement: str) -> dict[float, Tried]:
     """Return what a search goes on from: rate -> the last probe there, and how often it was tried."""
-    own = [probe for probe in probes if probe.arm == arm]
+    own = [probe for probe in probes if probe.placement == placement]
     rates = [probe.rate_hz for probe in own]
     return {
         probe.rate_hz: Tried(probe.outcome, float(np.mean(probe.power)), rates.count(probe.rate_hz), probe.hopeless)
@@ -98,9 +102,9 @@ def tried(probes: Sequence[Probe], arm: str) -> dict[float, Tried]:
     }
 
 
-def has_less_power(one: Probe, other: Probe) -> bool:
-    """Whether the power of `one` is lower than that of `other`, paired by replication."""
-    if one is other or len(one.power) != len(other.power):
+def has_less_power(probe: Probe, other: Probe) -> bool:
+    """Whether the power of `probe` is lower than that of `other`, paired by replication."""
+    if probe is other or len(probe.power) != len(other.power):
         return False
-    estimate = mean_estimate([np.array([gap]) for gap in other.power - one.power])
+    estimate = mean_estimate([np.array([gap]) for gap in other.power - probe.power])
     return estimate.low is not None and estimate.low > 0

@@ -13,7 +13,7 @@ Rate = TypeVar("Rate", int, float)
 Outcome = Literal["met", "missed", "saturated", "invalid"]
 FAILING = ("missed", "saturated")
 OCTAVES_DOWN = 3  # how often the first rate is halved while nothing meets the deadline
-KNEE_PARTS = 4  # the knee and the edge of saturation are found to this part of an octave: the power is flat there
+KNEE_PARTS = 4  # the knee and the edge of saturation are located to this part of an octave: the power is flat there
 MOST_TIMES = 2  # what is invalid, contradicted or decisive is tried once more
 
 
@@ -44,7 +44,7 @@ class Search:
         top_hz: no rate above this is tried.
 
     Raises:
-        ConfigurationError: a rate or resolution that cannot be meant.
+        ConfigurationError: an invalid rate or resolution.
     """
 
     first_hz: float
@@ -53,9 +53,11 @@ class Search:
 
     def __post_init__(self) -> None:
         if not 0 < self.first_hz < math.inf:
-            raise ConfigurationError(f"a search cannot begin at {self.first_hz} requests/s: give a positive rate")
+            raise ConfigurationError(f"invalid first_hz={self.first_hz} requests/s: give a positive rate")
         if not 0.005 <= self.resolution <= 1:
-            raise ConfigurationError(f"resolution={self.resolution}: give a share from 0.005 to 1, as 0.05 for 5 %")
+            raise ConfigurationError(
+                f"invalid resolution={self.resolution}: give a share from 0.005 to 1, as 0.05 for 5 %"
+            )
 
     @property
     def octave(self) -> int:
@@ -71,7 +73,7 @@ class Search:
         return round(self.octave * math.log2(rate_hz / self.first_hz))
 
     def next_step(self, tried: Mapping[int, Tried]) -> int | None:
-        """Return the step to try next, None when all is found; `tried` is step -> what it gave.
+        """Return the step to try next, None when there is nothing left to learn; `tried` is step -> what it gave.
 
         In this order: the first step; again what was invalid, or failed below a rate that met the deadline; double
         until saturated; halve until met; bisect between the highest met and the lowest failed, and try both once more,
@@ -83,8 +85,8 @@ class Search:
         valid = {step: one for step, one in tried.items() if one.outcome != "invalid"}
         steps = (self._again(tried), self._double(tried))
         stages = (self._halve, self._bisect, self._begin, self._knee, self._edge)
-        found = (*steps, *(stage(tried, valid) for stage in stages))
-        return next((step for step in found if step is not None), None)
+        wanted = (*steps, *(stage(tried, valid) for stage in stages))
+        return next((step for step in wanted if step is not None), None)
 
     def _again(self, tried: Mapping[int, Tried]) -> int | None:
         highest_met = max((step for step, one in tried.items() if one.outcome == "met"), default=-math.inf)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +12,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from xedge.reports import publish as publishing
-from xedge.reports import run as report
-from xedge.reports.publish import Prose
+from xedge.reports import publish
+from xedge.reports.study import Findings, Headline, Table
 from xedge.results import comparison, summary, words
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
@@ -142,6 +141,26 @@ class CopyOrServe:
         fewer = sum(len(one.checks()) for count, one in self.measurements.items() if count != most)
         return found + ([f"{fewer} more with fewer workers, in their tables"] if fewer else [])
 
+    def findings(self) -> Findings:
+        """Return what a page shows: how much later a shared service answers, and from when on it takes less memory."""
+        largest = self.measurements[max(self.measurements)]
+        files = {f"workers_{count}": measurement for count, measurement in self.measurements.items()}
+        return replace(
+            publish.findings(largest),
+            conclusion=self.conclusion(),
+            verdict=self.verdict.word,
+            headline=[*map(self._later, SHARED), *map(self._less_memory, SHARED)],
+            files={**files, "memory": Table(self.memory)},
+        )
+
+    def _later(self, shared: str) -> Headline:
+        most = max(self.measurements)
+        difference = self.measurements[most].compare(COPY, shared).differences.get(0.5, "saturated")
+        return Headline(f"{shared}, median later by", difference, "ms", _workers(most))
+
+    def _less_memory(self, shared: str) -> Headline:
+        return Headline(f"{shared}, less memory from", self.break_even(shared) or "never", "workers on")
+
     def _reasons(self) -> list[str]:
         named = [(count, reason) for count, one in self.measurements.items() for reason in one.verdict.reasons]
         return [f"{_workers(count)}, {reason}" for count, reason in named]
@@ -170,41 +189,6 @@ class CopyOrServe:
             return compared.note
         kept = comparison.Comparison(COPY, shared, {p: compared.differences[p] for p in LEVELS})
         return f"With {_workers(most)}, {kept}"
-
-
-def publish(result: CopyOrServe) -> Prose:
-    """Put the result on top of the report that is being made, save its data there, and return its conclusion."""
-    conclusion, most = result.conclusion(), max(result.measurements)
-    report.record("verdict", result.verdict.word)
-    report.record(
-        "headline",
-        [_headline(result, name, most) for name in SHARED] + [_memory_headline(result, name) for name in SHARED],
-    )
-    report.record("conclusion", conclusion)
-    largest = result.measurements[most]
-    report.record("estimates", {name: publishing._numbers(largest, name) for name in largest.placements})
-    report.record("distributions", {name: publishing._curve(largest, name) for name in largest.placements})
-    facts = largest.conditions
-    report.record("conditions", {key: facts.get(key) for key in ("replications", "strict", "broker")})
-    if (folder := report.data_dir()) is not None:
-        for count, measurement in result.measurements.items():
-            measurement.save(folder / f"workers_{count}", format="csv")
-        result.memory.to_csv(folder / "memory.csv", index=False)
-    return Prose(conclusion)
-
-
-def _headline(result: CopyOrServe, name: str, workers: int) -> dict[str, str]:
-    estimate = result.measurements[workers].compare(COPY, name).differences.get(0.5)
-    shown = "saturated" if estimate is None else words.milliseconds(estimate, None, "")
-    value, _, margin = shown.partition(" ± ")
-    detail = f"± {margin} (95 %), {_workers(workers)}" if margin else _workers(workers)
-    return {"label": f"{name}, median later by", "value": value, "unit": "ms" if margin else "", "detail": detail}
-
-
-def _memory_headline(result: CopyOrServe, name: str) -> dict[str, str]:
-    number = result.break_even(name)
-    value = "never" if number is None else str(number)
-    return {"label": f"{name}, less memory from", "value": value, "unit": "workers on" if number else "", "detail": ""}
 
 
 def _workers(count: int) -> str:

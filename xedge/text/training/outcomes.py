@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from xedge.core.exceptions import ModelError
-from xedge.reports import run as report
-from xedge.reports.publish import Prose
+from xedge.reports.study import Findings, Headline, Table, changed
 from xedge.results.figures import ReportFigure, styled
 from xedge.results.statistics import Estimate
 from xedge.text.training.evaluation import Evaluation
-from xedge.text.training.job import Outcome, percent
+from xedge.text.training.job import Outcome
 
 SURE = 0.5  # of the darkest blue; below, a cell's number is written in black
 
@@ -119,7 +118,7 @@ def answers(outcome: Outcome) -> pd.DataFrame:
     )
 
 
-def told_rows(outcomes: Sequence[Outcome]) -> str:
+def rows_read(outcomes: Sequence[Outcome]) -> str:
     """Return which columns of each data file were read, and what was left out of it and why: the first twenty lines."""
     lines = []
     for outcome in outcomes:
@@ -135,58 +134,45 @@ def told_rows(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def publish(outcomes: Sequence[Outcome], must_pass: bool = False) -> Prose:
-    """Put the outcomes on top of the report that is being made, save the answers there, and return them in words.
+@dataclass(frozen=True)
+class Trainings:
+    """Several trainings as a study: a gate that is not passed is a result and no error, production stays as it was."""
 
-    A gate that is not passed is a result and no error: production stays as it was, and the report says so on top
-    and under `gate` in run.json. `must_pass` makes it an error all the same, for a scheduler that looks at
-    nothing but whether a task failed.
+    outcomes: Sequence[Outcome]
 
-    Raises:
-        ModelError: `must_pass` is set and a gate was not passed; the report has been written to before.
-    """
-    conclusion = " ".join(outcome.sentence for outcome in outcomes)
-    report.record("headline", [number for outcome in outcomes for number in _headline(outcome)])
-    report.record("conclusion", conclusion)
-    report.record("gate", {outcome.task: outcome.facts() for outcome in outcomes})
-    report.record("conditions", _conditions(outcomes))
-    if (folder := report.data_dir()) is not None:
-        for outcome in outcomes:
-            _save(answers(outcome), folder / f"held_out_{outcome.task}.csv")
-    shut = [outcome for outcome in outcomes if not outcome.gate.passed]
-    if must_pass and shut:
-        raise ModelError("; ".join(f"{outcome.task}: {outcome.gate}" for outcome in shut))
-    return Prose(conclusion)
+    def findings(self) -> Findings:
+        """Return what a page shows: each accuracy, and what is in production now."""
+        return Findings(
+            conclusion=" ".join(outcome.sentence for outcome in self.outcomes),
+            headline=[number for outcome in self.outcomes for number in _headline(outcome)],
+            estimates={one.task: {"accuracy_percent": _percent(one.evaluation.accuracy)} for one in self.outcomes},
+            conditions={key: value for outcome in self.outcomes for key, value in _conditions(outcome)},
+            files={f"held_out_{outcome.task}": Table(answers(outcome)) for outcome in self.outcomes},
+            facts={"gate": {outcome.task: outcome.facts() for outcome in self.outcomes}},
+        )
 
-
-def _save(rows: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(rows.to_csv(index=False).encode("utf-8", "surrogatepass"))
+    def raise_for_gates(self) -> None:
+        """Raise ModelError if a gate was not passed, for a scheduler that only looks at whether a task failed."""
+        if shut := [f"{outcome.task}: {outcome.gate}" for outcome in self.outcomes if not outcome.gate.passed]:
+            raise ModelError("; ".join(shut))
 
 
-def _headline(outcome: Outcome) -> list[dict[str, str]]:
-    accuracy = outcome.evaluation.accuracy
-    passed = outcome.gate.passed
-    stays = f"version {outcome.before.version}" if outcome.before else "none"
-    return [
-        {
-            "label": f"{outcome.task} accuracy",
-            "value": percent(accuracy.value),
-            "unit": "%",
-            "detail": f"{percent(accuracy.low)} to {percent(accuracy.high)} % (95 %), {accuracy.n} texts held out",
-        },
-        {
-            "label": f"{outcome.task} in production",
-            "value": f"version {outcome.version.version}" if passed else stays,
-            "detail": "new: gate passed" if passed else "stays: gate not passed",
-        },
-    ]
+def _percent(share: Estimate) -> Estimate:
+    return changed(share, lambda value: 100 * value)
 
 
-def _conditions(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for outcome in outcomes:
-        corpus = outcome.trained.corpus
-        found[f"data of {outcome.task}"] = f"{corpus.source}, SHA-256 {corpus.sha256[:12]}…, held out: {corpus.split}"
-        found[f"temperature of {outcome.task}"] = round(outcome.trained.temperature, 3)
-    return found
+def _headline(outcome: Outcome) -> Iterator[Headline]:
+    accuracy, passed = outcome.evaluation.accuracy, outcome.gate.passed
+    yield Headline(f"{outcome.task} accuracy", _percent(accuracy), "%", f"{accuracy.n} texts held out")
+    version = outcome.version if passed else outcome.before
+    yield Headline(
+        f"{outcome.task} in production",
+        f"version {version.version}" if version else "none",
+        detail="new: gate passed" if passed else "stays: gate not passed",
+    )
+
+
+def _conditions(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    corpus = outcome.trained.corpus
+    yield f"data of {outcome.task}", f"{corpus.source}, SHA-256 {corpus.sha256[:12]}…, held out: {corpus.split}"
+    yield f"temperature of {outcome.task}", round(outcome.trained.temperature, 3)

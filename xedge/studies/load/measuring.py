@@ -14,17 +14,16 @@ import msgspec
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress
-from xedge.reports import run as report
-from xedge.reports.publish import Prose, _conditions
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import minimum_samples, shortest_section
 from xedge.results.steadiness import warm_up_requests
 from xedge.results.words import level_name, number
 from xedge.serving.broker import Broker
 from xedge.serving.start import Setting, service_of
-from xedge.studies.load.curve import Limit, LoadCurve
+from xedge.studies.load.curve import LoadCurve
 from xedge.studies.load.probe import Probe, judge, tried
 from xedge.studies.load.search import Search
+from xedge.studies.points import Points
 
 if TYPE_CHECKING:
     from xedge.runs.scenario import Scenario
@@ -66,7 +65,7 @@ def measure(
         resolution: how close the highest met and the lowest failed rate are to come, as a share.
         replications: trials of every probe.
         requests: fewest requests of a trial, warm-up apart; a trial lasts as long as they take, 0.3 s at least.
-        budget_s: no probe starts that would take the search beyond this; what was found by then is returned, and
+        budget_s: no probe starts that would take the search beyond this; the curve so far is returned, and
             the doubts say so.
         first_hz: the first rate; by default half of what the slowest placement takes one by one.
         strict: a sender that could not keep time makes a probe INVALID; False makes it a doubt.
@@ -74,65 +73,65 @@ def measure(
         broker: one that runs already; by default one is started.
 
     Raises:
-        ConfigurationError: numbers that cannot be meant; nothing was measured.
+        ConfigurationError: an invalid argument; nothing was measured.
         ModelError, BrokerError, ServiceError: what the measurement needs is not there.
     """
     _check(scenario, deadline_ms, p, replications, requests)
-    began, arms = perf_counter(), list(scenario.placements)
+    began, placements = perf_counter(), list(scenario.placements)
     with (
         nullcontext(broker) if broker else Broker(name="load") as used,
-        Progress(USUAL_PROBES * len(arms), "probes", "searching", progress) as bar,
+        Progress(USUAL_PROBES * len(placements), "probes", "searching", progress) as bar,
     ):
-        busy = {arm: _busy(scenario, arm, used) for arm in arms}
-        taken: list[Measurement] = []
+        busy = {name: _busy(scenario, name, used) for name in placements}
+        points = Points(used, replications, strict)
 
-        def take(rate_hz: float, together: list[str]) -> Measurement | None:
-            one = _at(scenario, together, rate_hz, requests, busy)
-            length_s = replications * len(together) * (one.workload.duration_s + BESIDE_S)
-            if taken and perf_counter() - began + length_s > budget_s:
+        def measure_at(rate_hz: float, together: list[str]) -> Measurement | None:
+            point = _at(scenario, together, rate_hz, requests, busy)
+            length_s = replications * len(together) * (point.workload.duration_s + BESIDE_S)
+            if points.measurements and perf_counter() - began + length_s > budget_s:
                 return None
-            first = taken[0] if taken else None
-            taken.append(one.measure(replications, strict=strict, progress=False, broker=used, calibration=first))
-            done = sum(len(each.placements) for each in taken)
-            bar.total = max(bar.total, done + len(arms))
+            measurement = points.measure(point)
+            done = sum(len(each.placements) for each in points.measurements)
+            bar.total = max(bar.total, done + len(placements))
             bar.update(done)
-            return taken[-1]
+            return measurement
 
-        curve = explore(take, Search(first_hz or _first_hz(busy), resolution), arms, deadline_ms, p)
+        curve = explore(measure_at, Search(first_hz or _first_hz(busy), resolution), placements, deadline_ms, p)
         bar.finish(_sentence(curve, perf_counter() - began))
     return curve
 
 
 def explore(
-    take: Callable[[float, list[str]], Measurement | None],
+    measure_at: Callable[[float, list[str]], Measurement | None],
     search: Search,
-    arms: Sequence[str],
+    placements: Sequence[str],
     deadline_ms: float,
     p: float,
 ) -> LoadCurve:
-    """Take one measurement after the other until all is found, or nothing more can be taken.
+    """Measure at one rate after the other until limit, knee and saturation are known, or there is no time left.
 
     Args:
-        take: measures the placements named at a rate in Hz, or returns None where there is no time for it.
+        measure_at: measures the placements named at a rate in Hz, or returns None where there is no time for it.
         search: the rates to choose from.
-        arms: the placements.
+        placements: the placements.
         deadline_ms: what the latency may be at most.
         p: the share of requests that must meet it.
     """
-    taken: list[Measurement] = []
+    measurements: list[Measurement] = []
     probes: list[Probe] = []
-    wanted, ended = _wanted(search, probes, arms), ""
+    wanted, ended = _wanted(search, probes, placements), ""
     while wanted and not ended:
-        before = len(taken)
+        before = len(measurements)
         for step, together in wanted.items():
-            if (one := take(search.rate_hz(step), together)) is not None:
-                taken.append(one)
-                probes += [judge(one, arm, deadline_ms, p) for arm in together]
-        ended = "no time was left for the next rate" if len(taken) == before else ""
-        ceiling_hz = (taken[0].conditions.get("noise_floor") or {}).get("ceiling_hz") if taken else None
+            if (measurement := measure_at(search.rate_hz(step), together)) is not None:
+                measurements.append(measurement)
+                probes += [judge(measurement, name, deadline_ms, p) for name in together]
+        ended = "no time was left for the next rate" if len(measurements) == before else ""
+        floor = (measurements[0].conditions.get("noise_floor") or {}) if measurements else {}
+        ceiling_hz = floor.get("ceiling_hz")
         search = replace(search, top_hz=float(ceiling_hz or math.inf))
-        wanted = _wanted(search, probes, arms)
-    return LoadCurve(tuple(taken), deadline_ms, p, search.resolution, ended)
+        wanted = _wanted(search, probes, placements)
+    return LoadCurve(tuple(measurements), deadline_ms, p, search.resolution, ended)
 
 
 def _check(scenario: Scenario, deadline_ms: float, p: float, replications: int, requests: int) -> None:
@@ -151,15 +150,15 @@ def _check(scenario: Scenario, deadline_ms: float, p: float, replications: int, 
         )
 
 
-def _busy(scenario: Scenario, arm: str, broker: Broker) -> tuple[float, int]:
+def _busy(scenario: Scenario, name: str, broker: Broker) -> tuple[float, int]:
     """How long one request keeps the placement busy, in ms, and its servers: the least that several starts say."""
-    placement = scenario.placements[arm]
-    told: list[tuple[float, int]] = []
+    placement = scenario.placements[name]
+    starts: list[tuple[float, int]] = []
     for _ in range(STARTS):
         prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
         with service_of(placement, Setting(scenario.model, broker, scenario.qos, prefix=prefix)) as service:
-            told.append((service.busy_ms, service.servers))
-    return min(told)
+            starts.append((service.busy_ms, service.servers))
+    return min(starts)
 
 
 def _first_hz(busy: dict[str, tuple[float, int]]) -> float:
@@ -169,73 +168,31 @@ def _first_hz(busy: dict[str, tuple[float, int]]) -> float:
     return float(f"{1e3 * FIRST_UTILISATION / slowest_ms:.2g}")
 
 
-def _wanted(search: Search, probes: Sequence[Probe], arms: Sequence[str]) -> dict[int, list[str]]:
+def _wanted(search: Search, probes: Sequence[Probe], placements: Sequence[str]) -> dict[int, list[str]]:
     """Which step which placements want to try next."""
     wanted: dict[int, list[str]] = {}
-    for arm in arms:
-        found = {search.step(rate): one for rate, one in tried(probes, arm).items()}
-        if sum(one.times for one in found.values()) < MOST_PROBES and (step := search.next_step(found)) is not None:
-            wanted.setdefault(step, []).append(arm)
+    for name in placements:
+        steps = {search.step(rate_hz): one for rate_hz, one in tried(probes, name).items()}
+        if sum(one.times for one in steps.values()) < MOST_PROBES and (step := search.next_step(steps)) is not None:
+            wanted.setdefault(step, []).append(name)
     return dict(sorted(wanted.items()))
 
 
 def _at(
-    scenario: Scenario, arms: list[str], rate_hz: float, requests: int, busy: dict[str, tuple[float, int]]
+    scenario: Scenario, placements: list[str], rate_hz: float, requests: int, busy: dict[str, tuple[float, int]]
 ) -> Scenario:
     """Return the scenario with these placements only, at a rate and for as long as the requests take."""
     spare = requests + math.ceil(3 * math.sqrt(requests))  # so many are hardly ever fewer than wanted
-    warm_up = max(warm_up_requests(2 * spare, rate_hz * busy[arm][0] / 1e3, busy[arm][1]) for arm in arms)
+    warm_up = max(warm_up_requests(2 * spare, rate_hz * busy[name][0] / 1e3, busy[name][1]) for name in placements)
     duration_s = max((spare + warm_up) / rate_hz, SHORTEST_S)
     arrivals: Any = scenario.workload
     workload = msgspec.structs.replace(arrivals, rate_hz=rate_hz, duration_s=duration_s)
     return msgspec.structs.replace(
-        scenario, workload=workload, placements={arm: scenario.placements[arm] for arm in arms}
+        scenario, workload=workload, placements={name: scenario.placements[name] for name in placements}
     )
 
 
 def _sentence(curve: LoadCurve, elapsed_s: float) -> str:
-    found = [f"{arm} {number(met)}/s" if (met := curve.limit(arm).met_hz) else f"{arm} none" for arm in curve.arms]
-    return f"{len(curve.probes)} rates in {elapsed_s:.0f} s; deadline met up to: {', '.join(found)}"
-
-
-def publish(curve: LoadCurve, name: str = "load") -> Prose:
-    """Put the limits on top of the report that is being made, save all rows there, and return the conclusion.
-
-    Args:
-        curve: what to publish.
-        name: the folder that the data is saved in, beside the page.
-    """
-    conclusion = curve.conclusion()
-    report.record("verdict", curve.verdict)
-    report.record("headline", [_headline(curve, curve.limit(arm)) for arm in curve.arms[:4]])
-    report.record("estimates", {arm: _estimates(curve, arm) for arm in curve.arms})
-    report.record("conclusion", conclusion)
-    report.record("conditions", _conditions(curve.measurements[0].conditions))
-    if (folder := report.data_dir()) is not None:
-        curve.save(folder / name, format="csv")
-    return Prose(conclusion)
-
-
-def _headline(curve: LoadCurve, limit: Limit) -> dict[str, str]:
-    label = f"{limit.arm}, highest rate with {level_name(curve.p)} ≤ {curve.deadline_ms:g} ms"
-    failed = f"not shown at {number(limit.failed_hz)}/s" if limit.failed_hz else "the highest tried"
-    if limit.met_hz is None:
-        value, why = ("none", failed) if limit.failed_hz else ("not known", "no valid probe")
-        return {"label": label, "value": value, "unit": "", "detail": why}
-    return {"label": label, "value": number(limit.met_hz), "unit": "/s", "detail": failed}
-
-
-def _estimates(curve: LoadCurve, arm: str) -> dict[str, Any]:
-    limit, knee, (steady, stuck) = curve.limit(arm), curve.knee(arm), curve.saturation(arm)
-    found = {"highest_hz": _between(limit.met_hz, limit.met_hz, limit.failed_hz)}
-    if knee is not None:
-        found["knee_hz"] = _between(knee.rate_hz, knee.low_hz, knee.high_hz)
-    return {**found, "steady_hz": _between(steady, steady, stuck)}
-
-
-def _between(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
-    """A rate and its bracket, in the form that `report.record` wants."""
-    if value is None:
-        return {"value": None, "low": None, "high": high, "text": "none" + (f" (not {number(high)})" if high else "")}
-    ends = ("…" if end is None else number(end) for end in (low, high))
-    return {"value": value, "low": low, "high": high, "text": f"{number(value)} ({' to '.join(ends)})"}
+    limits = [(name, curve.limit(name).met_hz) for name in curve.placements]
+    listed = ", ".join(f"{name} {number(met_hz)}/s" if met_hz else f"{name} none" for name, met_hz in limits)
+    return f"{len(curve.probes)} rates in {elapsed_s:.0f} s; deadline met up to: {listed}"

@@ -1,0 +1,162 @@
+"""What many rates say of a placement: the highest that meets a deadline, the knee, and where it saturates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xedge.core.exceptions import MeasurementError
+from xedge.results.measurement import Measurement
+from xedge.results.verdict import Doubt
+from xedge.results.words import level_name
+from xedge.studies.load.probe import STEADY, Probe, has_less_power, judge
+from xedge.studies.load.search import bracket, edge
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The highest rate of a placement that was shown to meet the deadline, and the next one tried, which was not.
+
+    `met_hz` is None if no rate met it, `failed_hz` if none failed; `resolved` says whether the two are as close as
+    asked for, or it is known that no rate meets it.
+    """
+
+    placement: str
+    met_hz: float | None
+    failed_hz: float | None
+    resolved: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Knee:
+    """The rate with the greatest power, and the nearest rates on both sides that were shown to have less.
+
+    `low_hz` or `high_hz` is None where none was shown.
+    """
+
+    placement: str
+    rate_hz: float
+    low_hz: float | None
+    high_hz: float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Limits:
+    """Placements measured at many rates, and what follows for each of them.
+
+    Args:
+        measurements: one a rate, in the order of measuring.
+        deadline_ms: what the latency at level `p` may be at most.
+        p: the level, 0.99 for p99.
+        resolution: how close met and missed rate were to come, 0.05 is 5 %.
+        ended: why the search ended early; empty when it did not.
+    """
+
+    measurements: tuple[Measurement, ...]
+    deadline_ms: float
+    p: float
+    resolution: float
+    ended: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.measurements:
+            raise MeasurementError("a load curve without a measurement: measure at least one rate")
+
+    @cached_property
+    def placements(self) -> list[str]:
+        """The placements, in the order of the scenario."""
+        return list(self.measurements[0].conditions["scenario"]["placements"])
+
+    @cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        """Every placement at every rate it was measured at, in the order of measuring."""
+        return tuple(
+            judge(measurement, name, self.deadline_ms, self.p)
+            for measurement in self.measurements
+            for name in measurement.placements
+        )
+
+    def latest(self, placement: str) -> dict[float, Probe]:
+        """Return rate -> the last probe there, by ascending rate: a rate tried twice counts as the second time."""
+        probes = {probe.rate_hz: probe for probe in self.probes if probe.placement == placement}
+        if not probes:
+            raise MeasurementError(
+                f"no placement {placement!r} in this load curve: it has {', '.join(self.placements)}"
+            )
+        return dict(sorted(probes.items()))
+
+    def limit(self, placement: str) -> Limit:
+        """Return the highest rate that meets the deadline, with the bracket it rests on."""
+        probes = self.latest(placement)
+        met_hz, failed_hz = bracket({rate: probe.outcome for rate, probe in probes.items()})
+        fastest = next((probe for probe in probes.values() if probe.hopeless), None)
+        if met_hz is None and fastest is not None:
+            reason = f"even the fastest answer took {fastest.fastest_ms:.3g} ms"
+            return Limit(placement, None, failed_hz, True, reason)
+        if failed_hz is not None:
+            close = met_hz is not None and failed_hz <= met_hz * (1 + self.resolution) * 1.001
+            return Limit(placement, met_hz, failed_hz, close, probes[failed_hz].reason)
+        undecided = "" if met_hz else next(iter(probes.values())).reason
+        return Limit(placement, met_hz, None, False, undecided or self.ended or "no rate tried failed")
+
+    def knee(self, placement: str) -> Knee | None:
+        """Return the rate with the greatest power; None without a steady state.
+
+        Power is throughput over mean latency (A. Giessler et al., Computer Networks 2, 1978, 191-208). Where it is
+        greatest, one percent more load costs one percent more latency; more costs ever more (L. Kleinrock, Power and
+        deterministic rules of thumb for probabilistic problems in computer communications, ICC 1979, 43.1). M/M/1 has
+        its knee at a utilisation of 0.5, M/D/1 at 2 - sqrt(2) = 0.59. The power is flat there, so the bracket is
+        wide: its ends are the nearest rates whose power is lower in a paired comparison of the replications (95 %).
+        """
+        probes = {rate: probe for rate, probe in self.latest(placement).items() if probe.outcome != "invalid"}
+        steady = {rate: probe for rate, probe in probes.items() if probe.outcome != "saturated"}
+        if not steady:
+            return None
+        best = max(steady, key=lambda rate: float(np.mean(steady[rate].power)))
+        lower = [r for r, p in probes.items() if p.outcome == "saturated" or has_less_power(p, probes[best])]
+        below, above = [rate for rate in lower if rate < best], [rate for rate in lower if rate > best]
+        return Knee(placement, best, max(below, default=None), min(above, default=None))
+
+    def saturation(self, placement: str) -> tuple[float | None, float | None]:
+        """Return the highest rate with a steady state and the lowest saturated one, in Hz."""
+        return edge({rate: probe.outcome for rate, probe in self.latest(placement).items()})
+
+    @property
+    def verdict(self) -> str:
+        """INVALID when nothing valid could be measured of a placement; a saturated rate is a result here."""
+        probes = (self.latest(name).values() for name in self.placements)
+        return "INVALID" if any(all(one.outcome == "invalid" for one in own) for own in probes) else "VALID"
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a probe: rates in Hz, p50 and the deadline's level in ms with intervals, outcome, reason.
+
+        Saturated and invalid probes have no percentiles (NaN).
+        """
+        rows = []
+        for probe in sorted(self.probes, key=lambda probe: (self.placements.index(probe.placement), probe.rate_hz)):
+            row: dict[str, Any] = {
+                "placement": probe.placement,
+                "rate_hz": probe.rate_hz,
+                "answered_hz": probe.answered_hz,
+            }
+            steady = probe.outcome in STEADY
+            for name, estimate in (("p50", probe.p50), (level_name(self.p), probe.tail)):
+                for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
+                    row[f"{name}_ms{suffix}"] = value if steady and value is not None else math.nan
+            rows.append(row | {"requests": probe.requests, "outcome": probe.outcome, "reason": probe.reason})
+        return pd.DataFrame(rows)
+
+    def doubts_at(self, placement: str, rate_hz: float | None) -> list[Doubt]:
+        """Return what the last measurement of a placement at a rate doubts of it."""
+        own = [one for one in self.measurements if placement in one.placements and _rate(one) == rate_hz][-1:]
+        return [doubt for measurement in own for doubt in measurement.checks() if doubt.placement == placement]
+
+
+def _rate(measurement: Measurement) -> float:
+    return float(measurement.conditions["scenario"]["workload"]["rate_hz"])

@@ -1,0 +1,95 @@
+"""Figures about networks: what was asked of links, what they did, and the latency behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from xedge.results import figures as plots
+from xedge.results.figures import ReportFigure, styled
+from xedge.results.measurement import Measurement
+from xedge.runs.calibration import Crossing
+
+LEVEL_MARKS = {"p50_ms": "o", "p95_ms": "s", "p99_ms": "^"}
+ASKED, LOST = "#bbbbbb", "#b42318"
+
+
+def figure(measurement: Measurement) -> ReportFigure:
+    """Return the latency behind every network, and the added delay asked for against the one measured by echo."""
+    with styled():
+        canvas = ReportFigure(figsize=(9, 3.9))
+        left, right = canvas.subplots(1, 2)
+        plots.ecdf(left, measurement)
+        left.set_title("Latency behind each network")
+        asked_and_measured(right, measurement)
+        right.set_title("Added delay, both ways: asked and measured")
+        canvas.alt = f"Latency behind {', '.join(measurement.placements)}, and the delay that their links add."
+    return canvas
+
+
+def asked_and_measured(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw p50, p95 and p99 of the delay that an echo measured against those asked for; on the line they agree."""
+    checks = measurement.conditions.get("link_check") or {}
+    artists: list[Artist] = []
+    drawn = [0.0]
+    for name, check in checks.items():
+        asked, measured = check.get("requested_ms") or {}, check.get("measured_ms") or {}
+        colour = plots.look(measurement, name)["color"]
+        for level, marker in LEVEL_MARKS.items():
+            if level in asked:
+                artists += ax.plot(asked[level], measured[level], marker, color=colour, markersize=5, alpha=0.85)
+                drawn += [asked[level], measured[level]]
+    values = np.array([value for value in drawn if value > 0] or [1.0, 10.0])
+    for axis in (ax.xaxis, ax.yaxis):
+        plots.log_ms(axis, values)
+    artists += ax.plot(ax.get_xlim(), ax.get_xlim(), color="#777777", linewidth=0.8, zorder=0)
+    for level, marker in LEVEL_MARKS.items():
+        ax.plot([], [], marker, color="#555555", markersize=5, label=level.removesuffix("_ms"))
+    ax.set(xlabel="asked for, ms", ylabel="measured by echo, ms")
+    ax.legend(loc="lower right")
+    return artists
+
+
+def crossings(links: Mapping[str, Crossing]) -> ReportFigure:
+    """Return a panel a link: the delay of every message over time, asked and measured; lost ones at the bottom."""
+    with styled():
+        canvas = ReportFigure(figsize=(9, 1.55 * len(links) + 0.5))
+        axes = canvas.subplots(len(links), 1, sharex=True, squeeze=False)[:, 0]
+        for ax, (name, crossing), look in zip(axes, links.items(), plots.LOOKS, strict=False):
+            over_time(ax, crossing, look["color"])
+            ax.set_title(name)
+        axes[-1].set_xlabel("sent, s after the start")
+        canvas.supylabel("added delay, both ways, ms", fontsize=9, color="#333333")
+        canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        listed = "; ".join(f"{name}: {_range(crossing)}" for name, crossing in links.items())
+        canvas.alt = f"Delay of every message over time. {listed}."
+    return canvas
+
+
+def over_time(ax: Axes, crossing: Crossing, colour: str) -> list[Artist]:
+    """Draw the delay of every message against when it was sent: asked as a line, measured as dots, losses as ticks."""
+    sent, asked, measured = crossing
+    many = len(sent) > plots.MANY_MARKS
+    artists: list[Artist] = []
+    artists += ax.plot(sent, asked, color=ASKED, linewidth=1.2, label="asked")
+    dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.2, "markeredgewidth": 0}
+    artists += ax.plot(sent, measured, color=colour, rasterized=many, label="measured", **dots)
+    top = max(float(np.nanmax([*asked, *measured, 1.0])), 1.0)
+    ax.set(ylim=(-0.12 * top, 1.12 * top), xlim=(0, float(np.nanmax(sent))))
+    lost = sent[np.isnan(measured)]
+    ticks: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 8, "markeredgewidth": 1.2}
+    artists += ax.plot(lost, np.full(lost.size, -0.05 * top), color=LOST, label="lost", **ticks)
+    return artists
+
+
+def _range(crossing: Crossing) -> str:
+    measured = crossing.measured_ms[~np.isnan(crossing.measured_ms)]
+    lost = len(crossing.sent_s) - len(measured)
+    if not measured.size:
+        return f"nothing, {lost} of {len(crossing.sent_s)} lost"
+    delays = f"{np.median(measured):.3g} ms at the median, {measured.max():.3g} ms at most"
+    return f"{delays}, {lost} of {len(crossing.sent_s)} lost"

@@ -1,0 +1,75 @@
+"""What each network does to a service: its latency, and what takes how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from xedge.core.extras import needed
+from xedge.reports.publish import findings
+from xedge.reports.study import Findings
+from xedge.results import summary, words
+from xedge.results.measurement import Measurement
+from xedge.scenario import link as network
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+
+def presets(names: Iterable[str] | None = None) -> HTML:
+    """Return the table of the published networks in full length, for a notebook."""
+    with needed("lab", "tables"):
+        from IPython.display import HTML
+
+    with pd.option_context("display.max_colwidth", None):
+        return HTML(network.presets_table(names).to_html(border=0))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A measurement whose placements are one service behind several networks."""
+
+    measurement: Measurement
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a placement: p50 and p99 of the latency, and what takes how much of its mean."""
+        rows = {}
+        for name in self.measurement.placements:
+            shares, (p50, p99) = self.shares(name), self._latencies(name, "")
+            rows[name] = {"p50, ms": p50, "p99, ms": p99, "mostly": max(shares, key=shares.__getitem__)}
+            rows[name] |= {part: words.percent(share) for part, share in shares.items()}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def conclusion(self) -> str:
+        """Return a sentence a placement, and the verdict where it is not VALID: how fast, and what dominates."""
+        verdict = self.measurement.verdict
+        sentences = [] if verdict.valid else [f"{verdict}."]
+        for name in self.measurement.placements:
+            (p50, p99), shares = self._latencies(name, " ms"), self.shares(name)
+            most = max(shares, key=shares.__getitem__)
+            of_mean = f"{words.percent(shares[most])} of the mean latency is {most}"
+            sentences.append(f"{name}: p50 {p50}, p99 {p99}; {of_mean}.")
+        return "\n\n".join(sentences)
+
+    def findings(self) -> Findings:
+        """Return what a page shows: the measurement, concluded by what dominates."""
+        return replace(findings(self.measurement), conclusion=self.conclusion())
+
+    def shares(self, placement: str) -> dict[str, float]:
+        """Return the shares of the mean latency; without emulated links the first is the broker alone."""
+        table = self.measurement.breakdown()
+        share = table[table["placement"] == placement].set_index("part")["share"].fillna(0.0)
+        crossing = float(share[["uplink", "downlink", "residual"]].sum())
+        inside = {part: float(share[part]) for part in ("queueing", "inference")}
+        return {"network and broker": crossing, **inside, "a late sender": float(share["lateness"])}
+
+    def _latencies(self, placement: str, unit: str) -> tuple[str, str]:
+        """The p50 and p99 of a placement as people read them; none of one without a steady state."""
+        if placement in self.measurement.verdict.saturated:
+            return "saturated", "saturated"
+        estimates = summary.estimates(self.measurement.rows, placement)
+        timeout_s = self.measurement.conditions.get("timeout_s")
+        return words.milliseconds(estimates[0.5], timeout_s, unit), words.milliseconds(estimates[0.99], timeout_s, unit)
