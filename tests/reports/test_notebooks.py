@@ -38,7 +38,7 @@ def _registry_of_the_notebooks(empty_registry: Path, tmp_path_factory: pytest.Te
 
 def quick_parameters(notebook: Path) -> dict[str, object]:
     """The same few words for every notebook, as far as it has them."""
-    wanted = {"quick": True, "duration_s": 1.0, "replications": 2, "windows": 200}
+    wanted = {"quick": True, "duration_s": 0.6, "replications": 2, "windows": 200, "budget_s": 6.0}
     known = {one.name for one in parameters.inspect(notebook)}
     return {name: value for name, value in wanted.items() if name in known}
 
