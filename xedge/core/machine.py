@@ -15,6 +15,7 @@ from xedge.core.paths import project_root
 PACKAGES = (
     "xedge",
     "numpy",
+    "onnx",
     "onnxruntime",
     "torch",
     "paho-mqtt",

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import os
-import platform
 import re
 import tempfile
 import warnings
@@ -23,8 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xedge import __version__
-from xedge.core import paths
+from xedge.core import machine, paths
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.files import file_sha256
 from xedge.models import architectures, parity
@@ -279,9 +277,6 @@ def _write_card(
     made: _Architecture,
     facts: Mapping[str, Any],
 ) -> None:
-    import onnx
-    import onnxruntime
-
     content = {
         "data_seed": None,
         "metrics": {},
@@ -295,13 +290,7 @@ def _write_card(
         "input_shape": shape,
         "input_dtype": str(example.numpy().dtype),
         "sha256": {"onnx": file_sha256(files.onnx), "pt": file_sha256(files.pt)},
-        "versions": {
-            "torch": str(torch.__version__),
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "xedge": __version__,
-            "python": platform.python_version(),
-        },
+        "versions": machine.versions(),
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     files.card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

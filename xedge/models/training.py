@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.models.architectures import SimpleAnomalyDetector, VibrationCNN
-from xedge.models.reference import reference_inputs
 from xedge.scenario import vibration
 
 Progress = Callable[[str, int, int], None]
@@ -80,7 +79,7 @@ def train(name: str, *, quick: bool = False, progress: Progress | None = None) -
             _fit(module, signals, labels, recipe, name, progress)
     return Trained(
         module=module.eval(),
-        metrics=_judge(name, module, recipe.held_out),
+        metrics=_judge(module, recipe.held_out),
         training={
             "quick": quick,
             "data_seed": DATA_SEED,
@@ -138,9 +137,9 @@ def _fit(
             progress(label, epoch + 1, recipe.epochs)
 
 
-def _judge(name: str, module: nn.Module, n: int) -> dict[str, float]:
-    inputs = torch.from_numpy(reference_inputs(name, n, HELD_OUT_SEED))
-    _, labels = vibration.windows(n, HELD_OUT_SEED)
+def _judge(module: nn.Module, n: int) -> dict[str, float]:
+    signals, labels = vibration.windows(n, HELD_OUT_SEED)
+    inputs = torch.from_numpy(vibration.features(signals) if isinstance(module, SimpleAnomalyDetector) else signals)
     with torch.inference_mode():
         parts: list[Tensor] = [module(part)[:, 0] for part in torch.split(inputs, 256)]
     scores = torch.cat(parts).numpy()

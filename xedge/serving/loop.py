@@ -70,7 +70,8 @@ class ServiceLoop(Background):
         check_hardware(type(self).__name__, compute_scale, service_time, servers, max_batch)
         self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
-        self.broker_host, self.broker_port = broker_host, broker_port
+        self.broker_host, self.broker_port = self.address = broker_host, broker_port
+        self.prefixes = [topic_prefix]
         self.uplink, self.downlink = uplink or FREE, downlink or FREE
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
@@ -94,16 +95,6 @@ class ServiceLoop(Background):
     @abstractmethod
     def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
         """Return the topic and payload of an item's result; override."""
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The host and port of the broker."""
-        return self.broker_host, self.broker_port
-
-    @property
-    def prefixes(self) -> list[str]:
-        """The topic prefix that a sender finds this service below."""
-        return [self.topic_prefix]
 
     def routes(self, requests: int) -> NDArray[np.uint8]:
         """Return to which of the `prefixes` each request goes: all to the one."""
