@@ -73,8 +73,9 @@ def assert_verdict(run: Run, measurements: list[Measurement]) -> None:
     for measurement in measurements:
         for reason in measurement.verdict.reasons:
             assert OF_A_BUSY_MACHINE.search(reason.text), reason
-    if len(measurements) == 1:
-        assert run.verdict == measurements[0].verdict.word
+    [first, *others] = measurements
+    if not others and all("p50_ms" in run.record["estimates"].get(name, {}) for name in first.placements):
+        assert run.verdict == first.verdict.word
     if run.verdict != "VALID":
         assert run.verdict in said
 
@@ -87,4 +88,5 @@ def assert_numbers(run: Run, measurement: Measurement) -> None:
         if recorded and placement not in measurement.verdict.saturated:
             value = summary.estimates(measurement.rows, placement)[0.5].value
             assert recorded["value"] == pytest.approx(value)
-            assert f" {recorded['text']} ms" in run.record["conclusion"]
+            said = [float(number) for number in re.findall(r"(?<![\w.-])\d+(?:\.\d+)?", run.record["conclusion"])]
+            assert min(abs(number - value) for number in said) <= 0.03 * value + 0.05  # as rounded for the reader
