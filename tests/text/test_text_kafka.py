@@ -290,10 +290,11 @@ class Stalling(TextConsumer):
         super().__init__(*arguments, **further)
         self.where, self.tell, self.batches = where, tell, []
 
-    def _answers(self, messages: Any) -> Any:
-        self.batches.append(len(messages))
-        self._stall("predicting")
-        return super()._answers(messages)
+    def _take(self, consumer: Any) -> Any:
+        if messages := super()._take(consumer):
+            self.batches.append(len(messages))
+            self._stall("predicting")
+        return messages
 
     def _commit(self, consumer: Any) -> None:
         self._stall("answered")

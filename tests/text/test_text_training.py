@@ -256,6 +256,20 @@ def test_quick_models_are_well_above_the_majority(text_registry: Registry, task)
     assert (found.folder / "model.onnx").stat().st_size < 4_000_000
 
 
+@pytest.mark.parametrize(
+    ("task", "text", "label"),
+    [
+        ("topic", "Breaking news about AI technology", "technology"),
+        ("topic", "Breaking news: the prime minister resigns", "politics"),
+        ("sentiment", "The battery died after a week.", "negative"),
+        ("sentiment", "The letter came after a week.", "neutral"),
+    ],
+)
+def test_quick_models_know_plain_sentences(text_registry: Registry, task, text, label):
+    model = TextModel.load(text_registry.resolve(task, alias="production").folder)
+    assert model.labels[model.probabilities([text])[0].argmax()] == label
+
+
 def golden(folder):
     return json.loads((Path(folder) / "golden.json").read_text())["probabilities"]
 
