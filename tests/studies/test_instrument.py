@@ -178,4 +178,3 @@ def test_stubs_behind_the_broker_are_never_faster_than_exact_queues():
             assert math.isfinite(measured.max())
             assert measured.size > 20
             assert (measured >= exact - 0.01).all()
-            assert np.corrcoef(measured, exact)[0, 1] > 0.5
