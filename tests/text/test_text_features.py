@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xedge.core.exceptions import ConfigurationError, TextError
@@ -55,6 +55,13 @@ def odd(test):
 
 def checksum(texts):
     return hashlib.sha256(b"|".join(encode(text).astype("<i4").tobytes() for text in texts)).hexdigest()
+
+
+@pytest.mark.long
+@settings(max_examples=5000)
+@given(ANY_TEXT)
+def test_encode_any_of_many_texts(text):
+    test_encode_any_text.hypothesis.inner_test(text)
 
 
 @odd
