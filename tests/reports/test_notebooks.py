@@ -64,9 +64,10 @@ def test_notebook_runs_as_a_report(notebook: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("models")
-def test_notebooks_run_as_they_stand_in_nbval() -> None:
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_as_it_stands_in_nbval(notebook: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "--nbval-lax"]
-    command += ["--nbval-kernel-name", "python3", "--nbval-cell-timeout", "300", *map(str, NOTEBOOKS)]
+    command += ["--nbval-kernel-name", "python3", "--nbval-cell-timeout", "600", str(notebook)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500, env=env, cwd=paths.project_root())
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
