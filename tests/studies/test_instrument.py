@@ -111,7 +111,7 @@ def test_a_measurement_that_is_invalid_decides_nothing():
     late = measurement.rows.assign(sent_ns=measurement.rows["due_ns"] + 5_000_000)
     found = replace(found, measurements={0.5: Measurement(late, measurement.conditions)})
     assert found.outcome == "not decided"
-    assert "Utilisation 0.5: INVALID: M/D/1: 100.0 % of the requests left over 1 ms late" in found.conclusion()
+    assert "Utilisation 0.5: INVALID: M/D/1: up to 5 ms of the p50 of" in found.conclusion()
 
 
 def test_requests_without_an_answer_leave_it_undecided():

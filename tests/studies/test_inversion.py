@@ -112,7 +112,7 @@ def growing(table, hit):
 
 
 def late(table, hit):
-    table.loc[hit, "sent_ns"] += 2_000_000
+    table.loc[hit, "sent_ns"] += 30_000_000
 
 
 def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
@@ -161,7 +161,7 @@ def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monk
     monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
     found = spoilt("edge", late, level=0.7)
     text = xedge.publish(found)
-    assert "Utilisation 0.7: INVALID: edge: 100.0 % of the requests left over 1 ms late" in text
+    assert re.search(r"Utilisation 0.7: INVALID: edge: .*lateness", text)
     recorded = report.recorded()
     assert recorded["verdict"] == "INVALID"
     measured, theory = recorded["estimates"].values()
