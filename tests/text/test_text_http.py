@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from helpers import children_of, is_alive, wait_until
 from xedge.serving.broker import _free_port
 from xedge.serving.messages import MAX_PAYLOAD_BYTES
 from xedge.text import TOPICS, predict_sentiment, predict_topic
-from xedge.text.callers import http
+from xedge.text.callers.http import limits, loader, server
+from xedge.text.callers.http.app import create_app
 from xedge.text.registry.registry import Registry
 
 LIMIT_S = 180
 TEXT = "The striker scored twice in the final, and the fans were delighted."
+BEGUN = b"POST /topic HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 
 
 class Service:
@@ -147,7 +150,11 @@ def test_health_and_description(service: Service) -> None:
         "sentiment": predict_sentiment(TEXT)["model_version"],
     }
     assert facts["uptime_s"] > 0
-    assert service.client.get("/docs").status_code == 200
+    page = service.client.get("/docs")
+    assert page.status_code == 200
+    assert all(path in page.text for path in ("POST /predict", "POST /topic", "GET /health", "BothAnswers"))
+    assert not re.search(r"<script|//", page.text.replace("<!doctype html>", ""))  # nothing is loaded from anywhere
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
     described = service.client.get("/openapi.json").json()
     assert set(described["paths"]) == {"/predict", "/topic", "/sentiment", "/health"}
     assert "#/components/schemas/BothAnswers" in json.dumps(described["paths"]["/predict"]["post"]["responses"]["200"])
@@ -174,9 +181,136 @@ def test_a_caller_that_leaves_in_the_middle_harms_nobody(service: Service) -> No
     assert service.client.post("/topic", json={"text": TEXT}).status_code == 200
 
 
+def raw(service: Service) -> socket.socket:
+    """A connection to the service, on which nothing has been said."""
+    url = service.client.base_url
+    return socket.create_connection((url.host, url.port), timeout=LIMIT_S)
+
+
+def said(connection: socket.socket) -> bytes:
+    """Everything that comes on a connection until its other end closes it."""
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_headers_without_an_end_are_refused(service: Service) -> None:
+    with raw(service) as flood:
+        sent = 0
+        with suppress(OSError):  # it closes in the middle
+            flood.sendall(b"POST /topic HTTP/1.1\r\nHost: x\r\nX-Long: ")
+            while sent < 300 * limits.MAX_HEAD_BYTES:
+                sent += flood.send(b"a" * 65_536)
+        answer = said(flood)
+    assert sent < 300 * limits.MAX_HEAD_BYTES
+    assert not answer or answer.startswith(b"HTTP/1.1 431 ")
+    assert service.client.post("/topic", json={"text": TEXT}).status_code == 200
+
+
+def test_headers_of_usual_size_are_no_flood(service: Service) -> None:
+    for _ in range(20):
+        answer = service.client.post("/topic", json={"text": TEXT * 200}, headers={"X-Long": "a" * 8000})
+        assert answer.status_code == 200
+
+
+def test_half_open_connections_make_room_for_others(service: Service) -> None:
+    idle = [raw(service) for _ in range(limits.MAX_CONNECTIONS + 60)]
+    try:
+        with httpx.Client(base_url=service.client.base_url, timeout=30, trust_env=False) as fresh:
+            assert fresh.post("/topic", json={"text": TEXT}).status_code == 200
+        assert said(idle[0]).startswith(b"HTTP/1.1 408 ")
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_request_that_does_not_end_is_refused(service: Service) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(raw(service)) for _ in range(3)]
+        for connection, start in zip(connections, (b"", b"POST /topic HTTP/1.1\r\nHost: x\r\n", BEGUN), strict=True):
+            connection.sendall(start)
+        for connection in connections:
+            assert said(connection).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+def test_mounted_application_loads_at_its_first_request(text_registry: Registry) -> None:
+    from starlette.applications import Starlette
+
+    async def ask() -> list[httpx.Response]:
+        site = Starlette()
+        site.mount("/ml", create_app())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://test") as client:
+            several = [client.post("/ml/topic", json={"text": TEXT}) for _ in range(3)]
+            return [*await asyncio.gather(*several), await client.get("/ml/health"), await client.get("/ml/nowhere")]
+
+    *topics, health, nowhere = asyncio.run(ask())
+    assert [answer.json() for answer in topics] == [predict_topic(TEXT)] * 3
+    assert health.status_code == 200
+    assert nowhere.json()["error"].endswith("see /ml/docs")
+
+
+def test_request_under_way_at_the_end_is_finished(text_registry: Registry) -> None:
+    body = json.dumps({"text": TEXT}).encode()
+    with serving() as running, raw(running) as slow:
+        slow.sendall(b"POST /topic HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        slow.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
+        wait_until(lambda: running.client.get("/health").status_code == 200, "the beginning was read")
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not accepts(running), "it takes no new connections")
+        slow.sendall(body[5:])
+        answer = said(slow)
+        status, _, err = running.end(signal.SIGCONT)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert (status, "Traceback" in err) == (0, False)
+
+
+def accepts(running: Service) -> bool:
+    try:
+        raw(running).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_request_that_is_not_whole_when_time_is_up_is_told_to_come_again() -> None:
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        await receive()
+
+    async def cancelled() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        never = asyncio.Event()
+        task = asyncio.create_task(server.Ending(app)({"type": "http"}, never.wait, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+        return sent
+
+    start, body = asyncio.run(cancelled())
+    assert start["status"] == 503
+    assert b"the service is ending" in body["body"]
+
+
+def test_hangup_takes_up_the_version_in_production(text_registry: Registry, tmp_path: Path) -> None:
+    own = Registry(tmp_path / "registry")
+    for task in ("topic", "sentiment"):
+        own.promote(task, own.register(task, text_registry.resolve(task).folder).version)
+    with serving(MLFLOW_TRACKING_URI=str(tmp_path / "registry")) as running:
+        own.promote("topic", own.register("topic", text_registry.resolve("topic").folder).version)
+        assert running.client.get("/health").json()["models"]["topic"] == "1"
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: running.client.get("/health").json()["models"]["topic"] == "2", "version 2 is loaded")
+        assert running.end()[0] == 0
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_answers_are_sent_without_delay(host: str) -> None:
-    listening = http._listen(host, 0)
+    listening = server._listen(host, 0)
     with listening:
         assert listening.proto == socket.IPPROTO_TCP  # for others asyncio leaves Nagle's algorithm on
 
@@ -264,11 +398,11 @@ def test_loading_goes_on_after_an_error_of_any_kind(monkeypatch: pytest.MonkeyPa
         if (outcome := next(outcomes)) is not None:
             raise outcome
 
-    monkeypatch.setattr(http, "get_model", get_model)
-    monkeypatch.setattr(http, "RETRY_S", 0.01)
-    loader = http.Loader(["topic"])
-    loader._run()
-    loader.check("topic")
+    monkeypatch.setattr(loader, "get_model", get_model)
+    monkeypatch.setattr(loader, "RETRY_S", 0.01)
+    topics = loader.Loader(["topic"])
+    topics.run()
+    topics.check("topic")
 
 
 def test_one_task_only(text_registry: Registry) -> None:

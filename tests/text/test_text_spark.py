@@ -16,7 +16,7 @@ import pytest
 from snippets import snippets
 
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
-from xedge.text import SENTIMENT_LABELS, predict_sentiments, predict_topics
+from xedge.text import SENTIMENT_LABELS, TOPICS, predict_sentiments, predict_topics
 from xedge.text.callers import spark as text_spark
 from xedge.text.callers.spark import local_session, sentiment_udf, topic_udf
 from xedge.text.model import MODEL, TextModel
@@ -46,7 +46,6 @@ def session(text_registry: Registry) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         started = local_session(CORES)
         yield started
         started.stop()
@@ -92,9 +91,9 @@ def test_every_worker_loads_once_for_all_its_tasks(session: Any) -> None:
 
     expected = predict_topics(sentences, top_k=1)
     for row in rows:
-        [wanted] = expected[row.place % len(sentences)]["predictions"]
-        assert row.answer.confidence == pytest.approx(wanted["confidence"], abs=1e-5)
-        assert row.answer.topic == wanted["topic"]
+        text, [likeliest] = sentences[row.place % len(sentences)], expected[row.place % len(sentences)]["predictions"]
+        assert row.answer.confidence == pytest.approx(likeliest["confidence"], abs=1e-5)
+        assert row.answer.topic == (likeliest["topic"] if text else None)
         assert row.answer.model_version == expected[0]["model_version"]
 
 
@@ -117,6 +116,27 @@ def test_null_gives_null_in_every_field(session: Any) -> None:
         assert set(rows[place].topic) | set(rows[place].sentiment) == {None}
     assert rows[1].topic.topic == "sports"
     assert None not in set(rows[1].topic) | set(rows[1].sentiment)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "!!!", "😍😍😍"])
+def test_text_without_a_word_has_no_topic(session: Any, text: str) -> None:
+    [row] = texts_of(session, [text]).select(topic_udf()("text").alias("topic")).collect()
+    assert row.topic.topic is None
+    assert row.topic.confidence == pytest.approx(1 / len(TOPICS), abs=1e-6)
+    assert row.topic.model_version is not None
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="sockets are read from /proc")
+def test_session_listens_on_loopback_only(session: Any) -> None:
+    texts_of(session, SENTENCES).select(topic_udf()("text")).collect()  # the workers' ports are open by now
+    pid = session.sparkContext._jvm.java.lang.ProcessHandle.current().pid()
+    own = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    lines = [
+        line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()
+    ]
+    listening = [line[1].split(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in own]
+    assert listening
+    assert set(listening) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
 @pytest.mark.parametrize("column", ["cast(null as string)", "null"])

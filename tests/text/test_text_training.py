@@ -256,10 +256,25 @@ def test_quick_models_are_well_above_the_majority(text_registry: Registry, task)
     assert (found.folder / "model.onnx").stat().st_size < 4_000_000
 
 
+@pytest.mark.parametrize(
+    ("task", "text", "label"),
+    [
+        ("topic", "Breaking news about AI technology", "technology"),
+        ("topic", "Breaking news: the prime minister resigns", "politics"),
+        ("sentiment", "The battery died after a week.", "negative"),
+        ("sentiment", "The letter came after a week.", "neutral"),
+    ],
+)
+def test_quick_models_know_plain_sentences(text_registry: Registry, task, text, label):
+    model = TextModel.load(text_registry.resolve(task, alias="production").folder)
+    assert model.labels[model.probabilities([text])[0].argmax()] == label
+
+
 def golden(folder):
     return json.loads((Path(folder) / "golden.json").read_text())["probabilities"]
 
 
+@pytest.mark.long
 def test_training_is_the_same_again_in_any_process(easy, tmp_path):
     train("sentiment", tmp_path / "here", easy, seed=3, epochs=3, quick=True)
     code = "import sys; from xedge.text.training.train import train; "
