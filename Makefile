@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Processes that share the tests; many tests wait for a broker or a clock.
+WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help report text test test-all lint bench lab clean
 
@@ -28,10 +30,10 @@ text: $(VENV)/ready-text ## train, register and serve the text models; print a f
 	@$(BIN)/python -m xedge.text.first_answer
 
 test: $(VENV)/ready-all ## run all tests but the long ones
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-all: $(VENV)/ready-all ## run the long tests: nbval, coverage, fuzzing, netem
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .

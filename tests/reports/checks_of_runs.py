@@ -51,7 +51,7 @@ def assert_links_delay(measurement: Measurement) -> None:
     answered = measurement.rows[measurement.rows["status"] == "ok"]
     took_ms = (answered["received_ns"] - answered["due_ns"]) / 1e6
     assert took_ms.min() > 0
-    for name, placement in measurement.conditions["scenario"].get("placements", {}).items():
+    for name, placement in measurement.conditions.get("scenario", {}).get("placements", {}).items():
         if isinstance(placement, dict):
             delays = {way: (placement.get(way) or {}).get("delay_ms") or 0.0 for way in LINKS}
             least_ms = delays["uplink"] + delays["downlink"] + 2 * delays["link"]
@@ -73,17 +73,21 @@ def assert_verdict(run: Run, measurements: list[Measurement]) -> None:
     for measurement in measurements:
         for reason in measurement.verdict.reasons:
             assert OF_A_BUSY_MACHINE.search(reason.text), reason
-    if len(measurements) == 1:
-        assert run.verdict == measurements[0].verdict.word
+    [first, *others] = measurements
+    if not others and all("p50_ms" in run.record["estimates"].get(name, {}) for name in first.placements):
+        assert run.verdict == first.verdict.word
     if run.verdict != "VALID":
         assert run.verdict in said
 
 
 def assert_numbers(run: Run, measurement: Measurement) -> None:
     """The numbers in run.json are those of the rows saved beside it, and the conclusion quotes them."""
+    known: dict[str, Any] = run.record["estimates"]
     for placement in measurement.placements:
-        recorded: dict[str, Any] = run.record["estimates"][placement]["p50_ms"]
-        if placement not in measurement.verdict.saturated:
+        recorded = known.get(placement, {}).get("p50_ms")
+        if recorded and placement not in measurement.verdict.saturated:
             value = summary.estimates(measurement.rows, placement)[0.5].value
             assert recorded["value"] == pytest.approx(value)
-            assert f"within {recorded['text']}" in run.record["conclusion"]
+            said = [float(number) for number in re.findall(r"(?<![\w.-])\d+(?:\.\d+)?", run.record["conclusion"])]
+            written = float(recorded["text"].split()[0])  # as rounded for the reader
+            assert min(abs(number - near) for number in said for near in (value, written)) <= 0.03 * value

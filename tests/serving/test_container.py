@@ -307,7 +307,7 @@ def test_image_is_small_and_plain(image: dict[str, str]) -> None:
 
 def test_sigterm_ends_with_status_0(start: Start, mount: str, any_broker: Broker) -> None:
     container = start(mount, port=any_broker.port).wait_ready()
-    assert container.podman("stop", "--time=5", container.name).returncode == 0
+    assert container.podman("stop", "--time=60", container.name).returncode == 0
     assert container.inspect(".State.ExitCode") == "0"  # 137 if podman had had to kill it
     assert "edge service ended" in container.output.splitlines()[-1]
 
@@ -315,7 +315,7 @@ def test_sigterm_ends_with_status_0(start: Start, mount: str, any_broker: Broker
 def test_sigterm_while_waiting_for_the_broker(start: Start, mount: str) -> None:
     container = start(mount, XEDGE_CONNECT_TIMEOUT_S=60, XEDGE_LOG_LEVEL="debug")
     wait_until(lambda: has_handler(container, signal.SIGTERM), "the service minds SIGTERM")
-    assert container.podman("stop", "--time=5", container.name).returncode == 0
+    assert container.podman("stop", "--time=60", container.name).returncode == 0
     assert container.inspect(".State.ExitCode") != "137"
     assert "Traceback" not in container.output
 
@@ -360,7 +360,7 @@ def test_broker_away_at_start_and_returning(
             container.wait_ready()
             answer = ask_until_answered(client, features)
             assert answer["device_id"] == "sensor"
-    assert container.podman("stop", "--time=5", container.name).returncode == 0
+    assert container.podman("stop", "--time=60", container.name).returncode == 0
     assert container.inspect(".State.ExitCode") == "0"
 
 
@@ -394,9 +394,9 @@ def test_two_containers_on_one_broker(edge: Container, start: Start, mount: str,
     """In a container every service is process 1: nothing that must differ may be made of that number."""
     second = start(mount, port=any_broker.port).wait_ready()
     for _ in range(3):
-        assert edge.health("--timeout", "5").returncode == 0
-        assert second.health("--timeout", "5").returncode == 0
-    second.podman("stop", "--time=5", second.name)
+        assert edge.health("--timeout", "60").returncode == 0
+        assert second.health("--timeout", "60").returncode == 0
+    second.podman("stop", "--time=60", second.name)
     assert "0 reconnects" in second.output
 
 
@@ -431,6 +431,7 @@ class CloudContainer(Container):
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_cloud_image_is_a_cpu_build_that_answers(
     settings: dict[str, str], models: Path, any_broker: Broker, prefix: str, engine: OnnxEngine, features: Any
 ) -> None:
@@ -446,5 +447,5 @@ def test_cloud_image_is_a_cpu_build_that_answers(
         assert answer["prediction"] == pytest.approx(float(prediction_of(engine, features)[0]), abs=1e-4)
         assert answer["cloud_latency_ms"] >= 100
         assert cloud.podman("exec", cloud.name, "xedge", "health", "--service", "cloud").returncode == 0
-        assert cloud.podman("stop", "--time=5", cloud.name).returncode == 0
+        assert cloud.podman("stop", "--time=60", cloud.name).returncode == 0
         assert cloud.inspect(".State.ExitCode") == "0"

@@ -105,7 +105,7 @@ def test_top_shows_every_service(any_broker: Broker, prefix: str) -> None:
     out = io.StringIO()
     where = (any_broker.host, any_broker.port)
     with EdgeMLService("anomaly_detector", *where, topic_prefix=prefix, metrics_interval_s=0.1):
-        watch(*where, prefix, out, updates=2, timeout_s=20)
+        watch(*where, prefix, out, updates=2, timeout_s=120)
     assert f"{prefix}/edge" in out.getvalue()
     assert out.getvalue().count("answers/s") == 2
 

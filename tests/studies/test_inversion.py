@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ def rows(placement, replication, latency_ms, rate_hz):
     return table.assign(status="ok", prediction=0.5, payload_bytes=500, error=pd.NA)
 
 
+@cache
 def simulated(utilisation, seed, replications=5, n=20_000):
     """A measurement whose latencies are those of simulated queues."""
     rng = np.random.default_rng(seed)
@@ -112,7 +114,7 @@ def growing(table, hit):
 
 
 def late(table, hit):
-    table.loc[hit, "sent_ns"] += 2_000_000
+    table.loc[hit, "sent_ns"] += 20_000_000
 
 
 def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
@@ -161,7 +163,7 @@ def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monk
     monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
     found = spoilt("edge", late, level=0.7)
     text = xedge.publish(found)
-    assert "Utilisation 0.7: INVALID: edge: 100.0 % of the requests left over 1 ms late" in text
+    assert "Utilisation 0.7: INVALID: edge: up to" in text
     recorded = report.recorded()
     assert recorded["verdict"] == "INVALID"
     measured, theory = recorded["estimates"].values()
@@ -213,7 +215,7 @@ def test_invalid_arguments_are_refused_before_anything_is_measured(changes, word
 
 @pytest.mark.usefixtures("models")
 def test_real_measurement_has_both_placements_at_every_utilisation():
-    found = measure(2, 5.0, 5.0, [0.2, 0.6], 1.0, replications=2, seed=1, progress=False)
+    found = measure(2, 5.0, 5.0, [0.2, 0.6], 0.5, replications=2, seed=1, progress=False)
     table = found.table()
     assert sorted(set(table["utilisation"])) == [0.2, 0.6]
     for utilisation, measurement in found.measurements.items():

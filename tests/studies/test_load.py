@@ -55,7 +55,7 @@ def trial(rng, placement, replication, rate_hz, n, late=False, **queue):
     """The rows of one simulated trial."""
     due_s, response = response_ms(rng, rate_hz, n, **queue)
     due = np.round(due_s * 1e9).astype(np.int64)
-    sent = due + (5_000_000 if late else 10_000)
+    sent = due + (5_000_000_000 if late else 10_000)
     stamps = {"due_ns": due, "sent_ns": sent, "received_ns": due + np.round(response * 1e6).astype(np.int64)}
     blank = {name: pd.array([pd.NA] * n, dtype="Int64") for name in ("arrived_ns", "started_ns", "finished_ns")}
     return pd.DataFrame(

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xedge.core.exceptions import ConfigurationError, TextError
@@ -57,15 +57,26 @@ def checksum(texts):
     return hashlib.sha256(b"|".join(encode(text).astype("<i4").tobytes() for text in texts)).hexdigest()
 
 
-@odd
-@given(ANY_TEXT)
-def test_encode_any_text(text):
+def assert_encoded(text):
     ids = encode(text)
     assert ids.dtype == np.int32
     assert ids.ndim == 1
     assert len(ids) <= MAX_FEATURES
     assert ((ids > 0) & (ids < BUCKETS)).all()
     assert np.array_equal(ids, encode(text))
+
+
+@odd
+@given(ANY_TEXT)
+def test_encode_any_text(text):
+    assert_encoded(text)
+
+
+@pytest.mark.long
+@settings(max_examples=5000)
+@given(ANY_TEXT)
+def test_encode_any_of_many_texts(text):
+    assert_encoded(text)
 
 
 @pytest.mark.parametrize(("name", "length"), [("empty", 0), ("blanks", 0), ("many words", MAX_FEATURES), ("signs", 0)])

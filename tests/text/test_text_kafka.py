@@ -260,6 +260,7 @@ def test_model_that_is_lost_is_no_fault_of_a_message(
         assert_answers(read(servers, out, 5))
 
 
+@pytest.mark.long
 def test_member_that_leaves_hands_over(servers: str, topics: tuple[str, str, str], text_registry: Registry) -> None:
     topic, out, group = topics
     first, second = (TextConsumer(servers, topic, out, group, max_batch=50, settings=SETTINGS) for _ in range(2))
@@ -325,7 +326,8 @@ def served(servers: str, *arguments: str, level: str = "warning") -> Iterator[su
             process.kill()
 
 
-@pytest.mark.parametrize("where", ["predicting", pytest.param("answered", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["predicting", "answered"])
 def test_member_killed_in_mid_batch_loses_no_message(
     where: str, servers: str, topics: tuple[str, str, str], text_registry: Registry, tmp_path: Path
 ) -> None:

@@ -262,7 +262,7 @@ def measured(broker: Broker, **fields: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("encoding", ["json", "msgpack"])
+@pytest.mark.parametrize("encoding", ["json", pytest.param("msgpack", marks=pytest.mark.long)])
 def test_scenario_measures_a_text_model_in_every_place(any_broker: Broker, folder: Path, encoding: str) -> None:
     placements = {"edge": Edge(), "process": Edge(run_in="process"), "cloud": Cloud(link=Link(delay_ms=1))}
     measurement = measured(any_broker, placements=placements, encoding=encoding)

@@ -274,6 +274,7 @@ def golden(folder):
     return json.loads((Path(folder) / "golden.json").read_text())["probabilities"]
 
 
+@pytest.mark.long
 def test_training_is_the_same_again_in_any_process(easy, tmp_path):
     train("sentiment", tmp_path / "here", easy, seed=3, epochs=3, quick=True)
     code = "import sys; from xedge.text.training.train import train; "

@@ -44,7 +44,7 @@ def _entry(name: Any, source: Any) -> dict[str, Any]:
     if any(isinstance(end, str | bool) or (end is not None and not hasattr(end, "__float__")) for end in ends):
         raise ConfigurationError(f"record: {name} is {source!r}, but {_FORM}")
     value, low, high = (None if end is None or not math.isfinite(end) else float(end) for end in ends)
-    if value is None and hasattr(source, "half_width"):
+    if hasattr(source, "half_width"):
         from xedge.results.words import milliseconds
 
         fields["text"] = milliseconds(source, unit="")

@@ -81,7 +81,8 @@ def _latencies(measurement: Measurement, placement: str) -> dict[float, Estimate
     """Level → latency in ms, or why there is none: "saturated", "> 5000 ms (timed out)"."""
     if placement in measurement.verdict.saturated:
         return dict.fromkeys(summary.COMPARED_LEVELS, "saturated")
-    estimates, timeout_s = summary.estimates(measurement.rows, placement), measurement.conditions.get("timeout_s")
+    timeout_s = measurement.conditions.get("timeout_s")
+    estimates = {p: measurement.estimate(placement, p) for p in summary.COMPARED_LEVELS}
     known = {p: e for p, e in estimates.items() if e.value is not None and np.isfinite(e.value)}
     return {p: known[p] if p in known else words.milliseconds(e, timeout_s) for p, e in estimates.items()}
 

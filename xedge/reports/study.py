@@ -82,7 +82,9 @@ class Headline:
             return parts(self.value, None, None)
         if self.value.value is None or not math.isfinite(self.value.value):
             return (f"too few (n < {self.value.needed})" if self.value.too_few else "not known"), ""
-        return parts(self.value.value, self.value.low, self.value.high)
+        value, half = self.value.value, self.value.sampling_half_width
+        low, high = (self.value.low, self.value.high) if half is None else (value - half, value + half)
+        return parts(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -102,4 +104,6 @@ class Table:
 def changed(estimate: Estimate, change: Callable[[float], float]) -> Estimate:
     """Return the estimate in another unit, or shifted: `change` is applied to its value and to its ends."""
     value, low, high = (None if end is None else change(end) for end in (estimate.value, estimate.low, estimate.high))
-    return replace(estimate, value=value, low=low, high=high)
+    half = estimate.sampling_half_width
+    sampled = None if half is None or estimate.value is None else abs(change(estimate.value + half) - (value or 0.0))
+    return replace(estimate, value=value, low=low, high=high, sampling_half_width=sampled)

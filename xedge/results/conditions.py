@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from xedge.core.config import as_kind
 from xedge.core.exceptions import MeasurementError
 from xedge.scenario.link import Link
 
@@ -167,6 +168,6 @@ def typed(conditions: Mapping[str, Any]) -> Conditions:
     """
     present = {key: value for key, value in conditions.items() if value is not None}
     try:
-        return msgspec.convert(present, Conditions)
+        return msgspec.convert(present, Conditions, dec_hook=as_kind)
     except msgspec.ValidationError as error:
         raise MeasurementError(f"malformed conditions: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,8 @@ def _key(ax: Axes, measurement: Showable, *, failures: bool, warm_up: bool) -> N
     legend(ax)
 
 
-TITLES = {
+Draw = Callable[[Axes, Showable], list[Artist]]
+PANELS: dict[Draw, str] = {
     ecdf: "Latency distribution",
     tail: "The tail: how many are slower",
     breakdown: "Where the time goes",
@@ -246,14 +247,22 @@ class ReportFigure(Figure):
         return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
 
 
-def figure(measurement: Showable) -> ReportFigure:
-    """Return the report's figure: distribution, tail, parts and course; doubts printed below unless VALID."""
+def figure(measurement: Showable, panels: Mapping[Draw, str] = PANELS) -> ReportFigure:
+    """Return the report's figure, two panels beside each other; doubts are printed below unless VALID.
+
+    Args:
+        measurement: what to draw.
+        panels: functions of (axes, measurement) with their titles; by default distribution, tail, parts and course.
+    """
+    columns = min(2, len(panels))
     with styled():
-        report = ReportFigure(figsize=(9, 6.6))
-        axes = report.subplots(2, 2).flat
-        for ax, (draw, title) in zip(axes, TITLES.items(), strict=True):
+        report = ReportFigure(figsize=(4.5 * columns, 3.3 * math.ceil(len(panels) / columns)))
+        axes = report.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat
+        for ax, (draw, title) in zip(axes, panels.items(), strict=False):
             draw(ax, measurement)
             ax.set_title(title)
+        for ax in list(axes)[len(panels) :]:
+            ax.set_axis_off()
         report.alt = _alt(measurement)
         if not measurement.verdict.valid:
             text = textwrap.fill(textwrap.shorten(str(measurement.verdict), 420, placeholder=" …"), 150)

@@ -20,7 +20,9 @@ from xedge.results.statistics import Estimate, FloatArray
 from xedge.results.verdict import Doubt, Verdict, judge
 
 if TYPE_CHECKING:
-    from xedge.results.figures import ReportFigure
+    from collections.abc import Mapping
+
+    from xedge.results.figures import Draw, ReportFigure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,11 +117,11 @@ class Measurement:
         share, most = share_estimate(of.met(deadline_ms)), share_estimate(of.met(deadline_ms, punctual=True))
         return share.widened((most.value or 0.0) - (share.value or 0.0), high=most.high)
 
-    def plot(self) -> ReportFigure:
-        """Return the report's figure: the distribution, the tail, where the time goes, and when."""
-        from xedge.results.figures import figure
+    def plot(self, panels: Mapping[Draw, str] | None = None) -> ReportFigure:
+        """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`."""
+        from xedge.results.figures import PANELS, figure
 
-        return figure(self)
+        return figure(self, panels or PANELS)
 
     def save(self, path: str | Path, format: storage.Format | None = None) -> Path:  # noqa: A002
         """Write a folder with the rows, `conditions.json` and `verdict.json`, replacing a measurement there.

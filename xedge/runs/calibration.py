@@ -26,11 +26,15 @@ SPARE_S = 1.0  # how long to wait for a message after the links should have rele
 
 
 class Crossing(NamedTuple):
-    """Messages behind links, shape (n,) each: when sent, s from the start, and the delay added, ms; nan is lost."""
+    """Messages behind links, shape (n,) each: when sent, s from the start, and the delay added, ms; nan is lost.
+
+    `bare_ms` is the median round trip without links, which has been taken off what was measured.
+    """
 
     sent_s: NDArray[np.float64]
     requested_ms: NDArray[np.float64]
     measured_ms: NDArray[np.float64]
+    bare_ms: float = 0.0
 
 
 def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[n
         sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
         answered = _answered(received_ns, echo)
     bare_ns = float(np.median((received_ns - sent_ns)[answered]))
-    found: dict[str, Crossing] = {}
+    crossings: dict[str, Crossing] = {}
     for name, (up, down) in behind.items():
         wait_s = float(np.nanmax(requested_ms(up, down, due_ns, scenario.seed), initial=0.0)) / 1e3 + SPARE_S
         with _echo(broker, scenario, uplink=up, downlink=down) as echo:
@@ -100,8 +104,9 @@ def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[n
         asked = requested_ms(up, down, np.where(np.isnan(sent_ns), due_ns, sent_ns).astype(np.int64), scenario.seed)
         measured = (received_ns - sent_ns - bare_ns) / 1e6
         too_late = (asked > scenario.timeout_s * 1e3) | (measured > scenario.timeout_s * 1e3)  # as good as lost
-        found[name] = Crossing(sent_ns / 1e9, *(np.where(too_late, np.nan, delays) for delays in (asked, measured)))
-    return found
+        asked, measured = (np.where(too_late, np.nan, delays) for delays in (asked, measured))
+        crossings[name] = Crossing(sent_ns / 1e9, asked, measured, bare_ns / 1e6)
+    return crossings
 
 
 def requested_ms(
@@ -125,7 +130,7 @@ def quantiles_ms(values_ms: NDArray[Any]) -> dict[str, float]:
 
 
 def _summary(crossing: Crossing) -> dict[str, Any]:
-    lost, missing = (np.isnan(delays) for delays in crossing[1:])
+    lost, missing = (np.isnan(delays) for delays in crossing[1:3])
     both = ~lost & ~missing
     asked, measured = crossing.requested_ms[both], crossing.measured_ms[both]
     counts = {"requested": lost, "measured": missing, "differing": lost != missing}

@@ -53,7 +53,7 @@ def random_routes(seed: int, boxes: int, requests: int) -> NDArray[np.uint8]:
     """Return which box each request goes to, shape (requests,): all are equally likely; zeros for one box.
 
     >>> random_routes(seed=7, boxes=2, requests=6).tolist()
-    [1, 0, 0, 1, 0, 0]
+    [1, 1, 0, 1, 1, 1]
     """
     if boxes == 1:
         return np.zeros(requests, np.uint8)

@@ -45,13 +45,16 @@ def service_of(placement: Placement, setting: Setting) -> Service:
 @service_of.register
 def _edge(placement: Edge, setting: Setting) -> Service:
     if placement.run_in != "thread":
-        options = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
-        options += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
+        words = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
+        words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
         where = setting.broker.host, setting.broker.port, setting.prefix
-        return IsolatedService(setting.model, *where, placement.image, placement.cpus, *options)
+        return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
     services = [
-        EdgeMLService(setting.model, **_options(placement, setting) | {"topic_prefix": prefix, "seed": seed})
+        EdgeMLService(
+            setting.model,
+            **options(placement, setting) | {"threads": placement.threads, "topic_prefix": prefix, "seed": seed},
+        )
         for prefix, seed in places
     ]
     return services[0] if len(services) == 1 else Boxes(services, setting.seed)
@@ -59,7 +62,9 @@ def _edge(placement: Edge, setting: Setting) -> Service:
 
 @service_of.register
 def _cloud(placement: Cloud, setting: Setting) -> Service:
-    return CloudMLService(setting.model, device=placement.device, **_options(placement, setting))
+    return CloudMLService(
+        setting.model, device=placement.device, threads=placement.threads, **options(placement, setting)
+    )
 
 
 @service_of.register
@@ -68,9 +73,10 @@ def _external(placement: External, setting: Setting) -> Service:
     return ExternalService(*where, placement.topic_prefix, placement.service)
 
 
-def _options(placement: Served, setting: Setting) -> dict[str, Any]:
+def options(placement: Served, setting: Setting) -> dict[str, Any]:
+    """Return what the loop of a service takes: broker, prefix, links and the hardware stood for."""
     uplink, downlink = placement.links
-    names = ("compute_scale", "service_time", "servers", "max_batch", "threads")
+    names = ("compute_scale", "service_time", "servers", "max_batch")
     return {
         "broker_host": setting.broker.host,
         "broker_port": setting.broker.port,

@@ -10,7 +10,7 @@ import numpy as np
 
 from xedge.results import rows, summary
 from xedge.results.measurement import Measurement
-from xedge.results.statistics import Estimate, FloatArray, mean_estimate, quantile_estimate
+from xedge.results.statistics import Estimate, FloatArray, mean_estimate
 from xedge.results.words import level_name, milliseconds
 from xedge.studies.load.search import Outcome, Tried
 
@@ -55,7 +55,7 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
     """
     latencies = measurement.latencies_ms(placement)
     parts = summary.sections(latencies, p)
-    p50, tail = quantile_estimate(parts, 0.5), quantile_estimate(parts, p)
+    p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
     answered_hz = rows.rates_hz(measurement.rows, placement)["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)

@@ -72,7 +72,7 @@ def crossings(links: Mapping[str, Crossing]) -> ReportFigure:
 
 def over_time(ax: Axes, crossing: Crossing, colour: str) -> list[Artist]:
     """Draw the delay of every message against when it was sent: asked as a line, measured as dots, losses as ticks."""
-    sent, asked, measured = crossing
+    sent, asked, measured = crossing[:3]
     many = len(sent) > plots.MANY_MARKS
     artists: list[Artist] = []
     artists += ax.plot(sent, asked, color=ASKED, linewidth=1.2, label="asked")

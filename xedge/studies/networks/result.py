@@ -11,7 +11,7 @@ import pandas as pd
 from xedge.core.extras import needed
 from xedge.reports.publish import findings
 from xedge.reports.study import Findings
-from xedge.results import summary, words
+from xedge.results import words
 from xedge.results.measurement import Measurement
 from xedge.scenario import link as network
 
@@ -70,6 +70,6 @@ class Networks:
         """The p50 and p99 of a placement as people read them; none of one without a steady state."""
         if placement in self.measurement.verdict.saturated:
             return "saturated", "saturated"
-        estimates = summary.estimates(self.measurement.rows, placement)
         timeout_s = self.measurement.conditions.get("timeout_s")
-        return words.milliseconds(estimates[0.5], timeout_s, unit), words.milliseconds(estimates[0.99], timeout_s, unit)
+        p50, p99 = (self.measurement.estimate(placement, p) for p in (0.5, 0.99))
+        return words.milliseconds(p50, timeout_s, unit), words.milliseconds(p99, timeout_s, unit)
