@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from xedge.core.exceptions import ModelError, RegistryError, XedgeError
 from xedge.core.extras import needed
 from xedge.text import forks
 from xedge.text.model import CARD
+from xedge.text.registry.problems import DENIED_ADVICE, is_denied, reason_of
 from xedge.text.registry.references import PRODUCTION, Reference, configured, variable_of
-from xedge.text.registry.stores import DENIED_ADVICE, is_denied, store_at
+from xedge.text.registry.stores import store_at
 from xedge.text.registry.versions import ListedVersion, ModelVersion, load_version
 
 HISTORY = "xedge.production_before"  # tag of a model: the numbers that were production, oldest first
@@ -280,17 +280,9 @@ class Registry:
             advice = DENIED_ADVICE if refused else self._store.advice(configured(task).name, variable_of(task))
             raise RegistryError(
                 f"the model registry {self.where} {'refuses access' if refused else 'cannot be used'} ({what}): "
-                f"{_reason(exc)}; {advice}",
+                f"{reason_of(exc)}; {advice}",
                 "denied" if refused else "unreachable",
             ) from exc
-
-
-def _reason(exc: BaseException) -> str:
-    """Return what began it all, in one line and without a password."""
-    while (before := exc.__cause__ or exc.__context__) is not None and not isinstance(before, LookupError):
-        exc = before
-    text = re.sub(r"//[^/\s@]*@", "//", " ".join(str(exc).split()))
-    return f"{type(exc).__name__}: {text}" if len(text) <= 200 else f"{type(exc).__name__}: {text[:199]}…"
 
 
 def _ensure_model(client: Any, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
 import uuid
@@ -20,7 +19,6 @@ from xedge.core.exceptions import RegistryError
 from xedge.core.paths import models_dir, project_root
 from xedge.text.registry.references import Reference
 
-DENIED_ADVICE = "give a user who may: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 EXPERIMENT = "xedge-text"  # of the runs that hold the files uploaded to a server
 LOCK_TIMEOUT_S = 120  # MLflow makes its tables in 2 s, and in 20 s on a busy machine
 _FIND = """SELECT v.version, v.source FROM model_versions v LEFT JOIN registered_model_aliases a
@@ -263,14 +261,3 @@ def find_by_client(client: Any, reference: Reference) -> tuple[str, str] | None:
 def numbers_by_client(client: Any, name: str) -> list[str]:
     """Return the numbers of a model's versions as MLflow's client tells it, oldest first."""
     return sorted((str(entry.version) for entry in client.search_model_versions(f"name = '{name}'")), key=int)
-
-
-def is_denied(exc: BaseException | None) -> bool:
-    """Return whether a server answered that it does not know the caller (401) or does not let them in (403)."""
-    while exc is not None:
-        if getattr(exc, "error_code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            return True
-        if re.search(r"(?:error code|status code|Error:) (?:401|403)\b|\b(?:401|403) Client Error", str(exc)):
-            return True
-        exc = exc.__cause__ or exc.__context__
-    return False
