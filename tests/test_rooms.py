@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
-
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 300
 
 
-def test_rooms_import_downwards_only(capsys):
-    """The layers are in pyproject.toml; no import circle can be drawn through them."""
-    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
-    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+def test_rooms_import_downwards_only():
+    """The layers are in pyproject.toml; no import circle can be drawn through them.
+
+    In a process of its own: import-linter disables the loggers of the one it runs in.
+    """
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Contracts: 1 kept, 0 broken" in done.stdout
 
 
 def test_no_module_is_longer_than_it_may_be():
@@ -25,7 +30,8 @@ def test_no_module_is_longer_than_it_may_be():
 def sleeping(source):
     """Yield the lines on which a module calls a function named `sleep`; what a string holds is not looked at."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "sleep":
+        is_sleep = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "sleep"
+        if is_sleep and ast.unparse(node.args[0]) != "0":  # that hands over and waits for nothing
             yield node.lineno
 
 

@@ -232,7 +232,7 @@ def test_build_cards_tell_the_facts(quick: tuple[Path, zoo.Cards]) -> None:
         assert facts["sha256"] == {end: file_sha256(folder / f"{card.name}.{end}") for end in ("onnx", "pt")}
         assert facts["parity"]["inputs"] >= 1000
         assert facts["parity"]["max_abs_difference"] <= facts["parity"]["tolerance"] == 1e-5
-        assert set(facts["versions"]) == {"torch", "onnx", "onnxruntime", "xedge", "python"}
+        assert facts["versions"].keys() >= {"torch", "onnx", "onnxruntime", "xedge", "python"}
         assert facts["versions"]["torch"] == torch.__version__
         assert facts["training"]["quick"] is True
         assert facts["data_seed"] == training.DATA_SEED
