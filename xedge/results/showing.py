@@ -86,7 +86,7 @@ def _speed(measurement: Showable, placement: str) -> str:
 
 def _table(measurement: Showable) -> list[list[str]]:
     """Return the summary in words: the heads, then a row a placement."""
-    table = [[*HEADS, *(f"{words.level_name(p)}, ms" for p in LEVELS), "of p99 the sender's"]]
+    table = [[*HEADS, *(f"{words.level_name(p)}, ms" for p in LEVELS), "of p99 the sender's, ms"]]
     for name in measurement.placements:
         own = rows.measured(measurement.rows, name)
         rates = [f"{rate:.4g}" for rate in rows.rates_hz(measurement.rows, name).values()]
@@ -117,7 +117,8 @@ def _method(measurement: Showable) -> str:
     """Return what the columns mean, and the noise floor to read them against."""
     runs = measurement.rows["replication"].nunique()
     kind = f"{runs} replications" if runs > 1 else "the batches of one replication"
-    text = f"Latency from the time a request was due; ± is a 95 % interval (Student t over {kind})."
+    text = f"Latency from the time a request was due; ± is a 95 % interval (Student t over {kind}). "
+    text += "The last column is what a late sender may have added to the p99 at most."
     floor = measurement.typed_conditions.noise_floor
     known = {"p50": floor.p50_ms, "p95": floor.p95_ms, "p99": floor.p99_ms}
     levels = [f"{level} {ms:.3g}" for level, ms in known.items() if ms is not None]
