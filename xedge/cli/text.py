@@ -42,13 +42,13 @@ def registry_list(arguments: argparse.Namespace) -> int:
     for task in [arguments.task] if arguments.task else TASKS:
         rows += [
             (
-                one.name,
-                one.version,
-                ",".join(one.aliases),
-                "" if one.accuracy is None else f"{one.accuracy:.3f}",
-                f"{one.created:%Y-%m-%d %H:%M:%S}",
+                version.name,
+                version.version,
+                ",".join(version.aliases),
+                "" if version.accuracy is None else f"{version.accuracy:.3f}",
+                f"{version.created:%Y-%m-%d %H:%M:%S}",
             )
-            for one in registry.versions(task)
+            for version in registry.versions(task)
         ]
     if len(rows) == 1:
         print("no versions: train and register one with `make text` or `xedge report 09_train_text`")

@@ -30,13 +30,13 @@ PACKAGES = (
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that can change a figure or a report."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def host() -> dict[str, Any]:

@@ -137,15 +137,15 @@ def _imported(name: str) -> Factory:
             f"`xedge.models.architectures.register({name!r}, Class)` first"
         )
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
         for part in class_name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except (ImportError, AttributeError, ValueError) as exc:
         raise ModelError(
             f"architecture {name!r} cannot be imported ({exc}): make {module_name!r} importable here "
             f"(install it, or start from its folder), or call "
             f"`xedge.models.architectures.register({name!r}, Class)` first"
         ) from exc
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(target, type) and issubclass(target, nn.Module)):
         raise ModelError(f"architecture {name!r} is not a subclass of torch.nn.Module: name the class of the model")
-    return found
+    return target

@@ -96,8 +96,8 @@ def export(
         _write_onnx(ready, example, draft.onnx, output_name, free_axis)
         _write_pt(ready, example, shape, draft.pt, a.name, a.init)
         difference = parity.largest_difference(name, draft.onnx, draft.pt, inputs, tolerance)
-        found = {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance}
-        _write_card(ready, example, shape, draft, a, {**(card or {}), "parity": found, "output_name": output_name})
+        agreement = {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance}
+        _write_card(ready, example, shape, draft, a, {**(card or {}), "parity": agreement, "output_name": output_name})
         for file in (draft.onnx, draft.pt, draft.card):
             file.replace(folder / file.name)
     return _files(folder, name, difference)

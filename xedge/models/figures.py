@@ -15,8 +15,8 @@ def windows(seed: int) -> ReportFigure:
     frequency_khz = np.fft.rfftfreq(vibration.WINDOW_SAMPLES, 1e3 / vibration.SAMPLE_RATE_HZ)
     taper = np.hanning(vibration.WINDOW_SAMPLES)
     with styled():
-        made = ReportFigure(figsize=(9, 3.9))
-        axes = made.subplots(2, 2, sharex="col", sharey="col")
+        report = ReportFigure(figsize=(9, 3.9))
+        axes = report.subplots(2, 2, sharex="col", sharey="col")
         for (over_time, over_frequency), label, name in zip(axes, (0, 1), ("healthy", "damaged"), strict=True):
             signal = signals[int(np.argmax(labels == label))]
             colour = "C0" if label == 0 else "C1"
@@ -27,9 +27,9 @@ def windows(seed: int) -> ReportFigure:
             over_frequency.set(ylabel="dB")
         axes[1, 0].set_xlabel("time, ms")
         axes[1, 1].set_xlabel("frequency, kHz")
-        made.alt = (
+        report.alt = (
             "Vibration of a healthy and a damaged bearing over 85 ms, and their spectra up to 6 kHz. "
             f"Over 64 windows the standard deviations are {signals[labels == 0].std():.2f} (healthy) and "
             f"{signals[labels == 1].std():.2f} m/s² (damaged)."
         )
-    return made
+    return report

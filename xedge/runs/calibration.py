@@ -134,11 +134,11 @@ def _summary(crossing: Crossing) -> dict[str, Any]:
     both = ~lost & ~missing
     asked, measured = crossing.requested_ms[both], crossing.measured_ms[both]
     counts = {"requested": lost, "measured": missing, "differing": lost != missing}
-    found: dict[str, Any] = {"n": int((~missing).sum()), "lost": {word: int(n.sum()) for word, n in counts.items()}}
+    facts: dict[str, Any] = {"n": int((~missing).sum()), "lost": {word: int(n.sum()) for word, n in counts.items()}}
     if both.any():
         quantiles = {"requested": asked, "measured": measured, "off": np.abs(measured - asked)}
-        found |= {f"{word}_ms": quantiles_ms(values) for word, values in quantiles.items()}
-    return found
+        facts |= {f"{word}_ms": quantiles_ms(values) for word, values in quantiles.items()}
+    return facts
 
 
 def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:

@@ -90,7 +90,9 @@ def measure(
             "link_check": links,
             "services": services,
             "switch_interval_s": SWITCH_INTERVAL_S,
-            "trials": [_facts(running, one, name) for one in replicated for name in scenario.placements],
+            "trials": [
+                _facts(running, replication, name) for replication in replicated for name in scenario.placements
+            ],
         },
     )
 

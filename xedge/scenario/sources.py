@@ -57,13 +57,13 @@ class Vibration(Config, frozen=True, kw_only=True, tag_field="kind", tag="vibrat
         """Return n inputs (n, *shape) for a model that takes 32 features or windows of 1024 samples."""
         rng = np.random.default_rng(seed)
         signals, _labels = vibration.windows(max(min(n, POOL), 1), int(rng.integers(2**31)))
-        made = vibration.features(signals) if math.prod(shape) == len(vibration.FEATURE_NAMES) else signals
-        if math.prod(shape) != made[0].size:
+        inputs = vibration.features(signals) if math.prod(shape) == len(vibration.FEATURE_NAMES) else signals
+        if math.prod(shape) != inputs[0].size:
             raise ConfigurationError(
                 f"the vibration source makes {len(vibration.FEATURE_NAMES)} features or windows of "
                 f"{vibration.WINDOW_SAMPLES} samples, the model takes {list(shape)}; use source=CsvReplay or Noise"
             )
-        return _draw(made.reshape(len(made), *shape), n, rng)
+        return _draw(inputs.reshape(len(inputs), *shape), n, rng)
 
 
 @kind_of(Source)

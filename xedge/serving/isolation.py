@@ -111,6 +111,6 @@ def container_engine() -> str:
     """
     wanted = os.environ.get("XEDGE_CONTAINER_ENGINE")
     for name in [wanted] if wanted else ["podman", "docker"]:
-        if name and (found := shutil.which(name)):
-            return found
+        if name and (path := shutil.which(name)):
+            return path
     raise ConfigurationError(f"no container engine: install podman or docker ({wanted or 'neither'} was found)")

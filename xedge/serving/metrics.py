@@ -51,7 +51,7 @@ class Meter:
         """
         interval_s = max((now_ns - self._since_ns) / 1e9, 1e-9)
         new, latencies = Counter(counts) - self._counts, sorted(self.latencies_ns)
-        found = Metrics(
+        metrics = Metrics(
             service=self._service,
             interval_s=round(interval_s, 3),
             uptime_s=round((now_ns - self._begun_ns) / 1e9, 1),
@@ -62,10 +62,10 @@ class Meter:
             refused=dict(Counter(refused) - self._refused),
         )
         if latencies:
-            found.p50_ms, found.p95_ms, found.p99_ms = (_quantile_ms(latencies, p) for p in (0.5, 0.95, 0.99))
+            metrics.p50_ms, metrics.p95_ms, metrics.p99_ms = (_quantile_ms(latencies, p) for p in (0.5, 0.95, 0.99))
         self._since_ns, self._counts, self._refused = now_ns, Counter(counts), Counter(refused)
         self.latencies_ns.clear()
-        return found
+        return metrics
 
 
 def _quantile_ms(ascending_ns: list[int], p: float) -> float:

@@ -183,17 +183,19 @@ class Inversion:
     def findings(self) -> Findings:
         """Return what a page shows: the thresholds, measured and by theory."""
         thresholds = [self.threshold(statistic) for statistic in STATISTICS]
-        measured = {one.statistic: _recorded(one.measured, one) for one in thresholds}
-        theory = {one.statistic: {"value": one.theory, "text": one.in_theory} for one in thresholds}
+        measured = {threshold.statistic: _recorded(threshold.measured, threshold) for threshold in thresholds}
+        theory = {
+            threshold.statistic: {"value": threshold.theory, "text": threshold.in_theory} for threshold in thresholds
+        }
         return Findings(
             conclusion=self.conclusion(),
             verdict=self.verdict,
             headline=[
                 Headline(
-                    f"{one.statistic}: cloud wins from utilisation", one.value,
-                    detail="; ".join(filter(None, (one.interval, f"theory {one.in_theory}"))),
+                    f"{threshold.statistic}: cloud wins from utilisation", threshold.value,
+                    detail="; ".join(filter(None, (threshold.interval, f"theory {threshold.in_theory}"))),
                 )
-                for one in thresholds
+                for threshold in thresholds
             ],
             estimates={"cloud wins from utilisation, measured": measured, "the same by theory": theory},
             measurements=by_name(self.measurements),

@@ -167,9 +167,11 @@ class LoadCurve(Limits):
         Raises:
             MeasurementError: `path` is there and holds something else.
         """
-        rows = [one.rows.assign(probe=place) for place, one in enumerate(self.measurements)]
-        settings = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "measurements"}
-        conditions = {"load_curve": settings, "probes": [one.conditions for one in self.measurements]}
+        rows = [measurement.rows.assign(probe=place) for place, measurement in enumerate(self.measurements)]
+        settings = {
+            setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name != "measurements"
+        }
+        conditions = {"load_curve": settings, "probes": [measurement.conditions for measurement in self.measurements]}
         verdict = {"verdict": self.verdict, "reasons": self.doubts()}
         return storage.write(Path(path), pd.concat(rows, ignore_index=True), conditions, verdict, format)
 

@@ -29,7 +29,7 @@ def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) 
     colour = _colour(curve, placement)
     steady = [probe for probe in curve.latest(placement).values() if probe.outcome in STEADY]
     artists: list[Artist] = []
-    for estimates, style in (([one.p50 for one in steady], "-"), ([one.tail for one in steady], "--")):
+    for estimates, style in (([probe.p50 for probe in steady], "-"), ([probe.tail for probe in steady], "--")):
         rates, values, low, high = _arrays(steady, estimates)
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
         artists.append(ax.fill_between(rates, np.maximum(low, ylim[0]), high, color=colour, alpha=0.15, linewidth=0))
@@ -59,18 +59,22 @@ def throughput(ax: Axes, curve: Limits) -> list[Artist]:
     """Draw the rate answered over the rate offered; the dotted line is all of it. Saturated rates are triangles."""
     artists: list[Artist] = []
     every = [probe for probe in curve.probes if probe.outcome != "invalid"]
-    ends = np.array([min(one.rate_hz for one in every), max(one.rate_hz for one in every)]) if every else np.ones(2)
+    ends = (
+        np.array([min(probe.rate_hz for probe in every), max(probe.rate_hz for probe in every)])
+        if every
+        else np.ones(2)
+    )
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
     for place, placement in enumerate(curve.placements):
         probes = [probe for probe in curve.latest(placement).values() if probe.outcome != "invalid"]
         look = {"color": _colour(curve, placement), "linestyle": LOOKS[place % len(LOOKS)]["linestyle"]}
         artists += ax.plot(
-            [one.rate_hz for one in probes], [one.answered_hz for one in probes], label=placement, **look
+            [probe.rate_hz for probe in probes], [probe.answered_hz for probe in probes], label=placement, **look
         )
         for outcomes, marker in ((STEADY, "o"), (("saturated",), "^")):
-            some = [one for one in probes if one.outcome in outcomes]
+            some = [probe for probe in probes if probe.outcome in outcomes]
             marks: dict[str, Any] = {"marker": marker, "markersize": 4 if marker == "o" else 6, "linestyle": "none"}
-            points = [one.rate_hz for one in some], [one.answered_hz for one in some]
+            points = [probe.rate_hz for probe in some], [probe.answered_hz for probe in some]
             artists += ax.plot(*points, color=look["color"], **marks)
     _log(ax.xaxis)
     _log(ax.yaxis)
@@ -153,7 +157,9 @@ def _knee(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
 
 def _range(curve: Limits) -> tuple[float, float]:
     """All steady latencies and the deadline, with room above for what is saturated."""
-    values = [one.value for probe in curve.probes if probe.outcome in STEADY for one in (probe.p50, probe.tail)]
+    values = [
+        estimate.value for probe in curve.probes if probe.outcome in STEADY for estimate in (probe.p50, probe.tail)
+    ]
     known = [value for value in values if value is not None and math.isfinite(value) and value > 0]
     low, high = min([*known, curve.deadline_ms]) / 1.4, max([*known, curve.deadline_ms]) * 1.4
     return low, high * (high / low) ** 0.12

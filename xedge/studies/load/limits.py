@@ -131,7 +131,7 @@ class Limits:
     def verdict(self) -> str:
         """INVALID when nothing valid could be measured of a placement; a saturated rate is a result here."""
         probes = (self.latest(name).values() for name in self.placements)
-        return "INVALID" if any(all(one.outcome == "invalid" for one in own) for own in probes) else "VALID"
+        return "INVALID" if any(all(probe.outcome == "invalid" for probe in own) for own in probes) else "VALID"
 
     def table(self) -> pd.DataFrame:
         """Return one row a probe: rates in Hz, p50 and the deadline's level in ms with intervals, outcome, reason.
@@ -154,7 +154,11 @@ class Limits:
 
     def doubts_at(self, placement: str, rate_hz: float | None) -> list[Doubt]:
         """Return what the last measurement of a placement at a rate doubts of it."""
-        own = [one for one in self.measurements if placement in one.placements and _rate(one) == rate_hz][-1:]
+        own = [
+            measurement
+            for measurement in self.measurements
+            if placement in measurement.placements and _rate(measurement) == rate_hz
+        ][-1:]
         return [doubt for measurement in own for doubt in measurement.checks() if doubt.placement == placement]
 
 

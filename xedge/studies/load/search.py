@@ -82,30 +82,33 @@ class Search:
         """
         if not tried:
             return 0
-        valid = {step: one for step, one in tried.items() if one.outcome != "invalid"}
+        valid = {step: attempt for step, attempt in tried.items() if attempt.outcome != "invalid"}
         steps = (self._again(tried), self._double(tried))
         stages = (self._halve, self._bisect, self._begin, self._knee, self._edge)
         wanted = (*steps, *(stage(tried, valid) for stage in stages))
         return next((step for step in wanted if step is not None), None)
 
     def _again(self, tried: Mapping[int, Tried]) -> int | None:
-        highest_met = max((step for step, one in tried.items() if one.outcome == "met"), default=-math.inf)
-        for step, one in sorted(tried.items()):
-            odd = one.outcome == "invalid" or (one.outcome in FAILING and step < highest_met)
-            if odd and one.times < MOST_TIMES:
+        highest_met = max((step for step, attempt in tried.items() if attempt.outcome == "met"), default=-math.inf)
+        for step, attempt in sorted(tried.items()):
+            odd = attempt.outcome == "invalid" or (attempt.outcome in FAILING and step < highest_met)
+            if odd and attempt.times < MOST_TIMES:
                 return step
         return None
 
     def _double(self, tried: Mapping[int, Tried]) -> int | None:
         top = max(tried)
-        if any(one.outcome == "saturated" for one in tried.values()) or self.rate_hz(top + self.octave) > self.top_hz:
+        if (
+            any(attempt.outcome == "saturated" for attempt in tried.values())
+            or self.rate_hz(top + self.octave) > self.top_hz
+        ):
             return None
         highest = sorted(tried)[-2:]
         stuck = len(highest) == 2 and all(tried[step].outcome == "invalid" for step in highest)
         return None if stuck else top + self.octave
 
     def _halve(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
-        if not valid or any(one.outcome == "met" or one.hopeless for one in valid.values()):
+        if not valid or any(attempt.outcome == "met" or attempt.hopeless for attempt in valid.values()):
             return None
         return self._down(min(tried))
 
@@ -114,7 +117,7 @@ class Search:
         return down if down >= -OCTAVES_DOWN * self.octave else None
 
     def _bisect(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
-        met, failed = bracket({step: one.outcome for step, one in valid.items()})
+        met, failed = bracket({step: attempt.outcome for step, attempt in valid.items()})
         if met is None or failed is None:
             return None
         middle = _middle(tried, met, failed)
@@ -127,7 +130,7 @@ class Search:
         return self._down(0) if valid and min(tried) > -self.octave else None
 
     def _knee(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
-        steady = [step for step, one in valid.items() if one.outcome != "saturated"]
+        steady = [step for step, attempt in valid.items() if attempt.outcome != "saturated"]
         if not steady:
             return None
         best = max(steady, key=lambda step: valid[step].power)
@@ -141,7 +144,7 @@ class Search:
         return next((step for gap in wide if (step := _middle(tried, *gap)) is not None), None)
 
     def _edge(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
-        steady, stuck = edge({step: one.outcome for step, one in valid.items()})
+        steady, stuck = edge({step: attempt.outcome for step, attempt in valid.items()})
         if steady is None or stuck is None or stuck - steady <= self._coarse:
             return None
         return _middle(tried, steady, stuck)

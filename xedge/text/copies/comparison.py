@@ -52,7 +52,10 @@ class CopyOrServe:
     def verdict(self) -> Verdict:
         """The worst verdict of the measurements."""
         order = ("INVALID", "SATURATED", "VALID")
-        return min((one.verdict for one in self.measurements.values()), key=lambda verdict: order.index(verdict.word))
+        return min(
+            (measurement.verdict for measurement in self.measurements.values()),
+            key=lambda verdict: order.index(verdict.word),
+        )
 
     def line(self, arrangement: str) -> Line:
         """Return the straight line through the memory of an arrangement; level where there is one point only."""
@@ -95,14 +98,14 @@ class CopyOrServe:
         """Return the figure: memory over workers, and the latency with the most workers."""
         most = max(self.measurements)
         with plots.styled():
-            made = plots.ReportFigure(figsize=(9, 3.6))
-            left, right = made.subplots(1, 2, width_ratios=(4, 5))
+            report = plots.ReportFigure(figsize=(9, 3.6))
+            left, right = report.subplots(1, 2, width_ratios=(4, 5))
             self.plot_memory(left)
             left.set_title("Memory of all processes together")
             plots.ecdf(right, self.measurements[most])
             right.set_title(f"Latency, {_workers(most)} at {self.rate_hz:g} texts/s each")
-            made.alt = f"Memory over workers and latency of {COPY}, {HTTP} and {MQTT}. {self.conclusion()}"
-        return made
+            report.alt = f"Memory over workers and latency of {COPY}, {HTTP} and {MQTT}. {self.conclusion()}"
+        return report
 
     def plot_memory(self, ax: Axes) -> list[Artist]:
         """Draw total memory over workers, a point each number measured, and the line through them."""
@@ -124,22 +127,22 @@ class CopyOrServe:
 
     def conclusion(self) -> str:
         """Return in words from which number of workers on a service takes less memory, and what it costs in latency."""
-        found = [] if self.verdict.valid else [f"{self.verdict.word}: {'; '.join(self._reasons())}."]
-        found += ["\n\n".join(self._words(name) for name in SHARED)]
+        texts = [] if self.verdict.valid else [f"{self.verdict.word}: {'; '.join(self._reasons())}."]
+        texts += ["\n\n".join(self._words(name) for name in SHARED)]
         doubts = self.doubts()
-        found.append(f"Doubts: {'; '.join(doubts)}." if doubts else "No check raised a doubt.")
-        return "\n\n".join(found)
+        texts.append(f"Doubts: {'; '.join(doubts)}." if doubts else "No check raised a doubt.")
+        return "\n\n".join(texts)
 
     def doubts(self) -> list[str]:
         """Return the doubts about memory and about latency with the most workers, and how many more there are."""
-        found = []
+        texts = []
         if set(self.memory["kind"]) != {"PSS"}:
-            found.append("memory is RSS, which counts shared pages in every process: sharing looks dearer than it is")
+            texts.append("memory is RSS, which counts shared pages in every process: sharing looks dearer than it is")
         most = max(self.measurements)
-        one = self.measurements[most]
-        found += [str(doubt) for doubt in one.checks() if doubt not in one.verdict.reasons]
-        fewer = sum(len(one.checks()) for count, one in self.measurements.items() if count != most)
-        return found + ([f"{fewer} more with fewer workers, in their tables"] if fewer else [])
+        measurement = self.measurements[most]
+        texts += [str(doubt) for doubt in measurement.checks() if doubt not in measurement.verdict.reasons]
+        fewer = sum(len(measurement.checks()) for count, measurement in self.measurements.items() if count != most)
+        return texts + ([f"{fewer} more with fewer workers, in their tables"] if fewer else [])
 
     def findings(self) -> Findings:
         """Return what a page shows: how much later a shared service answers, and from when on it takes less memory."""
@@ -162,7 +165,11 @@ class CopyOrServe:
         return Headline(f"{shared}, less memory from", self.break_even(shared) or "never", "workers on")
 
     def _reasons(self) -> list[str]:
-        named = [(count, reason) for count, one in self.measurements.items() for reason in one.verdict.reasons]
+        named = [
+            (count, reason)
+            for count, measurement in self.measurements.items()
+            for reason in measurement.verdict.reasons
+        ]
         return [f"{_workers(count)}, {reason}" for count, reason in named]
 
     def _words(self, shared: str) -> str:

@@ -145,7 +145,9 @@ class Trainings:
         return Findings(
             conclusion=" ".join(outcome.sentence for outcome in self.outcomes),
             headline=[number for outcome in self.outcomes for number in _headline(outcome)],
-            estimates={one.task: {"accuracy_percent": _percent(one.evaluation.accuracy)} for one in self.outcomes},
+            estimates={
+                outcome.task: {"accuracy_percent": _percent(outcome.evaluation.accuracy)} for outcome in self.outcomes
+            },
             conditions={key: value for outcome in self.outcomes for key, value in _conditions(outcome)},
             files={f"held_out_{outcome.task}": Table(answers(outcome)) for outcome in self.outcomes},
             facts={"gate": {outcome.task: outcome.facts() for outcome in self.outcomes}},
