@@ -89,6 +89,8 @@ def quantile(values: npt.ArrayLike, p: float) -> float:
         ConfigurationError: `p` is not between 0 and 1.
         MeasurementError: there are no values, or one is NaN.
 
+    >>> quantile([3.0, 1.0, 2.0, math.inf], 0.75)
+    3.0
     """
     array = as_array(values)
     if array.size == 0:

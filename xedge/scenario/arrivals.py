@@ -41,7 +41,11 @@ class Arrivals(Protocol):
 
 @kind_of(Arrivals)
 class Poisson(Config, frozen=True, kw_only=True, tag_field="kind", tag="poisson"):
-    """Independent users: exponential gaps with mean `1/rate_hz`, for `duration_s`."""
+    """Independent users: exponential gaps with mean `1/rate_hz`, for `duration_s`.
+
+    >>> len(Poisson(rate_hz=100, duration_s=10).due_ns(seed=7))
+    1018
+    """
 
     rate_hz: Rate
     duration_s: Duration
@@ -57,7 +61,11 @@ class Poisson(Config, frozen=True, kw_only=True, tag_field="kind", tag="poisson"
 
 @kind_of(Arrivals)
 class Constant(Config, frozen=True, kw_only=True, tag_field="kind", tag="constant"):
-    """A sensor on a timer: one request every `1/rate_hz`, for `duration_s`."""
+    """A sensor on a timer: one request every `1/rate_hz`, for `duration_s`.
+
+    >>> Constant(rate_hz=4, duration_s=1).due_ns(seed=0).tolist()
+    [0, 250000000, 500000000, 750000000]
+    """
 
     rate_hz: Rate
     duration_s: Duration

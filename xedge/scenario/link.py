@@ -127,6 +127,8 @@ class Link(Config, frozen=True, kw_only=True):
         parts: further delay on top of it, by kinds of your own.
         source: where the numbers come from.
 
+    >>> Link(delay_ms=20, jitter_ms=[(0, 0), (0.5, 2), (1, 30)], rate_mbps=10).least_ms
+    20.0
     """
 
     delay_ms: Delay = 0.0

@@ -32,6 +32,12 @@ class Scenario(Config, frozen=True, kw_only=True):
         encoding: of the requests, "json" or "msgpack".
         topic_prefix: comes before every topic.
 
+    >>> from xedge.scenario.arrivals import Constant
+    >>> from xedge.scenario.placements import Edge
+    >>> workload = Constant(rate_hz=10, duration_s=5)
+    >>> scenario = Scenario(model="anomaly_detector", workload=workload, placements={"edge": Edge()})
+    >>> Scenario.from_dict(scenario.as_dict()) == scenario
+    True
     """
 
     model: str

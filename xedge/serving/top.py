@@ -52,14 +52,14 @@ def watch(
 
 def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
     """Return the metrics seen, by topic prefix and service, as aligned text; `now` and the times seen in seconds."""
-    rows = [HEADS]
+    rows: list[tuple[str, ...]] = [HEADS]
     for name, (at, metrics) in sorted(seen.items()):
         latency = [f"{ms:.3g}" if ms is not None else "" for ms in (metrics.p50_ms, metrics.p95_ms, metrics.p99_ms)]
         refused = " ".join(f"{reason} {count}" for reason, count in sorted(metrics.refused.items())) or "0"
         age = f"{now - at:.0f}"
         rows.append(
             (name, f"{metrics.throughput_hz:.4g}", *latency, str(metrics.lost), refused, f"{metrics.uptime_s:.0f}", age)
-        )  # type: ignore[arg-type]
+        )
     if len(rows) == 1:
         return "no service has published metrics yet"
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
