@@ -10,7 +10,7 @@ import numpy as np
 import paho.mqtt.client as mqtt
 
 from benchmarks.harness import Table, UsualWay, flight, open_loop_ms
-from xedge.runs.measured import undisturbed
+from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Sender
 from xedge.serving.broker import Broker
 from xedge.serving.services import CloudMLService

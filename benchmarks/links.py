@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.harness import Table
 from xedge.runs.calibration import check_links
-from xedge.runs.measured import undisturbed
+from xedge.runs.quiet import undisturbed
 from xedge.runs.scenario import Scenario
 from xedge.runs.sender import Sender
 from xedge.scenario.arrivals import Constant

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from benchmarks.harness import DEVICE, BareEcho, Table, flight
-from xedge.runs.measured import undisturbed
+from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Sender
 from xedge.scenario.arrivals import Poisson
 from xedge.serving.broker import Broker

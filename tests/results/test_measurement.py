@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -311,3 +312,35 @@ def test_conclusion_tells_who_is_faster_and_where_the_time_goes():
     assert "At cloud the time goes to uplink (50 %), downlink" in text
     assert text.endswith("No check raised a doubt.")
     assert with_status("timeout").conclusion().startswith("SATURATED: cloud: could not keep up")
+
+
+def test_a_placement_that_went_silent_is_shown_and_saved(tmp_path):
+    """Answers until a third of the trial, then none: its medians are infinite, and it is said, drawn and saved."""
+    whole = measurement()
+    rows = whole.rows.copy()
+    silent = (rows["placement"] == "cloud") & (rows["request"] > 330)
+    rows.loc[silent, "status"] = "timeout"
+    rows.loc[silent, "received_ns"] = pd.NA
+    silenced = Measurement(rows, whole.conditions)
+    assert "∞" in str(silenced.verdict)
+    assert silenced.verdict.placements == {"edge": "VALID", "cloud": "SATURATED"}
+    assert all(text for text in (repr(silenced), silenced._repr_html_(), silenced.conclusion(), silenced.plot().svg()))
+    assert Measurement.load(silenced.save(tmp_path / "silent")).rows.equals(silenced.rows)
+
+
+def test_a_save_that_fails_at_the_end_leaves_the_measurement_that_was_there(tmp_path, monkeypatch):
+    before = measurement(replications=2)
+    before.save(tmp_path / "kept")
+    rename = Path.rename
+
+    def full(path, target):
+        if path.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        measurement(replications=3).save(tmp_path / "kept")
+    monkeypatch.undo()
+    assert Measurement.load(tmp_path / "kept").rows.equals(before.rows)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -432,3 +432,11 @@ def test_broker_of_a_kernel(kernel: Any) -> None:
         assert not answers("127.0.0.1", port)
     finally:
         client.stop_channels()
+
+
+@pytest.mark.parametrize("url", ["mqtt://user:secret@host:1883", "mqtts://u:se/cret@host", "mqtt://u:secret@host:x"])
+def test_a_password_in_a_url_stands_in_no_message(url):
+    with pytest.raises(ConfigurationError) as refusal:
+        brokers.Broker(url)
+    assert "cret" not in str(refusal.value)
+    assert "write mqtt://host:port" in str(refusal.value)

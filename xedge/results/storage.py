@@ -41,7 +41,12 @@ def write(
         _write_json(new / _VERDICT, verdict)
         if target.exists():
             target.rename(old)
-        new.rename(target)
+        try:
+            new.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)  # what was measured before is not lost to a failing save
+            raise
     return target
 
 

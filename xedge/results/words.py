@@ -23,7 +23,9 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits and never an exponent: "0.171", "12.3", "1 320"."""
+    """Return a number with three significant digits and never an exponent: "0.171", "12.3", "1 320", "∞"."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     return count(round(value)) if abs(value) >= 100 else f"{value:.3g}"
 
 

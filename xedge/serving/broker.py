@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -245,13 +246,14 @@ def address(url: str) -> tuple[str, int]:
     Raises:
         ConfigurationError: it is not of that form.
     """
+    public = re.sub(r"//.*@", "//…@", url)  # a password stands in no message
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, 1883 if parts.port is None else parts.port
     except ValueError as exc:
-        raise ConfigurationError(f"broker {url!r}: {exc}; write mqtt://host:port") from None
+        raise ConfigurationError(f"broker {public!r}: {exc}; write mqtt://host:port") from None
     if parts.scheme != "mqtt" or not host or port == 0 or parts.username or parts.path.strip("/"):
-        raise ConfigurationError(f"broker {url!r}: write mqtt://host:port, without user, password or TLS")
+        raise ConfigurationError(f"broker {public!r}: write mqtt://host:port, without user, password or TLS")
     return host, port
 
 
