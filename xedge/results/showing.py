@@ -86,7 +86,7 @@ def _speed(measurement: Showable, placement: str) -> str:
 
 def _table(measurement: Showable) -> list[list[str]]:
     """Return the summary in words: the heads, then a row a placement."""
-    table = [[*HEADS, *(f"{words.level_name(p)}, ms" for p in LEVELS), "of p99 the sender's, ms"]]
+    table = [[*HEADS, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
     for name in measurement.placements:
         own = rows.measured(measurement.rows, name)
         rates = [f"{rate:.4g}" for rate in rows.rates_hz(measurement.rows, name).values()]
@@ -99,7 +99,7 @@ def _table(measurement: Showable) -> list[list[str]]:
 def _late(measurement: Showable, placement: str) -> str:
     p99 = measurement.estimate(placement, 0.99)
     known = p99.value is not None and placement not in measurement.verdict.saturated
-    return f"≤ {p99.late:.2g}" if known else ""
+    return f"{p99.late:.2g}" if known else ""
 
 
 def _sentence(text: str) -> str:
