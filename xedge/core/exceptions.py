@@ -24,7 +24,7 @@ class XedgeError(Exception):
 
 
 class ConfigurationError(XedgeError, ValueError):
-    """A parameter, scenario or file says something that cannot be meant."""
+    """A parameter, scenario or file holds an invalid value; the message says where and what to give."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):

@@ -145,7 +145,7 @@ class Link(Config, frozen=True, kw_only=True):
     source: str | None = None
 
     def check(self) -> None:
-        """Refuse tables and traces that are none, and fields that need another one."""
+        """Refuse malformed tables and traces, and fields that need another one."""
         for name in ("jitter_ms", "base_ms"):
             _check_table(name, getattr(self, name))
         if self.trace_ms is not None:
