@@ -1,7 +1,5 @@
 """Measure where a model should run: on the device, at the edge or in the cloud."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 __version__ = "0.1.0"

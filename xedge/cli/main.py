@@ -1,7 +1,5 @@
 """The `xedge` command: a face over the library, with no logic of its own."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What several commands share: options, the logging they ask for, and the wait for a signal."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -1,7 +1,5 @@
 """The commands that run something in the foreground or look at what runs: broker, serve edge|cloud, health, top."""
 
-from __future__ import annotations
-
 import argparse
 import gc
 import os

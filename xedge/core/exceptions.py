@@ -16,8 +16,6 @@ XedgeError
 └── ReportError                                  a notebook failed: the report shows the cell
 """
 
-from __future__ import annotations
-
 
 class XedgeError(Exception):
     """The base of every error that xedge raises on purpose."""

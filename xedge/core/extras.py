@@ -1,7 +1,5 @@
 """The optional packages: a missing one is an error that names the extra to install."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Files written whole or not at all, those of an earlier run removed, and checksums."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

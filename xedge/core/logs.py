@@ -1,7 +1,5 @@
 """What a process logs, and how: text or JSON lines on standard error."""
 
-from __future__ import annotations
-
 import json
 import logging
 from typing import Any

@@ -1,7 +1,5 @@
 """Facts of the machine that figures depend on: hardware, load, versions of packages, commit of the project."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

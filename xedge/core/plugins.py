@@ -1,7 +1,5 @@
 """What upper rooms and other packages register: objects found by name through entry points, imported when used."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any

@@ -1,7 +1,5 @@
 """A table as HTML, every cell escaped: for what shows itself in a notebook."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from html import escape
 

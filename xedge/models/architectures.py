@@ -1,7 +1,5 @@
 """The reference models' architectures, and how an architecture's name becomes a module again."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Model cards: what a model's files are, where they come from and whether they are still the same."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

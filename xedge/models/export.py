@@ -1,7 +1,5 @@
 """Writes one trained module for both engines and refuses to finish if they disagree."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

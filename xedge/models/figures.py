@@ -1,7 +1,5 @@
 """Pictures of the vibration signals that the reference models are trained on."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from xedge.results.figures import ReportFigure, styled

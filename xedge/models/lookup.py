@@ -1,7 +1,5 @@
 """Which file of a model is meant by a name, a path or a reference to a registry."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

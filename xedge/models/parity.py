@@ -1,7 +1,5 @@
 """The parity check: a model's two files must give the same answers."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from pathlib import Path

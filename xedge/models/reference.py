@@ -1,7 +1,5 @@
 """The reference models: built from fixed seeds, exported for both engines, each with a card."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Trains the two reference models from fixed seeds and says how good they are on data not seen."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

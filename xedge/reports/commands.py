@@ -1,7 +1,5 @@
 """The command that repeats a run or a sweep of a notebook."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any

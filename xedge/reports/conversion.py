@@ -1,7 +1,5 @@
 """Annotations such as `int | None` read from their source, and values converted as they say."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 from types import NoneType

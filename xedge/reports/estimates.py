@@ -1,7 +1,5 @@
 """Numbers with intervals as a report's record holds them: of what, which, its value, and the text people read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

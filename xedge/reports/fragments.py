@@ -1,7 +1,5 @@
 """What stands in a page: fragments that can do no harm, then anchors, contents and tables that scroll."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One page that compares several runs, built from what their run.json files say and nothing else."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import hashlib

@@ -1,7 +1,5 @@
 """The figures of the index: one small distribution a run on common axes, and the numbers over a parameter."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

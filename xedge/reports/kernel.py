@@ -1,7 +1,5 @@
 """Papermill in one place: run a notebook in a kernel of this interpreter and say truly how it ended."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import math

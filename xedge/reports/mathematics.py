@@ -1,7 +1,5 @@
 """TeX formulas as MathML, which browsers show without a script, a font file or the network."""
 
-from __future__ import annotations
-
 import html
 import re
 from xml.etree import ElementTree as ET

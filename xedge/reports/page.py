@@ -1,7 +1,5 @@
 """An executed notebook as one HTML page: no script, no URL, everything inside."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import mimetypes

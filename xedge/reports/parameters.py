@@ -1,7 +1,5 @@
 """The annotated parameters of a notebook, and the check of the values for them."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import io

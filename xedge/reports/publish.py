@@ -1,7 +1,5 @@
 """A study on top of a report: its findings merged with those published before, and its data beside the page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """What a notebook says about its own run: facts on top of the report and in run.json."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

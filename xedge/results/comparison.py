@@ -1,7 +1,5 @@
 """Two placements compared, paired by replication: how much slower one is, with its interval."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The conditions that rules and tables read, as typed data; what a measurement saves is all of its dictionary."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

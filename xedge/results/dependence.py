@@ -1,7 +1,5 @@
 """How much requests that are alike, because they meet the same queue, are worth: effective sizes, shares, episodes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -61,7 +59,6 @@ def share_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
 
     Raises:
         MeasurementError: there are no values.
-
     """
     arrays = filled(sections)
     n, successes = sum(array.size for array in arrays), sum(int(np.sum(array > 0)) for array in arrays)

@@ -1,7 +1,5 @@
 """Every doubt about a measurement in words: rules over what its placements' rows and its conditions say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """What the rows say of one placement, each number computed once: tables, verdict and doubts read it here."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Figures of a measurement: functions take an axis and return artists; the numbers come from `statistics`."""
 
-from __future__ import annotations
-
 import io
 import math
 import textwrap

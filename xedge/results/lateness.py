@@ -15,8 +15,6 @@ Services that batch, or whose requests share a processor, are not exactly such q
 A request that was never sent occupied nothing and would have: it makes latencies too short, and is judged apart.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from xedge.results.statistics import FloatArray

@@ -36,7 +36,6 @@ class Measurement:
 
     Raises:
         MeasurementError: the rows are empty or not of the schema, or the conditions are not JSON or malformed.
-
     """
 
     rows: pd.DataFrame
@@ -132,7 +131,6 @@ class Measurement:
         Raises:
             MeasurementError: `path` is there and is no measurement.
             MissingExtraError: parquet was asked for without pyarrow.
-
         """
         reasons = [str(reason) for reason in self.verdict.reasons]
         verdict = {"verdict": self.verdict.word, "reasons": reasons}
@@ -149,7 +147,6 @@ class Measurement:
         Raises:
             MeasurementError: they were not taken alike (versions, host, broker, time-out, scenario apart from
                 seed and replications); the message names what differs.
-
         """
         merging.check_alike(self.conditions, other.conditions)
         if self.rows.equals(other.rows):

@@ -1,7 +1,5 @@
 """Two measurements merged: only those that were taken alike, the replications numbered on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

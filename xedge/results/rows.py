@@ -1,7 +1,5 @@
 """The rows of a measurement, one a scheduled request: their schema, and the numbers made of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -33,7 +31,6 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
 
     Raises:
         MeasurementError: a column is missing or of another kind, or a status unknown: named in the message.
-
     """
     if missing := [name for name in COLUMNS if name not in rows.columns]:
         raise MeasurementError(f"the rows lack the columns {', '.join(missing)}: a measurement needs all of the schema")

@@ -1,7 +1,5 @@
 """How a measurement shows itself: a table in words, its text and HTML forms, and its conclusion."""
 
-from __future__ import annotations
-
 import math
 from html import escape
 

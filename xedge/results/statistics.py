@@ -175,7 +175,6 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float, conf
 
     Raises:
         MeasurementError: not the same number of sections, so that they do not pair.
-
     """
     if len(a_sections) != len(b_sections):
         raise MeasurementError(

@@ -1,7 +1,5 @@
 """How much of a trial is warm-up, and whether the rest ran in a steady state; pure, no clock and no I/O."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import combinations

@@ -1,7 +1,5 @@
 """A measurement as a folder: rows as Parquet or CSV, conditions and verdict as JSON; complete or not at all."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import tempfile

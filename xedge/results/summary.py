@@ -1,7 +1,5 @@
 """Percentiles of a placement's latency, with intervals that include what a late sender may have added."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Whether rows make a result: the verdict, its rules, and what a doubt is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Numbers as people read them: counts, shares, latencies with their intervals."""
 
-from __future__ import annotations
-
 import math
 
 from xedge.results.statistics import Estimate

@@ -49,7 +49,6 @@ def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDAr
     Returns:
         p50_ms, p95_ms and p99_ms of the latency from the due time, n, and ceiling_hz: the rate at which
         `CEILING_REQUESTS` came back with never more than `CEILING_WINDOW` on their way.
-
     """
     with _echo(broker, scenario) as echo:
         due_ns = due_ns[:FLOOR_REQUESTS]
@@ -69,7 +68,6 @@ def check_links(broker: Broker, sender: Sender, scenario: Scenario) -> dict[str,
         {placement: {"requested_ms": {p50_ms, p95_ms, p99_ms}, "measured_ms": the same, "n": echoes that came back,
         "off_ms": {p50_ms, …} of |measured - requested| message by message, "lost": {"requested": messages, "measured":
         messages, "differing": messages}}}; without the quantiles where nothing comes back.
-
     """
     due_ns = np.round(np.arange(LINK_REQUESTS) / LINK_RATE_HZ * 1e9).astype(np.int64)
     return {name: _summary(crossing) for name, crossing in _cross(broker, sender, scenario, due_ns).items()}
@@ -81,7 +79,6 @@ def measure_links(scenario: Scenario) -> dict[str, Crossing]:
     Returns:
         For every placement behind links, what each message was asked and measured to take. Asked is arithmetic on these
         very messages; measured is the echo's round trip less the median round trip of an echo without links.
-
     """
     with undisturbed(), Broker(name="xedge-links") as broker, Sender() as sender:
         return _cross(broker, sender, scenario, scenario.workload.due_ns(scenario.seed))

@@ -1,7 +1,5 @@
 """Scenario in, measurement out: interleaved trials on common seeds, beside the noise floor and a check of the links."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The interpreter while trials run: nobody keeps it from the others for long."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

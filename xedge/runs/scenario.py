@@ -36,6 +36,5 @@ class Scenario(scenario.Scenario, frozen=True, kw_only=True):
 
         Raises:
             ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
-
         """
         return measure(self, replications, strict=strict, progress=progress, broker=broker, calibration=calibration)

@@ -1,7 +1,5 @@
 """The load generator: a process of its own that waits, publishes and records; nothing else."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os
@@ -91,7 +89,6 @@ class Sender:
         Raises:
             BrokerError: the sender could not connect.
             MeasurementError: the sender's process died.
-
         """
         gc.collect()
         gc.freeze()

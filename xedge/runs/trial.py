@@ -1,7 +1,5 @@
 """One trial: a service entered, a schedule flown, and the fate of every request as a row."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import secrets

@@ -1,7 +1,5 @@
 """A link in use: when every message leaves it, by arithmetic on times that its user reads from a clock."""
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections import deque
@@ -26,7 +24,6 @@ class Channel:
         seed: the same seed draws the same.
         direction: the two directions of one seed draw apart, but share what belongs to the path: when a new base
             comes and how high it is, and where a trace begins.
-
     """
 
     def __init__(self, link: Link, seed: int, direction: Direction = "uplink") -> None:

@@ -1,7 +1,5 @@
 """What hardware a tier stands for: which settings go together."""
 
-from __future__ import annotations
-
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.service_times import ServiceTime
 

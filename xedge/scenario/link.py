@@ -70,7 +70,6 @@ class GilbertElliott(Config, frozen=True, kw_only=True):
         burst: how many messages a bad period lasts on average.
         bad: share lost in a bad period.
         good: share lost in a good period.
-
     """
 
     share: Annotated[float, Meta(gt=0, lt=1)]
@@ -173,7 +172,6 @@ class Link(Config, frozen=True, kw_only=True):
             direction: "uplink" or "downlink"; only the rate differs.
             client: which client, 0 to 1, of a spread that was measured across clients; 0.5 is the median one. Where
                 nothing was measured across clients it changes nothing.
-
         """
         facts = presets().get(name)
         if facts is None:
@@ -210,7 +208,6 @@ class Link(Config, frozen=True, kw_only=True):
 
         Raises:
             ConfigurationError: there is no such file or column, or it holds no trace.
-
         """
         table = read_csv(path)
         if missing := [name for name in (time_column, column) if name not in table]:

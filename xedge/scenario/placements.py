@@ -1,7 +1,5 @@
 """Where inference happens, as data: tiers with their links and hardware. `serving.start` makes services of them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta
@@ -113,7 +111,6 @@ class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
         device: "cpu" or "cuda".
-
     """
 
     device: Literal["cpu", "cuda"] = "cpu"

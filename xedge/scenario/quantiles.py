@@ -1,7 +1,5 @@
 """A distribution given by its quantiles: what published tables of delays hold."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Sequence
 

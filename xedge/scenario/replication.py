@@ -1,7 +1,5 @@
 """One replication of a scenario: its schedule, its seeds and its inputs, the same for every placement; pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Self
 

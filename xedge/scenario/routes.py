@@ -1,7 +1,5 @@
 """Where requests go: the topics below a prefix, and which of several prefixes each request is sent to."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

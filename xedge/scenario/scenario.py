@@ -1,7 +1,5 @@
 """A scenario: model, workload, source, placements and links, as checked data that YAML can hold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -69,7 +67,6 @@ class Scenario(Config, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: the file is missing, is not YAML, or a value is invalid; the message names the
                 file and the place in it.
-
         """
         try:
             return msgspec.yaml.decode(Path(path).read_bytes(), type=cls, dec_hook=as_kind)

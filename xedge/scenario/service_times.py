@@ -1,7 +1,5 @@
 """Programmable service times: how long a stand-in for an engine takes, drawn from a seed; pure, no clock."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Protocol, runtime_checkable
 

@@ -1,7 +1,5 @@
 """What requests contain: vibration signals, the rows of a CSV file, noise, or texts; drawn from a seed, no clock."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -73,7 +71,6 @@ class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
     Args:
         path: the file; its first line names the columns.
         columns: which columns to take; by default all of them.
-
     """
 
     path: str
@@ -121,7 +118,6 @@ class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
     Args:
         path: the file; by default the corpus of xedge's topic model.
         column: the column that holds the texts; by default `text`, `title` and `description`, those that are there.
-
     """
 
     path: str | None = None

@@ -1,7 +1,5 @@
 """The queue discipline: servers side by side before one queue, in batches; arithmetic on times of any one clock."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from heapq import heappop, heappush

@@ -6,8 +6,6 @@ meets the damage an impulse excites a structural resonance that rings and decays
 frequency given by the bearing's geometry, with 1 to 2 % random slip, stronger where the load is.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

@@ -20,7 +20,6 @@ class Background(ABC):
     Args:
         name: a word for the thread, the log and the errors.
         place: what no two can serve at once; started again there (a cell run twice), the earlier one is stopped.
-
     """
 
     def __init__(self, name: str, place: Any) -> None:
@@ -57,7 +56,6 @@ class Background(ABC):
 
         Raises:
             ModelError, BrokerError, ServiceError: it cannot get ready; nothing is left running.
-
         """
         if self._thread is not None and self._thread.is_alive():
             return self

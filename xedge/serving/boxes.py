@@ -1,7 +1,5 @@
 """Several edge boxes as one service: side by side, each with its own share of the requests."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack

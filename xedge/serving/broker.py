@@ -54,7 +54,6 @@ class Broker:
 
     Raises:
         ConfigurationError: an invalid URL or kind.
-
     """
 
     def __init__(
@@ -112,7 +111,6 @@ class Broker:
 
         Raises:
             BrokerError: nothing answers; the message carries what the broker said.
-
         """
         if (twin := self._twin()) is not None:
             self.host, self.port, self.kind, self.version = twin.host, twin.port, twin.kind, twin.version

@@ -1,7 +1,5 @@
 """One MQTT client with its own loop: reads all that has come, writes all that is due, reconnects, never sleeps."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import secrets
@@ -46,7 +44,6 @@ class Connection:
         qos: quality of service of the subscriptions, 0 or 1.
         reads_per_turn: most messages read before `turn()` returns, so that timers keep their time.
         retained: take messages that the broker kept for new subscribers; a request that was kept is nobody's now.
-
     """
 
     def __init__(
@@ -91,7 +88,6 @@ class Connection:
 
         Raises:
             BrokerError: nobody answers at that address.
-
         """
         try:
             self._client.connect(self.host, self.port, KEEPALIVE_S)
@@ -141,7 +137,6 @@ class Connection:
 
         Raises:
             BrokerError: it refused, or did not within `timeout_s`.
-
         """
         end_ns = perf_counter_ns() + round(timeout_s * 1e9)
         while not self.subscribed and not self.refused:

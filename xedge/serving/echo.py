@@ -1,7 +1,5 @@
 """The null service: its latency is what broker, loop, links and threads cost without any engine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from xedge.serving.item import Item

@@ -1,7 +1,5 @@
 """The embedded broker: amqtt on one loopback port, until it is told to end."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

@@ -1,7 +1,5 @@
 """A service that xedge did not start: in a container, in another process, on another machine."""
 
-from __future__ import annotations
-
 import secrets
 from time import perf_counter
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """A model behind MQTT: what the services of all tiers share."""
 
-from __future__ import annotations
-
 import logging
 import statistics
 from abc import abstractmethod
@@ -77,7 +75,6 @@ class MLService(ServiceLoop):
 
         Raises:
             ModelError: the file is missing, unreadable or not a model.
-
         """
         if self._engine is None:
             engine = self.make_engine()
@@ -105,7 +102,6 @@ class MLService(ServiceLoop):
 
         Raises:
             RequestError: the features are not what the model takes.
-
         """
         engine = self.engine
         batch = self._decoder.one(features)

@@ -1,7 +1,5 @@
 """An edge service in a process or a container of its own, started for a trial and gone after it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """One request on its way through a service."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

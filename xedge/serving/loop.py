@@ -1,7 +1,5 @@
 """The service loop: one thread owns the MQTT client, the links' timers and the engine, and never sleeps."""
 
-from __future__ import annotations
-
 import logging
 from abc import abstractmethod
 from collections import Counter, deque
@@ -47,7 +45,6 @@ class ServiceLoop(Background):
         qos: MQTT quality of service, 0 or 1.
         seed: for the links' jitter and loss.
         metrics_interval_s: log and publish metrics this often; 0 is never.
-
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """The wire format: topics, requests in JSON or MessagePack, results and error answers; typed, no I/O."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence
@@ -152,7 +150,6 @@ class RequestDecoder:
 
         Raises:
             RequestError: it is not a request for this model; `reason` is one of `REASONS`.
-
         """
         if len(payload) > self._max_bytes:
             raise RequestError("too_large", f"{len(payload)} bytes; at most {self._max_bytes} are read")
@@ -180,7 +177,6 @@ class RequestDecoder:
 
         Raises:
             RequestError: it is not what the model takes.
-
         """
         try:
             batch = np.asarray(features, dtype=self.dtype)[np.newaxis]

@@ -1,7 +1,5 @@
 """What a service says of itself while it runs: throughput, latency percentiles and refusals of the last interval."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What a trial needs of whatever answers its requests, however that came to run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 

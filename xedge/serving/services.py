@@ -1,7 +1,5 @@
 """The services: an ONNX Runtime engine at the edge, a PyTorch engine in the cloud."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -22,7 +20,6 @@ class EdgeMLService(MLService):
         threads: ONNX Runtime's intra-op threads.
         loop: what every service takes: topic_prefix, uplink, downlink, compute_scale, service_time,
             servers, max_batch, qos, seed, max_payload_bytes.
-
     """
 
     def __init__(
@@ -56,7 +53,6 @@ class CloudMLService(MLService):
         downlink: what results cross, instead of the constant delay.
         loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch,
             qos, seed, max_payload_bytes.
-
     """
 
     reports_links = True

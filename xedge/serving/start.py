@@ -1,7 +1,5 @@
 """From a placement, which is data, to the service that answers for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any

@@ -1,7 +1,5 @@
 """A live table of the metrics that running services publish."""
 
-from __future__ import annotations
-
 from time import perf_counter
 from typing import TextIO
 

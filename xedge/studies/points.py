@@ -1,7 +1,5 @@
 """Several scenarios measured one after the other behind one broker, all with the calibration of the first."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

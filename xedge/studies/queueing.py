@@ -4,8 +4,6 @@ Symbols: λ arrival rate, s mean service time, c servers, a = λs offered load, 
 time (waiting and service), W the waiting time. Arrivals are Poisson, served in order. Rates in Hz, times in ms.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The architecture of the text models; a module of its own, so that a change here builds no other model again."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

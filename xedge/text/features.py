@@ -1,7 +1,5 @@
 """A text as numbers: hashed words, pairs of words and pieces of words, the same in every process."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 import zlib

@@ -1,7 +1,5 @@
 """Serves the registered models over HTTP on a free port, asks one question, prints the answer, and ends."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

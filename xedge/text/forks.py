@@ -1,7 +1,5 @@
 """Holds off `os.fork` while a lock is held that a child would inherit for ever: in sqlite, MLflow or an import."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import Counter

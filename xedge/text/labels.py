@@ -1,7 +1,5 @@
 """The labels of the two text models that ship with xedge."""
 
-from __future__ import annotations
-
 TOPICS = ("business", "entertainment", "health", "politics", "science", "sports", "technology", "world")
 SENTIMENT_LABELS = ("positive", "neutral", "negative")
 TASKS = {"topic": TOPICS, "sentiment": SENTIMENT_LABELS}

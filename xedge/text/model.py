@@ -1,7 +1,5 @@
 """A text model: a plain folder, checked when it is loaded, that turns texts into probabilities."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Requests for a text model: the text itself, or the ids that `features.encode` makes of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic
 
@@ -48,7 +46,6 @@ class TextRequestDecoder(RequestDecoder):
 
         Raises:
             RequestError: it is not a request for a text model; `reason` is one of `REASONS`.
-
         """
         request: Any = super().decode(payload)
         if (request.features is UNSET) == (request.text is UNSET):
@@ -66,7 +63,6 @@ class TextRequestDecoder(RequestDecoder):
 
         Raises:
             RequestError: it is neither.
-
         """
         return padded([encode(features) if isinstance(features, str) else self._ids(super().one(features)[0])])
 

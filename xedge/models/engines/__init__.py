@@ -3,8 +3,6 @@
 `engine.py` says what one must offer; a further one is a module beside `onnx.py` and `pytorch.py` and a line below.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a service needs of a loaded model, and the checks and messages that all engines share."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """PyTorch on the CPU or a CUDA device."""
 
-from __future__ import annotations
-
 import threading
 from functools import cached_property
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The queues that a stub must be: in theory, and exactly for the very draws of a trial."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from itertools import islice
 

@@ -1,7 +1,5 @@
 """Figures of the instrument's check: measured points on theoretical distributions, and errors within their limits."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

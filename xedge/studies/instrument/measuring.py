@@ -1,7 +1,5 @@
 """The instrument's check asked and measured: stubs with known service times at several utilisations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The instrument judged: every statistic of every stub against its queue in theory, the draws' luck taken out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

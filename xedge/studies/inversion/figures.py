@@ -1,7 +1,5 @@
 """Figures of a performance inversion: measured points with intervals on the theoretical curves."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

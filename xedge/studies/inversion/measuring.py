@@ -1,7 +1,5 @@
 """The performance inversion asked and measured: edge boxes against a pooled cloud at several utilisations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

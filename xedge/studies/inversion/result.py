@@ -1,7 +1,5 @@
 """Where the cloud begins to win: gains measured at several utilisations, their crossing of zero, and theory's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

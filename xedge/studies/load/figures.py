@@ -1,7 +1,5 @@
 """Figures of a load curve: latency and answers over the rate offered, with the deadline, the limits and the knees."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

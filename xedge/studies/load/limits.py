@@ -1,7 +1,5 @@
 """What many rates say of a placement: the highest that meets a deadline, the knee, and where it saturates."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

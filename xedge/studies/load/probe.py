@@ -1,7 +1,5 @@
 """One placement measured at one rate, and whether it met the deadline there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

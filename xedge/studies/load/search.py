@@ -1,7 +1,5 @@
 """Which rate to try next: doubling until saturation, then bisection; pure, decided from what is known so far."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

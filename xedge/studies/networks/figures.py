@@ -1,7 +1,5 @@
 """Figures about networks: what was asked of links, what they did, and the latency behind each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

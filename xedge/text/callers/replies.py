@@ -1,7 +1,5 @@
 """What messages that hold a text are answered with: a result, or the reason there is none; batches as one, no I/O."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The three ways to give workers a model, as real processes: a copy each, or one service over HTTP or MQTT."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

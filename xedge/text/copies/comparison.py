@@ -1,7 +1,5 @@
 """What came of copies against a shared service: a figure, a table, and the break-even in words."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple

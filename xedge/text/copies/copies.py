@@ -1,7 +1,5 @@
 """A copy of the model in every worker, or one shared service? Measures memory and latency of both."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A worker process that needs topics: it has its own copy of the model, or asks a service over HTTP or MQTT."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What an error of MLflow comes from, in one line without a password, and whether it is a refusal of the caller."""
 
-from __future__ import annotations
-
 import re
 
 DENIED_ADVICE = "give a user who may: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"

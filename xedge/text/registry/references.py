@@ -1,7 +1,5 @@
 """Which model of the registry a task asks for: its name with an alias or a number, as configured."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The versions of the text models and which of them is in production, kept by MLflow in a folder or on a server."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

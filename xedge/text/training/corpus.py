@@ -1,7 +1,5 @@
 """Labelled texts for training: the corpus that ships with xedge, or any CSV of labels with titles or texts."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Training as a job: train, judge, compare with production, register, and promote what passes the gate."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a training came to, for a reader: a table, the confusions, the surest mistakes, and the top of the report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Trains a text model and writes it as a folder that is complete and checked, or not at all."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

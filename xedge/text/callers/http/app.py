@@ -1,7 +1,5 @@
 """The application: FastAPI in front of the same functions, for our own server or to be mounted in another one."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """What requests and answers hold, as the description of the service shows it."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field

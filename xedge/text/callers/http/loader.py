@@ -1,7 +1,5 @@
 """Loads the models of an application in the background, and says what stands in the way until they are there."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

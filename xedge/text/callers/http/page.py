@@ -1,7 +1,5 @@
 """The page `/docs`: paths, bodies and answers as plain HTML, which loads nothing from anywhere."""
 
-from __future__ import annotations
-
 import json
 from html import escape
 from typing import Any

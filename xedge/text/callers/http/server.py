@@ -1,7 +1,5 @@
 """The server: one worker process or several, ready when the first can answer, ended by a signal."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
