@@ -67,10 +67,7 @@ def _convolution(channels_in: int, channels_out: int, width: int) -> tuple[nn.Mo
     return convolution, nn.BatchNorm1d(channels_out), nn.ReLU()
 
 
-_FACTORIES: dict[str, Factory] = {
-    "SimpleAnomalyDetector": SimpleAnomalyDetector,
-    "VibrationCNN": VibrationCNN,
-}
+_FACTORIES: dict[str, Factory] = {"SimpleAnomalyDetector": SimpleAnomalyDetector, "VibrationCNN": VibrationCNN}
 
 
 def register(name: str, factory: Factory) -> None:

@@ -40,16 +40,7 @@ class ModelCard:
 class Cards(list[ModelCard]):
     """Model cards that show themselves as a table."""
 
-    _COLUMNS = (
-        "model",
-        "architecture",
-        "parameters",
-        "input",
-        "ROC-AUC",
-        "accuracy",
-        "max difference",
-        "built",
-    )
+    _COLUMNS = ("model", "architecture", "parameters", "input", "ROC-AUC", "accuracy", "max difference", "built")
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [

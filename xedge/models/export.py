@@ -28,13 +28,7 @@ from xedge.models import architectures, parity
 Array = NDArray[Any]
 
 INPUT_NAME = "features"
-_CHATTY = (
-    "torch.onnx",
-    "torch.onnx._internal.exporter._registration",
-    "torch.export",
-    "onnxscript",
-    "onnx_ir",
-)
+_CHATTY = ("torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True)
@@ -86,10 +80,7 @@ def export(
     inputs = parity.parity_inputs(example.numpy(), parity_inputs)
     folder = Path(models_dir) if models_dir is not None else paths.models_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch,
-        _architecture(ready, name, init) as a,
-    ):
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch, _architecture(ready, name, init) as a:
         draft = _files(Path(scratch), name)
         _write_onnx(ready, example, draft.onnx, output_name, free_axis)
         _write_pt(ready, example, shape, draft.pt, a.name, a.init)
@@ -107,11 +98,7 @@ def _files(folder: Path, name: str, difference: float = 0.0) -> ModelFiles:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or Path(name).suffix in {
-        ".onnx",
-        ".pt",
-        ".json",
-    }:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or Path(name).suffix in {".onnx", ".pt", ".json"}:
         raise ConfigurationError(
             f"model name {name!r}: use letters, digits, '_', '-' and '.', without folders or file endings"
         )

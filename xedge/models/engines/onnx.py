@@ -12,14 +12,7 @@ import numpy as np
 
 from xedge.core.exceptions import ModelError
 from xedge.core.extras import needed
-from xedge.models.engines.engine import (
-    Array,
-    PathLike,
-    cannot_load,
-    checked_sha256,
-    checked_threads,
-    refusal,
-)
+from xedge.models.engines.engine import Array, PathLike, cannot_load, checked_sha256, checked_threads, refusal
 from xedge.models.kinds import kind_in
 from xedge.models.lookup import model_path
 from xedge.scenario.sources import InputSpec
