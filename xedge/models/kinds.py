@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from xedge.core.plugins import plugin, plugins
+from xedge.core.extras import plugin, plugins
 
 if TYPE_CHECKING:
     from xedge.models.engines import Engine
