@@ -1,7 +1,12 @@
-"""The reference models' architectures, and how an architecture's name becomes a module again."""
+"""The reference models' architectures, and how an architecture's name becomes a module again.
+
+A .pt file names a class, and to import a module is to run it. So a name leads to what is registered in this process, or
+into a module that may be imported: PyTorch's own layers, what a kind of models says it has, what the user allows.
+"""
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xedge.core.exceptions import ModelError
+from xedge.models.kinds import architectures_of_kinds
 from xedge.scenario.vibration import FEATURE_NAMES, WINDOW_SAMPLES
 
 Factory = Callable[..., nn.Module]
@@ -68,6 +74,7 @@ def _convolution(channels_in: int, channels_out: int, width: int) -> tuple[nn.Mo
 
 
 _FACTORIES: dict[str, Factory] = {"SimpleAnomalyDetector": SimpleAnomalyDetector, "VibrationCNN": VibrationCNN}
+VARIABLE = "XEDGE_ARCHITECTURES"  # modules that .pt files may name, between commas; child processes have it too
 
 
 def register(name: str, factory: Factory) -> None:
@@ -75,15 +82,26 @@ def register(name: str, factory: Factory) -> None:
     _FACTORIES[name] = factory
 
 
-def create(name: str, init: Mapping[str, Any] | None = None) -> nn.Module:
+def allow(module: str) -> None:
+    """Let .pt files name classes of `module`, or of a package's modules, in this process and those it starts."""
+    if not _is_allowed(module):
+        os.environ[VARIABLE] = ",".join(filter(None, [os.environ.get(VARIABLE), module]))
+
+
+def create(name: str, init: Mapping[str, Any] | None = None, architecture: type | str | None = None) -> nn.Module:
     """Return a new module of the architecture `name`, built with the keyword arguments `init`.
 
-    `name` is a registered name, else an import path "package.module:Class" of an `nn.Module` subclass.
+    `name` is a registered name, else an import path "package.module:Class" of an `nn.Module` subclass in a module that
+    may be imported. `architecture` is a class to take instead, or the name of one more module that may be imported.
 
     Raises:
-        ModelError: the name leads nowhere, or to something that is no module or refuses `init`.
+        ModelError: the name leads nowhere, to a module that may not be imported (it is not), or to something that is no
+            module or refuses `init`.
     """
-    factory = _FACTORIES.get(name) or _imported(name)
+    if isinstance(architecture, type):
+        factory: Factory = architecture
+    else:
+        factory = _FACTORIES.get(name) or _imported(name, architecture or "")
     try:
         module = factory(**(init or {}))
     except Exception as exc:
@@ -118,17 +136,28 @@ def known_name(cls: type) -> str | None:
         return None
     path = f"{cls.__module__}:{cls.__qualname__}"
     try:
-        return path if _imported(path) is cls else None
+        return path if _imported(path, cls.__module__) is cls else None
     except ModelError:
         return None
 
 
-def _imported(name: str) -> Factory:
+def _is_allowed(module: str, also: str = "") -> bool:
+    named = ["torch.nn", *architectures_of_kinds(), *os.environ.get(VARIABLE, "").split(","), also]
+    return any(f"{module}.".startswith(f"{one.strip()}.") for one in named if one.strip())
+
+
+def _imported(name: str, also: str) -> Factory:
     module_name, _, class_name = name.partition(":")
     if not (module_name and class_name):
         raise ModelError(
             f"unknown architecture {name!r}: this process knows {', '.join(sorted(_FACTORIES))}; put the "
             f"class in a .py file that can be imported and export the model again, or call "
+            f"`xedge.models.architectures.register({name!r}, Class)` first"
+        )
+    if not _is_allowed(module_name, also):
+        raise ModelError(
+            f"architecture {name!r} is in the module {module_name!r}, which no file may have imported unless you allow "
+            f"it: set {VARIABLE}={module_name} if you trust it, or call "
             f"`xedge.models.architectures.register({name!r}, Class)` first"
         )
     try:

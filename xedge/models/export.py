@@ -65,43 +65,54 @@ def export(
     module given keeps its mode and device. The files appear only at the end: after an error the folder is as
     it was.
 
-    A module that another process cannot make (defined in a notebook, or needing arguments that `init` does
-    not hold) works as ONNX everywhere, but as .pt only in this process; its card says `"importable": false`.
+    The .pt file names the module's class, which this process and those it starts may then import; others need
+    `XEDGE_ARCHITECTURES=its.module`. What another process cannot make (defined in a notebook, or needing arguments that
+    `init` does not hold) works as ONNX everywhere, but as .pt only in this process; its card says "importable": false.
 
     Raises:
         ConfigurationError: the name, the example or the parity inputs cannot be used.
         ModelError: the module cannot be exported, or answers depend on the batch; the message says why.
         ParityError: the engines differ by more than `tolerance` in some output.
     """
-    _check_name(name)
-    ready = _ready(module)
-    example = _example(ready, example_input)
-    shape = _free_shape(example, free_axis)
-    inputs = parity.parity_inputs(example.numpy(), parity_inputs)
-    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch, _architecture(ready, name, init) as a:
-        draft = _files(Path(scratch), name)
-        _write_onnx(ready, example, draft.onnx, output_name, free_axis)
-        _write_pt(ready, example, shape, draft.pt, a.name, a.init)
-        difference = parity.largest_difference(name, draft.onnx, draft.pt, inputs, tolerance)
-        agreement = {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance}
-        _write_card(ready, example, shape, draft, a, {**(card or {}), "parity": agreement, "output_name": output_name})
-        for file in (draft.onnx, draft.pt, draft.card):
-            file.replace(folder / file.name)
-    return _files(folder, name, difference)
-
-
-def _files(folder: Path, name: str, difference: float = 0.0) -> ModelFiles:
-    onnx, pt, card = (folder / f"{name}{suffix}" for suffix in (".onnx", ".pt", ".json"))
-    return ModelFiles(name, onnx, pt, card, difference)
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or Path(name).suffix in {".onnx", ".pt", ".json"}:
+    endings = (".onnx", ".pt", ".json")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or name.endswith(endings):
         raise ConfigurationError(
             f"model name {name!r}: use letters, digits, '_', '-' and '.', without folders or file endings"
         )
+    ready = _ready(module)
+    example = _example(ready, example_input)
+    made_with = {"input_shape": _free_shape(example, free_axis), "input_dtype": str(example.numpy().dtype)}
+    inputs = parity.parity_inputs(example.numpy(), parity_inputs)
+    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch,
+        _architecture(ready, name, init) as named,
+    ):
+        drafts = [Path(scratch) / f"{name}{ending}" for ending in endings]
+        onnx_file, pt_file, card_file = drafts
+        _write_onnx(ready, example, onnx_file, output_name, free_axis)
+        saved = {key: named[key] for key in ("architecture", "init")} | made_with
+        torch.save(saved | {"state_dict": ready.state_dict()}, pt_file)
+        difference = parity.largest_difference(name, onnx_file, pt_file, inputs, tolerance)
+        facts = {
+            "data_seed": None,
+            "metrics": {},
+            **(card or {}),
+            "parity": {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance},
+            "output_name": output_name,
+            "name": name,
+            **named,
+            "parameters": sum(parameter.numel() for parameter in ready.parameters()),
+            "input_name": INPUT_NAME,
+            **made_with,
+            "sha256": {"onnx": file_sha256(onnx_file), "pt": file_sha256(pt_file)},
+            "versions": machine.versions(),
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        card_file.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        onnx_file, pt_file, card_file = [draft.replace(folder / draft.name) for draft in drafts]
+    return ModelFiles(name, onnx_file, pt_file, card_file, difference)
 
 
 def _free_shape(example: Tensor, free_axis: int | None) -> list[int]:
@@ -158,15 +169,8 @@ def _check_output(module: nn.Module, rows: Tensor, shape: tuple[int, ...]) -> No
         )
 
 
-@dataclass(frozen=True)
-class _Architecture:
-    name: str
-    init: dict[str, Any]
-    importable: bool
-
-
 @contextlib.contextmanager
-def _architecture(module: nn.Module, name: str, init: Mapping[str, Any] | None) -> Iterator[_Architecture]:
+def _architecture(module: nn.Module, name: str, init: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
     """Give the name the module is made again by; one known only here is forgotten after an error."""
     arguments = dict(init or {})
     try:
@@ -174,17 +178,18 @@ def _architecture(module: nn.Module, name: str, init: Mapping[str, Any] | None) 
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"init must hold plain values (numbers, text, lists, dicts): {exc}") from exc
     known = architectures.known_name(type(module))
-    if known and (init is not None or _remakes(module, known)):
-        yield _Architecture(known, arguments, importable=True)
+    if known and (init is not None or _is_made_without_arguments(module)):
+        architectures.allow(type(module).__module__)
+        yield {"architecture": known, "init": arguments, "importable": True}
         return
     local = f"{type(module).__qualname__}@{name}"
     with architectures.registered_if_good(local, lambda: copy.deepcopy(module)):
-        yield _Architecture(local, {}, importable=False)
+        yield {"architecture": local, "init": {}, "importable": False}
 
 
-def _remakes(module: nn.Module, known: str) -> bool:
+def _is_made_without_arguments(module: nn.Module) -> bool:
     try:
-        architectures.create(known).load_state_dict(module.state_dict())
+        type(module)().load_state_dict(module.state_dict())
     except Exception:
         return False
     return True
@@ -218,8 +223,7 @@ def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress, advice and deprecation notes to itself; errors are still raised."""
     loggers = {logger: logger.level for logger in map(logging.getLogger, _CHATTY)}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         try:
@@ -239,43 +243,3 @@ def _export_failure(module: nn.Module, exc: Exception) -> str:
         f"{type(module).__name__} cannot be exported to ONNX: {reason} (its forward may decide nothing "
         f"in Python by values, and must take the batch size from `x.shape[0]`)"
     )
-
-
-def _write_pt(
-    module: nn.Module, example: Tensor, shape: list[int], path: Path, architecture: str, init: dict[str, Any]
-) -> None:
-    saved = {
-        "architecture": architecture,
-        "init": init,
-        "input_shape": shape,
-        "input_dtype": str(example.numpy().dtype),
-        "state_dict": module.state_dict(),
-    }
-    torch.save(saved, path)
-
-
-def _write_card(
-    module: nn.Module,
-    example: Tensor,
-    shape: list[int],
-    files: ModelFiles,
-    made: _Architecture,
-    facts: Mapping[str, Any],
-) -> None:
-    content = {
-        "data_seed": None,
-        "metrics": {},
-        **facts,
-        "name": files.name,
-        "architecture": made.name,
-        "init": made.init,
-        "importable": made.importable,
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "input_name": INPUT_NAME,
-        "input_shape": shape,
-        "input_dtype": str(example.numpy().dtype),
-        "sha256": {"onnx": file_sha256(files.onnx), "pt": file_sha256(files.pt)},
-        "versions": machine.versions(),
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    files.card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

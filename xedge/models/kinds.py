@@ -12,7 +12,7 @@ from xedge.core.extras import plugin, plugins
 if TYPE_CHECKING:
     from xedge.models.engines import Engine
 
-NUMBERS = "numbers"
+NUMBERS, GROUP = "numbers", "xedge.model_kinds"
 
 
 class RequestFormat(Protocol):
@@ -40,6 +40,9 @@ class RequestFormat(Protocol):
 class ModelKind(Protocol):
     """One kind of models, such as "text"; an entry point of that name in the group `xedge.model_kinds`."""
 
+    architectures: tuple[str, ...]
+    """The modules with the classes that .pt files of this kind name."""
+
     def registered_folder(self, model: str) -> Path | None:
         """Return the folder of a model named as in this kind's registry; None for a name of another form."""
         ...
@@ -63,13 +66,18 @@ def model_kind(name: str) -> ModelKind:
     Raises:
         MissingExtraError: nothing is registered under that name.
     """
-    kind: ModelKind = plugin("xedge.model_kinds", name)
+    kind: ModelKind = plugin(GROUP, name)
     return kind
+
+
+def architectures_of_kinds() -> list[str]:
+    """Return the modules that the registered kinds have their architectures in."""
+    return [module for kind in plugins(GROUP).values() for module in getattr(kind, "architectures", ())]
 
 
 def kind_in(folder: Path) -> str:
     """Return the name of the kind whose model `folder` holds, "numbers" for any other folder."""
-    return next((name for name, kind in plugins("xedge.model_kinds").items() if kind.owns(folder)), NUMBERS)
+    return next((name for name, kind in plugins(GROUP).items() if kind.owns(folder)), NUMBERS)
 
 
 def registered_folder(model: str) -> Path | None:
@@ -78,5 +86,5 @@ def registered_folder(model: str) -> Path | None:
     Raises:
         RegistryError: the registry has no such model or version, or cannot be reached.
     """
-    folders = (kind.registered_folder(model) for kind in plugins("xedge.model_kinds").values())
+    folders = (kind.registered_folder(model) for kind in plugins(GROUP).values())
     return next((folder for folder in folders if folder is not None), None)

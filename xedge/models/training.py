@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from scipy.stats import rankdata
+from torch import nn
 from torch.nn import functional
 
 from xedge.core.exceptions import ConfigurationError
@@ -18,9 +19,7 @@ from xedge.scenario import vibration
 Progress = Callable[[str, int, int], None]
 Array = NDArray[Any]
 
-DATA_SEED = 6205
-HELD_OUT_SEED = 6206
-WEIGHT_SEED = 7
+DATA_SEED, HELD_OUT_SEED, WEIGHT_SEED = 6205, 6206, 7
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,8 @@ class Trained:
 def train(name: str, *, quick: bool = False, progress: Progress | None = None) -> Trained:
     """Train the reference model `name` and judge it on windows from another seed.
 
-    Seeds are fixed, so the same machine makes the same weights again. The metrics are `roc_auc` and
-    `accuracy` (share of held-out windows on the right side of probability 0.5). `quick` learns from less
-    data, for tests.
+    Seeds are fixed: the same machine makes the same weights again. The metrics are `roc_auc` and `accuracy` (share of
+    held-out windows on the right side of probability 0.5). `quick` learns from less data, for tests;
     `progress(label, done, total)` is called after every epoch.
 
     Raises:
@@ -71,7 +69,10 @@ def train(name: str, *, quick: bool = False, progress: Progress | None = None) -
         torch.manual_seed(WEIGHT_SEED)
         module: SimpleAnomalyDetector | VibrationCNN
         if name == "anomaly_detector":
-            module = _train_detector(vibration.features(signals), labels, recipe, progress)
+            features, module = vibration.features(signals), SimpleAnomalyDetector()
+            mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+            _fit(module, ((features - mean) / deviation).astype(np.float32), labels, recipe, name, progress)
+            fold_standardisation(module.hidden, mean, deviation)
         else:
             module = VibrationCNN()
             _fit(module, signals, labels, recipe, name, progress)
@@ -87,15 +88,6 @@ def train(name: str, *, quick: bool = False, progress: Progress | None = None) -
             "duration_s": round(time.perf_counter() - started, 2),
         },
     )
-
-
-def _train_detector(features: Array, labels: Array, recipe: Recipe, progress: Progress | None) -> SimpleAnomalyDetector:
-    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    module = SimpleAnomalyDetector()
-    standard = ((features - mean) / deviation).astype(np.float32)
-    _fit(module, standard, labels, recipe, "anomaly_detector", progress)
-    fold_standardisation(module.hidden, mean, deviation)
-    return module
 
 
 def fold_standardisation(linear: nn.Linear, mean: Array, deviation: Array) -> None:
@@ -139,8 +131,7 @@ def _judge(module: nn.Module, n: int) -> dict[str, float]:
     signals, labels = vibration.windows(n, HELD_OUT_SEED)
     inputs = torch.from_numpy(vibration.features(signals) if isinstance(module, SimpleAnomalyDetector) else signals)
     with torch.inference_mode():
-        parts: list[Tensor] = [module(part)[:, 0] for part in torch.split(inputs, 256)]
-    scores = torch.cat(parts).numpy()
+        scores = torch.cat([module(part)[:, 0] for part in torch.split(inputs, 256)]).numpy()
     accuracy = float(np.mean((scores > 0.5) == (labels == 1)))
     return {"roc_auc": round(roc_auc(labels, scores), 4), "accuracy": round(accuracy, 4)}
 
@@ -162,6 +153,4 @@ def roc_auc(labels: Array, scores: Array) -> float:
     p, q = int(positive.sum()), int((~positive).sum())
     if not (p and q):
         raise ConfigurationError(f"{p} positives and {q} negatives: the ROC curve needs at least one of each")
-    _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    return float((ranks[group][positive].sum() - p * (p + 1) / 2) / (p * q))
+    return float((rankdata(scores)[positive].sum() - p * (p + 1) / 2) / (p * q))
