@@ -237,7 +237,7 @@ def test_pt_cannot_have_a_module_imported(tmp_path: Path, net: str, monkeypatch:
     path = write_net(tmp_path / "m.pt", f"{net}:Net")
     for others in ("", "my_net,my_nets.net.deeper,my_nets.ne", " , "):
         monkeypatch.setenv(architectures.VARIABLE, others)
-        with pytest.raises(ModelError, match=rf"m\.pt: .*'{net}:Net'.*set XEDGE_ARCHITECTURES={net}.*register\("):
+        with pytest.raises(ModelError, match=rf"m\.pt: .*'{net}:Net'.*set XEDGE_ARCHITECTURES='{net}'.*register\("):
             TorchEngine(path)
     with pytest.raises(ModelError, match="no file may have imported"):
         TorchEngine(path, architecture="other")

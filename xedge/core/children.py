@@ -31,10 +31,8 @@ def main(command: list[str]) -> None:
 
 def start(command: list[str], said: IO[str]) -> subprocess.Popen[bytes]:
     """Start `command` under a guard, in a session of its own; what it says on standard error goes to `said`."""
-    guard = [sys.executable, "-I", __file__, *command]
-    return subprocess.Popen(
-        guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
-    )
+    guard, null = [sys.executable, "-I", __file__, *command], subprocess.DEVNULL
+    return subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=null, stderr=said, start_new_session=True)
 
 
 def wait_ready(

@@ -32,9 +32,8 @@ class ParityError(ModelError):
 class RegistryError(XedgeError):
     """The model registry gives no model that can be used; the message says what to do.
 
-    `reason` is "unreachable" (the registry, or its store of files), "denied" (it refuses the user), "no model" (of
-    that name), "no version" (of that number or alias), "corrupt" (the version's files) or "timeout" (loading took
-    too long).
+    `reason` is "unreachable" (the registry, or its store of files), "denied" (it refuses the user), "no model" (of that
+    name), "no version" (of that number or alias), "corrupt" (the version's files) or "timeout" (loading took too long).
     """
 
     def __init__(self, message: str, reason: str = "unreachable") -> None:

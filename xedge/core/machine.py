@@ -12,19 +12,8 @@ from typing import Any
 
 from xedge.core.paths import project_root
 
-PACKAGES = (
-    "xedge",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "torch",
-    "paho-mqtt",
-    "msgspec",
-    "amqtt",
-    "pandas",
-    "papermill",
-    "nbconvert",
-)
+_REPORTING = ("pandas", "papermill", "nbconvert")
+PACKAGES = ("xedge", "numpy", "onnx", "onnxruntime", "torch", "paho-mqtt", "msgspec", "amqtt", *_REPORTING)
 
 
 @cache
@@ -74,5 +63,4 @@ def _cpu_model() -> str:
     with suppress(OSError):
         if found := re.search(r"(?mi)^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8", "replace")):
             return found[1].strip()
-    mac = ["sysctl", "-n", "machdep.cpu.brand_string"]
-    return _output(mac) or platform.processor() or platform.machine()
+    return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()

@@ -55,14 +55,11 @@ class Progress:
         now = time.monotonic()
         if self._line is not None and now >= self._next:
             self._next = now + REFRESH_S
-            with contextlib.suppress(Exception):
-                self._line.show(done)
+            self._tell("show", done)
 
     def note(self, sentence: str) -> None:
         """Say what came of one step: above the line in a terminal, as a log record where nobody watches."""
-        if self._line is not None:
-            with contextlib.suppress(Exception):
-                self._line.note(sentence)
+        self._tell("note", sentence)
 
     def left(self, done: int) -> str:
         """Return the time left if the rest goes as what is done went, "about 3 min left"; "" before a step is done."""
@@ -84,13 +81,16 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Leave the sentence, or how far it came."""
+        sentence = self._sentence or f"{self.label}: {grouped(self._done)} {self.unit}"
+        if kind is not None:
+            sentence = f"{self.label}: stopped after {self.count(self._done)} ({kind.__name__})"
+        self._tell("close", sentence)
+        self._line = None
+
+    def _tell(self, what: str, about: Any) -> None:
         if self._line is not None:
-            sentence = self._sentence or f"{self.label}: {grouped(self._done)} {self.unit}"
-            if kind is not None:
-                sentence = f"{self.label}: stopped after {self.count(self._done)} ({kind.__name__})"
             with contextlib.suppress(Exception):
-                self._line.close(sentence)
-            self._line = None
+                getattr(self._line, what)(about)
 
 
 def grouped(number: int) -> str:

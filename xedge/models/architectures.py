@@ -4,10 +4,10 @@ A .pt file names a class, and to import a module is to run it. So a name leads t
 into a module that may be imported: PyTorch's own layers, what a kind of models says it has, what the user allows.
 """
 
-import contextlib
+import functools
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -88,7 +88,7 @@ def allow(module: str) -> None:
         os.environ[VARIABLE] = ",".join(filter(None, [os.environ.get(VARIABLE), module]))
 
 
-def create(name: str, init: Mapping[str, Any] | None = None, architecture: type | str | None = None) -> nn.Module:
+def create(name: str, init: Mapping[str, Any] | None = None, architecture: Factory | str = "") -> nn.Module:
     """Return a new module of the architecture `name`, built with the keyword arguments `init`.
 
     `name` is a registered name, else an import path "package.module:Class" of an `nn.Module` subclass in a module that
@@ -98,10 +98,7 @@ def create(name: str, init: Mapping[str, Any] | None = None, architecture: type 
         ModelError: the name leads nowhere, to a module that may not be imported (it is not), or to something that is no
             module or refuses `init`.
     """
-    if isinstance(architecture, type):
-        factory: Factory = architecture
-    else:
-        factory = _FACTORIES.get(name) or _imported(name, architecture or "")
+    factory = architecture if callable(architecture) else _FACTORIES.get(name) or _imported(name, architecture)
     try:
         module = factory(**(init or {}))
     except Exception as exc:
@@ -112,20 +109,6 @@ def create(name: str, init: Mapping[str, Any] | None = None, architecture: type 
     if not isinstance(module, nn.Module):
         raise ModelError(f"architecture {name!r} made a {type(module).__name__}, which is not a torch.nn.Module")
     return module
-
-
-@contextlib.contextmanager
-def registered_if_good(name: str, factory: Factory) -> Iterator[None]:
-    """Register `factory` for the block; after an error in it `name` leads to what it led to before."""
-    before = _FACTORIES.get(name)
-    register(name, factory)
-    try:
-        yield
-    except BaseException:
-        del _FACTORIES[name]
-        if before is not None:
-            register(name, before)
-        raise
 
 
 def known_name(cls: type) -> str | None:
@@ -148,27 +131,23 @@ def _is_allowed(module: str, also: str = "") -> bool:
 
 def _imported(name: str, also: str) -> Factory:
     module_name, _, class_name = name.partition(":")
+    otherwise = f"call `xedge.models.architectures.register({name!r}, Class)` first"
     if not (module_name and class_name):
         raise ModelError(
             f"unknown architecture {name!r}: this process knows {', '.join(sorted(_FACTORIES))}; put the "
-            f"class in a .py file that can be imported and export the model again, or call "
-            f"`xedge.models.architectures.register({name!r}, Class)` first"
+            f"class in a .py file that can be imported and export the model again, or {otherwise}"
         )
     if not _is_allowed(module_name, also):
         raise ModelError(
             f"architecture {name!r} is in the module {module_name!r}, which no file may have imported unless you allow "
-            f"it: set {VARIABLE}={module_name} if you trust it, or call "
-            f"`xedge.models.architectures.register({name!r}, Class)` first"
+            f"it: set {VARIABLE}={module_name!r} if you trust it, or {otherwise}"
         )
     try:
-        target: Any = importlib.import_module(module_name)
-        for part in class_name.split("."):
-            target = getattr(target, part)
+        target = functools.reduce(getattr, class_name.split("."), importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError) as exc:
         raise ModelError(
             f"architecture {name!r} cannot be imported ({exc}): make {module_name!r} importable here "
-            f"(install it, or start from its folder), or call "
-            f"`xedge.models.architectures.register({name!r}, Class)` first"
+            f"(install it, or start from its folder), or {otherwise}"
         ) from exc
     if not (isinstance(target, type) and issubclass(target, nn.Module)):
         raise ModelError(f"architecture {name!r} is not a subclass of torch.nn.Module: name the class of the model")

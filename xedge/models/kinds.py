@@ -22,19 +22,15 @@ class RequestFormat(Protocol):
 
     def decode(self, payload: bytes) -> Any:
         """Return the request with its checked `features`; raises RequestError for one that the model does not take."""
-        ...
 
     def stack(self, features: list[Any]) -> NDArray[Any]:
         """Return the batch of decoded features."""
-        ...
 
     def one(self, features: Any) -> NDArray[Any]:
         """Return the batch of one input that did not come as a message."""
-        ...
 
     def sample(self) -> NDArray[Any]:
         """Return a batch of one to warm an engine up with."""
-        ...
 
 
 class ModelKind(Protocol):
@@ -45,19 +41,15 @@ class ModelKind(Protocol):
 
     def registered_folder(self, model: str) -> Path | None:
         """Return the folder of a model named as in this kind's registry; None for a name of another form."""
-        ...
 
     def owns(self, folder: Path) -> bool:
         """Return whether `folder` holds a model of this kind."""
-        ...
 
     def request_format(self, engine: Engine, max_payload_bytes: int) -> RequestFormat:
         """Return how requests for the model in `engine` are read, after checking its files."""
-        ...
 
     def encode_request(self, device_id: str, timestamp_us: int, content: Any, **options: Any) -> bytes:
         """Return one request as bytes; `options` are those of `xedge.serving.messages.encode_request`."""
-        ...
 
 
 def model_kind(name: str) -> ModelKind:

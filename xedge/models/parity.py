@@ -1,7 +1,7 @@
 """The parity check: a model's two files must give the same answers."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,12 @@ def parity_inputs(like: Array, given: Array | None = None) -> Array:
     return drawn.astype(like.dtype)
 
 
-def largest_difference(name: str, onnx_file: Path, pt_file: Path, inputs: Array, tolerance: float) -> float:
+def largest_difference(
+    name: str, onnx_file: Path, pt_file: Path, factory: Callable[..., Any], inputs: Array, tolerance: float
+) -> float:
     """Return the largest difference of the two engines over `inputs`, taken one, two and many at a time.
+
+    `factory` makes what the weights in `pt_file` are put into.
 
     Raises:
         ParityError: they differ by more than `tolerance`, in shape, or an output is not finite.
@@ -50,7 +54,7 @@ def largest_difference(name: str, onnx_file: Path, pt_file: Path, inputs: Array,
     """
     import torch
 
-    onnx, pytorch = OnnxEngine(onnx_file), TorchEngine(pt_file, threads=torch.get_num_threads())
+    onnx, pytorch = OnnxEngine(onnx_file), TorchEngine(pt_file, threads=torch.get_num_threads(), architecture=factory)
     largest = 0.0
     for rows in _batches(inputs):
         ours, theirs = onnx.predict(rows), pytorch.predict(rows)

@@ -173,24 +173,14 @@ def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
 
 def _build_one(name: str, folder: Path, quick: bool, progress: Callable[[str, int, int], None] | None) -> ModelCard:
     from xedge.models.export import export
-    from xedge.models.training import train
+    from xedge.models.training import RECIPES, train
 
     begun = perf_counter()
-    with Progress(1, "epochs", f"training {name}", enabled=progress is None) as line:
-
-        def show(_label: str, done: int, total: int) -> None:
-            line.total = total
-            line.update(done)
-
-        trained = train(name, quick=quick, progress=progress or show)
-        auc = trained.metrics["roc_auc"]
+    epochs = RECIPES[name, quick].epochs
+    with Progress(epochs, "epochs", f"training {name}", enabled=progress is None) as line:
+        module, facts = train(name, quick=quick, progress=progress or (lambda _name, done, _epochs: line.update(done)))
+        auc = facts["metrics"]["roc_auc"]
         line.finish(f"{name}: trained in {perf_counter() - begun:.1f} s, held-out ROC-AUC {auc:.3f}")
     inputs = reference_inputs(name, 1000 if quick else 2000, seed=6207)
-    facts = {
-        "metrics": trained.metrics,
-        "data_seed": trained.training["data_seed"],
-        "training": trained.training,
-        "recipe_sha256": _recipe_sha256(),
-    }
-    files = export(trained.module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs)
-    return read_card(files.card)
+    facts["recipe_sha256"] = _recipe_sha256()
+    return read_card(export(module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs).card)

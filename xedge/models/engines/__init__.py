@@ -1,7 +1,4 @@
-"""Engines: a model file loaded so that a batch of inputs becomes a batch of outputs.
-
-`engine.py` says what one must offer; a further one is a module beside `onnx.py` and `pytorch.py` and a line below.
-"""
+"""Engines turn a batch of inputs into a batch of outputs: `engine.py` says what a further one must offer."""
 
 from xedge.models.engines.engine import Engine
 from xedge.models.engines.onnx import OnnxEngine

@@ -19,11 +19,7 @@ PathLike = str | os.PathLike[str]
 
 
 class Engine(Protocol):
-    """What a service needs of a loaded model.
-
-    `input_shape` is one input's shape without the batch axis; -1 stands for an axis of any length, as texts
-    have it.
-    """
+    """A loaded model; `input_shape` is one input's without the batch axis, -1 in it any length, as texts have it."""
 
     name: str
     version: str
@@ -34,24 +30,16 @@ class Engine(Protocol):
     @property
     def spec(self) -> InputSpec:
         """What one input is."""
-        ...
 
     def predict(self, batch: Array) -> Array:
         """Return the model's first output, shape (n, ...), for `batch`, shape (n, *input_shape)."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about this engine, as plain values."""
-        ...
 
 
-class FileEngine:
+class FileEngine(Engine):
     """An engine of a model file: finds it, checks the threads, and describes both."""
-
-    name: str
-    version: str
-    input_shape: tuple[int, ...]
-    input_dtype: np.dtype[Any]
 
     def __init__(self, path: PathLike, suffix: str, threads: int) -> None:
         self.path = model_path(path, suffix)

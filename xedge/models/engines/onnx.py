@@ -93,12 +93,9 @@ class _Bound:
 
     def __init__(self, session: Any, name: str, output_name: str, batch: Array, output: Array) -> None:
         self._input, self._output = np.empty_like(batch, order="C"), np.empty_like(output, order="C")
-        self._binding = session.io_binding()
-        self._run = session.run_with_iobinding
-        for bind, bound_name, array in (
-            (self._binding.bind_input, name, self._input),
-            (self._binding.bind_output, output_name, self._output),
-        ):
+        self._binding, self._run = session.io_binding(), session.run_with_iobinding
+        binds = (self._binding.bind_input, name, self._input), (self._binding.bind_output, output_name, self._output)
+        for bind, bound_name, array in binds:
             bind(bound_name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def __call__(self, batch: Array) -> Array:

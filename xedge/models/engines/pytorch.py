@@ -1,6 +1,7 @@
 """PyTorch on the CPU or a CUDA device."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class TorchEngine(FileEngine):
     name = "torch"
 
     def __init__(
-        self, path: PathLike, device: str = "cpu", threads: int = 1, architecture: type | str | None = None
+        self, path: PathLike, device: str = "cpu", threads: int = 1, architecture: Callable[..., Any] | str = ""
     ) -> None:
         with needed("lab", "a PyTorch engine"):
             import torch
@@ -93,7 +94,7 @@ class TorchEngine(FileEngine):
             )
         return saved
 
-    def _rebuilt(self, saved: dict[str, Any], architecture: type | str | None) -> Any:
+    def _rebuilt(self, saved: dict[str, Any], architecture: Callable[..., Any] | str) -> Any:
         from xedge.models.architectures import create
 
         try:
