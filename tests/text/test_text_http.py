@@ -285,7 +285,7 @@ def test_request_that_is_not_whole_when_time_is_up_is_told_to_come_again() -> No
             sent.append(message)
 
         never = asyncio.Event()
-        task = asyncio.create_task(server.ending_app(app)({"type": "http"}, never.wait, send))
+        task = asyncio.create_task(server.ending_app(lambda: app)({"type": "http"}, never.wait, send))
         await asyncio.sleep(0)
         task.cancel()
         await task

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
 
 
-EQUAL = 1e-6  # probabilities that differ by less are equal
 TYPES = {
     "topic": "topic string, confidence double, model_version string",
     "sentiment": "".join(f"{label} double, " for label in SENTIMENT_LABELS) + "model_version string",
@@ -90,10 +89,7 @@ def topic_udf(spark: SparkSession | None = None, version: str | int | None = Non
 
 
 def sentiment_udf(spark: SparkSession | None = None, version: str | int | None = None) -> UserDefinedFunctionLike:
-    """Return a function of a text column that gives struct(positive, neutral, negative, model_version).
-
-    Everything else is as with `topic_udf`.
-    """
+    """Return a function of a text column like `topic_udf`'s, to struct(positive, neutral, negative, model_version)."""
     return _udf("sentiment", spark, version)
 
 
@@ -137,9 +133,8 @@ def _send(context: SparkContext, model: TextModel) -> str:
     sent = _sent.setdefault(context, set())
     if name not in sent:
         # Executors that come later fetch it too, so it stays as long as the application.
-        folder = tempfile.mkdtemp(prefix="xedge-spark-")
-        weakref.finalize(context, shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / f"{name}.zip"
+        path = Path(tempfile.mkdtemp(prefix="xedge-spark-")) / f"{name}.zip"
+        weakref.finalize(context, shutil.rmtree, path.parent, ignore_errors=True)
         with zipfile.ZipFile(path, "w") as archive:
             for file in FILES:
                 archive.write(model.folder / file, file)
@@ -165,7 +160,11 @@ def _answered(model: TextModel, texts: pd.Series) -> pd.DataFrame:
     wrong = next((text for text in strings if not isinstance(text, str)), None)
     if wrong is not None:
         raise ConfigurationError(f"the column holds {type(wrong).__name__}, as {wrong!r:.60}: cast it to string")
-    answers = _topics(model, strings) if model.task == "topic" else _sentiments(model, strings)
+    if model.task == "topic":
+        answers = _topics(model, strings)
+    else:
+        probabilities = model.probabilities(strings).astype(np.float64)
+        answers = {label: probabilities[:, model.labels.index(label)] for label in SENTIMENT_LABELS}
     answers["model_version"] = [model.version] * len(strings)
     # As objects: pandas 3 keeps text in pieces that pyspark 4.3 cannot hand to Arrow.
     columns = {name: pd.Series(values, filled, dtype=object) for name, values in answers.items()}
@@ -176,11 +175,6 @@ def _topics(model: TextModel, texts: list[str]) -> dict[str, Any]:
     """Return the likeliest topic of each text; of one that says nothing, whose topics are all as likely, None."""
     probabilities = model.probabilities(texts)
     best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0.0)
-    says_nothing = confidence - probabilities.min(axis=1, initial=1.0) < EQUAL
+    says_nothing = confidence - probabilities.min(axis=1, initial=1.0) < 1e-6
     topics = [None if silent else model.labels[place] for place, silent in zip(best, says_nothing, strict=True)]
     return {"topic": topics, "confidence": confidence.astype(np.float64)}
-
-
-def _sentiments(model: TextModel, texts: list[str]) -> dict[str, Any]:
-    probabilities = model.probabilities(texts).astype(np.float64)
-    return {label: probabilities[:, model.labels.index(label)] for label in SENTIMENT_LABELS}

@@ -12,9 +12,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import DEVNULL, PIPE, Popen
 from time import perf_counter_ns
 from typing import Any
 
@@ -26,7 +25,6 @@ from xedge.serving.isolation import IsolatedService
 from xedge.text.copies.worker import TIMEOUT_S
 
 COPY, HTTP, MQTT = "a copy each", "shared over HTTP", "shared over MQTT"
-READY_TIMEOUT_S = 60.0
 LEAD_NS = 100_000_000  # from handing out a flight to its zero
 
 
@@ -44,7 +42,7 @@ class Arrangement:
     ) -> None:
         self._kind, self._where, self.shared, self.facts = kind, where, shared, facts
         self._env = os.environ | {"XEDGE_TOPIC_MODEL": str(folder)}
-        self.workers: list[subprocess.Popen[str]] = []
+        self.workers: list[Popen[str]] = []
 
     def grow(self, count: int) -> None:
         """Start workers until there are `count`; each has answered once."""
@@ -52,8 +50,7 @@ class Arrangement:
         for number in range(before, count):
             command = [sys.executable, "-P", "-m", "xedge.text.copies.worker", self._kind]
             command += [word.format(number) for word in self._where]
-            worker = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=self._env)
-            self.workers.append(worker)
+            self.workers.append(Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=self._env))
         for worker in self.workers[before:]:
             self._line(worker, "before it was ready")
 
@@ -66,7 +63,7 @@ class Arrangement:
                 print(json.dumps({**flight, "start_ns": start_ns}), file=worker.stdin, flush=True)
         return [json.loads(self._line(worker, "in mid-trial")) for worker in chosen]
 
-    def _line(self, worker: subprocess.Popen[str], when: str) -> str:
+    def _line(self, worker: Popen[str], when: str) -> str:
         if worker.stdout is None or not (line := worker.stdout.readline()):
             raise ServiceError(f"a worker ({self._kind}) ended with status {worker.wait(10)} {when}")
         return line
@@ -91,26 +88,25 @@ def _over_http(folder: Path) -> Iterator[Arrangement]:
     host, port = "127.0.0.1", str(_free_port())
     command = ["env", f"XEDGE_TOPIC_MODEL={folder}", sys.executable, "-P", "-m", "xedge.cli", "serve", "http"]
     command += ["--host", host, "--port", port, "--task", "topic", "--log-level", "warning"]
+
+    def is_ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=10):
+                return True
+        except urllib.error.HTTPError as exc:
+            raise ServiceError(f"the HTTP service has no model: {exc.read().decode()[:500]}") from None
+        except OSError:
+            return False
+
     with tempfile.TemporaryFile("w+") as said:
         guard = children.start(command, said)
         try:
-            is_ready = partial(_has_model, f"http://{host}:{port}/health")
-            if (problem := children.wait_ready(guard, said, is_ready, READY_TIMEOUT_S)) is not None:
+            if (problem := children.wait_ready(guard, said, is_ready, timeout_s=60)) is not None:
                 raise ServiceError(f"the HTTP service did not get ready: {problem}")
             with closing(Arrangement("http", folder, [host, port], {}, service=_below(guard))) as arrangement:
                 yield arrangement
         finally:
             children.end(guard)
-
-
-def _has_model(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=10):
-            return True
-    except urllib.error.HTTPError as exc:
-        raise ServiceError(f"the HTTP service has no model: {exc.read().decode()[:500]}") from None
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -141,7 +137,7 @@ def memory_mb(pid: int) -> tuple[float, str]:
     return (int(said) * 1024 / 1e6 if said.strip() else math.nan), "RSS"
 
 
-def _below(guard: subprocess.Popen[bytes] | None) -> list[int]:
+def _below(guard: Popen[bytes] | None) -> list[int]:
     """The processes that a guard runs; itself is of the measuring, not of the measured."""
     pairs = [[int(word) for word in line.split()] for line in _ps("-A", "-o", "pid=,ppid=").splitlines()]
     pids = [guard.pid] if guard is not None else []

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from xedge.reports import publish
@@ -74,13 +72,12 @@ class CopyOrServe:
 
     def table(self) -> pd.DataFrame:
         """Return memory and latency, one row a number of workers and arrangement."""
-        rows = []
+        rows, memory_mb = [], self.memory.set_index(["arrangement", "workers"])["total_mb"]
         for workers, measurement in self.measurements.items():
             for name in measurement.placements:
-                own = self.memory[(self.memory["arrangement"] == name) & (self.memory["workers"] == workers)].iloc[0]
                 estimates = summary.estimates(measurement.rows, name)
                 stuck = name in measurement.verdict.saturated
-                row = {"workers": workers, "arrangement": name, "memory, MB": round(own["total_mb"], 1)}
+                row = {"workers": workers, "arrangement": name, "memory, MB": round(memory_mb[name, workers], 1)}
                 for p in LEVELS:
                     latency = "saturated" if stuck else words.milliseconds(estimates[p], None, "")
                     row[f"{words.level_name(p)}, ms"] = latency
@@ -88,32 +85,26 @@ class CopyOrServe:
         return pd.DataFrame(rows).set_index(["workers", "arrangement"])
 
     def plot(self) -> plots.ReportFigure:
-        """Return the figure: memory over workers, and the latency with the most workers."""
+        """Return the figure: memory over workers with the line through it, and the latency with the most workers."""
         most = max(self.measurements)
         with plots.styled():
             report = plots.ReportFigure(figsize=(9, 3.6))
             left, right = report.subplots(1, 2, width_ratios=(4, 5))
-            self.plot_memory(left)
+            ends = (0.8, int(self.memory["workers"].max()) + 0.2)
+            for name in (COPY, *SHARED):
+                own = self.memory[self.memory["arrangement"] == name]
+                look = plots.look(self.measurements[most], name)
+                left.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
+                left.plot(own["workers"], own["total_mb"], "o", markersize=4, color=look["color"])
+            kind = "/".join(sorted(set(self.memory["kind"])))
+            left.set(xlabel="workers", ylabel=f"memory ({kind}), MB", xlim=ends, ylim=(0, None))
+            left.xaxis.set_major_locator(MaxNLocator(integer=True))
+            plots.legend(left, columns=1)
             left.set_title("Memory of all processes together")
             plots.ecdf(right, self.measurements[most])
             right.set_title(f"Latency, {_workers(most)} at {self.rate_hz:g} texts/s each")
             report.alt = f"Memory over workers and latency of {COPY}, {HTTP} and {MQTT}. {self.conclusion()}"
         return report
-
-    def plot_memory(self, ax: Axes) -> list[Artist]:
-        """Draw total memory over workers, a point each number measured, and the line through them."""
-        artists: list[Artist] = []
-        ends = (0.8, int(self.memory["workers"].max()) + 0.2)
-        for name in (COPY, *SHARED):
-            own = self.memory[self.memory["arrangement"] == name]
-            look = plots.look(self.measurements[max(self.measurements)], name)
-            artists += ax.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
-            artists += ax.plot(own["workers"], own["total_mb"], "o", markersize=4, color=look["color"])
-        kind = "/".join(sorted(set(self.memory["kind"])))
-        ax.set(xlabel="workers", ylabel=f"memory ({kind}), MB", xlim=ends, ylim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plots.legend(ax, columns=1)
-        return artists
 
     def conclusion(self) -> str:
         """Return in words from which number of workers on a service takes less memory, and what it costs in latency."""
@@ -132,16 +123,14 @@ class CopyOrServe:
         texts = []
         if set(self.memory["kind"]) != {"PSS"}:
             texts.append("memory is RSS, which counts shared pages in every process: sharing looks dearer than it is")
-        most = max(self.measurements)
-        measurement = self.measurements[most]
+        most, measurement = max(self.measurements.items())
         texts += [str(doubt) for doubt in measurement.checks() if doubt not in measurement.verdict.reasons]
         fewer = sum(len(measurement.checks()) for count, measurement in self.measurements.items() if count != most)
         return texts + ([f"{fewer} more with fewer workers, in their tables"] if fewer else [])
 
     def findings(self) -> Findings:
         """Return what a page shows: how much later a shared service answers, and from when on it takes less memory."""
-        most = max(self.measurements)
-        measurement = self.measurements[most]
+        most, measurement = max(self.measurements.items())
         later = {of: measurement.compare(COPY, of).differences.get(0.5, "saturated") for of in SHARED}
         files = {f"workers_{count}": measurement for count, measurement in self.measurements.items()}
         return replace(

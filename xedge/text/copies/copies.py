@@ -42,9 +42,8 @@ def model_folder(task: str = "topic") -> Path:
             return folder
     folder = models_dir() / "text" / task
     if not (folder / "card.json").is_file():
-        code = (
-            f"from xedge.text.training.train import train; train({task!r}, {str(folder)!r}, quick=True, progress=False)"
-        )
+        code = "from xedge.text.training.train import train; "
+        code += f"train({task!r}, {str(folder)!r}, quick=True, progress=False)"
         done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
         if done.returncode:
             words = " / ".join(done.stderr.strip().splitlines()[-3:]) or f"it ended with status {done.returncode}"
@@ -100,25 +99,16 @@ def compare(
             up = {name: stack.enter_context(arrange(folder)) for name, arrange in ARRANGEMENTS.items()}
             for arrangement in up.values():
                 arrangement.grow(counts[-1])
-            facts = {name: arrangement.facts for name, arrangement in up.items()}
             for replication in range(replications):
                 for count in counts:
                     flights = _flights(count, rate_hz, duration_s, seed, replication)
                     for name in list(up) if replication % 2 == 0 else list(up)[::-1]:
                         tables[count].append(_trial(up[name], name, replication, flights))
-                        done += 1
-                        bar.update(done)
+                        bar.update(done := done + 1)
         bar.finish(f"{trials} trials, {sum(len(rows) for table in tables.values() for rows in table)} texts")
-    shared = {
-        "replications": replications,
-        "strict": strict,
-        "timeout_s": TIMEOUT_S,
-        "started_at": began,
-        "broker": facts[MQTT],
-        "host": machine.host() | {"load_average_before": load_before},
-        "versions": machine.versions(),
-        "git_commit": machine.git_commit(),
-    }
+    shared = {"replications": replications, "strict": strict, "timeout_s": TIMEOUT_S, "started_at": began}
+    shared |= {"broker": up[MQTT].facts, "host": machine.host() | {"load_average_before": load_before}}
+    shared |= {"versions": machine.versions(), "git_commit": machine.git_commit()}
     workload = {"kind": "poisson", "rate_hz": rate_hz, "duration_s": duration_s}
     measurements = {}
     for count in counts:

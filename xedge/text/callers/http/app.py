@@ -27,7 +27,6 @@ from xedge.text.callers.http import bodies
 from xedge.text.labels import TASKS
 
 log = logging.getLogger(__name__)
-TASKS_VARIABLE = "XEDGE_HTTP_TASKS"  # what tells workers which tasks to serve
 FIRST_LOAD_S = 8.0  # a worker waits so long for its models, deaf to signals; docker stop kills after 10 s
 RETRY_S = 5.0  # from a failed load to the next
 _json = msgspec.json.Encoder().encode
@@ -38,9 +37,9 @@ class Loader(threading.Thread):
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__(name="xedge-http-load", daemon=True)
-        self.tasks, self.problems = tasks, dict.fromkeys(tasks, "the model is being loaded")
+        self.problems = dict.fromkeys(tasks, "the model is being loaded")
         self.ended, self._tried = threading.Event(), threading.Event()
-        self._created_s, self._began_s = perf_counter(), 0.0
+        self._began_s = 0.0
 
     async def first_try(self) -> None:
         """Begin to load if nobody has, and wait for the first try to end; at most 8 s from when it began.
@@ -56,22 +55,9 @@ class Loader(threading.Thread):
     def check(self, *tasks: str) -> None:
         """Refuse with status 503 and the reason while there is no model for one of `tasks`."""
         for task in tasks:
-            if words := self.problems.get(task):
-                raise HTTPException(503, f"no model for {task}: {words}", {"Retry-After": f"{RETRY_S:.0f}"})
-
-    def health(self) -> dict[str, Any]:
-        """Return what `GET /health` answers."""
-        problems = dict(self.problems)
-        facts = {
-            "status": "unavailable" if problems else "ok",
-            "models": {task: get_model(task).version for task in self.tasks if task not in problems},
-            "uptime_s": round(perf_counter() - self._created_s, 3),
-            "process": os.getpid(),
-            "xedge": __version__,
-        }
-        if problems:
-            facts["error"] = "; ".join(f"{task}: {words}" for task, words in problems.items())
-        return facts
+            if task in self.problems:
+                words = f"no model for {task}: {self.problems[task]}"
+                raise HTTPException(503, words, {"Retry-After": f"{RETRY_S:.0f}"})
 
     def run(self) -> None:
         """Load until there is a model for each task; what `start` runs in the thread."""
@@ -113,13 +99,12 @@ class Entrance:
         await self.app(scope, limited if scope["type"] == "http" else receive, send)
 
 
-def create_app() -> FastAPI:
+def create_app(tasks: Sequence[str] = tuple(TASKS)) -> FastAPI:
     """Return the application; it loads the models when it starts up, or at its first request if it is mounted.
 
     The model is called in the event loop itself: it takes 0.05 ms, handing it to a thread takes longer.
     """
-    tasks = os.environ.get(TASKS_VARIABLE, ",".join(TASKS)).split(",")
-    loader = Loader(tasks)
+    loader, created_s = Loader(tasks), perf_counter()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -162,8 +147,17 @@ def create_app() -> FastAPI:
     @app.get("/health", responses={503: {}})
     async def health() -> Response:
         """Whether this worker can answer, with which versions; status 503 and the reason if not."""
-        facts = loader.health()
-        return _answer(facts, 200 if facts["status"] == "ok" else 503)
+        problems = dict(loader.problems)
+        facts = {
+            "status": "unavailable" if problems else "ok",
+            "models": {task: get_model(task).version for task in tasks if task not in problems},
+            "uptime_s": round(perf_counter() - created_s, 3),
+            "process": os.getpid(),
+            "xedge": __version__,
+        }
+        if problems:
+            facts["error"] = "; ".join(f"{task}: {words}" for task, words in problems.items())
+        return _answer(facts, 503 if problems else 200)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from http import HTTPStatus
+from functools import partial
 from time import sleep
 from typing import Any, ClassVar
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xedge.core.exceptions import ServiceError, XedgeError
 from xedge.text import reload_model
-from xedge.text.callers.http.app import TASKS_VARIABLE, create_app
+from xedge.text.callers.http.app import create_app
 from xedge.text.labels import TASKS
 
 log = logging.getLogger(__name__)
@@ -33,13 +32,9 @@ MAX_HEAD_BYTES = 64 * 1024  # of a request line and its headers, which may go ov
 REQUEST_S = 10.0  # from a connection, or the first byte of its next request, to the end of the request
 
 
-def ending_app(app: ASGIApp | None = None) -> ASGIApp:
-    """Return what a worker runs: a request that is not whole when time is up after SIGTERM gets status 503.
-
-    Args:
-        app: the application; by default ours. By itself uvicorn answers such a request with status 500.
-    """
-    answering = app or create_app()
+def ending_app(create: Callable[[], ASGIApp]) -> ASGIApp:
+    """Return what a worker runs: what is not whole when time is up after SIGTERM gets status 503, not uvicorn's 500."""
+    app = create()
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
@@ -50,7 +45,7 @@ def ending_app(app: ASGIApp | None = None) -> ASGIApp:
             await send(message)
 
         try:
-            await answering(scope, receive, sending)
+            await app(scope, receive, sending)
         except asyncio.CancelledError:
             if has_begun or scope["type"] != "http":
                 raise
@@ -89,10 +84,10 @@ def serve(
         ServiceError: it cannot listen there.
     """
     listening = _listen(host, port)
-    os.environ[TASKS_VARIABLE] = ",".join(tasks)
     config = uvicorn.Config(
-        f"{__name__}:ending_app", factory=True, workers=workers, access_log=access_log, http=_LimitedProtocol,
-        log_config=log_config, log_level=None, ws="none", server_header=False, timeout_graceful_shutdown=ENDING_S,
+        partial(ending_app, partial(create_app, tasks)), factory=True, workers=workers, access_log=access_log,
+        http=_LimitedProtocol, log_config=log_config, log_level=None, ws="none", server_header=False,
+        timeout_graceful_shutdown=ENDING_S,
     )  # fmt: skip
     own_host, own_port = listening.getsockname()[:2]
     url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{own_port}"
@@ -145,8 +140,8 @@ class _LimitedProtocol(HttpToolsProtocol):
     for the longest; if there is none, it is refused with status 503.
     """
 
-    _incomplete: ClassVar[dict[_LimitedProtocol, None]] = {}  # connections without a whole request, oldest first
-    _deadline: asyncio.TimerHandle | None = None
+    # Connections without a whole request, oldest first, and what will end them.
+    _incomplete: ClassVar[dict[_LimitedProtocol, asyncio.TimerHandle]] = {}
     _in_head = True
     _head_bytes = 0
 
@@ -185,16 +180,13 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def _wait_for_request(self) -> None:
         """Wait for a request, or for the rest of one that has begun."""
-        if self._deadline is None:
-            self._incomplete[self] = None
+        if self not in self._incomplete:
             words = f"no whole request came within {REQUEST_S:g} s"
-            self._deadline = self.loop.call_later(REQUEST_S, self._refuse, 408, words)
+            self._incomplete[self] = self.loop.call_later(REQUEST_S, self._refuse, 408, words)
 
     def _stop_waiting(self) -> None:
-        self._incomplete.pop(self, None)
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if (deadline := self._incomplete.pop(self, None)) is not None:
+            deadline.cancel()
 
     def _refuse(self, status: int, words: str) -> None:
         """Say why, if no answer has begun, and close."""
@@ -204,6 +196,6 @@ class _LimitedProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
             body = json.dumps({"error": words}).encode()
-            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-            self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 log = logging.getLogger(__name__)
-STOP_TIMEOUT_S = 10.0
 
 
 class TextConsumer:
@@ -73,11 +72,9 @@ class TextConsumer:
         if max_batch < 1:
             raise ConfigurationError(f"max_batch={max_batch}: give 1 or more")
         self.replier = Replier(task, out, self.errors, max_payload_bytes)
-        self.max_batch = max_batch
+        self.max_batch, self._settings = max_batch, dict(settings or {})
         self._connect_timeout_s, self._metrics_interval_s = connect_timeout_s, metrics_interval_s
-        self._settings = dict(settings or {})
-        self.counts: Counter[str] = Counter()
-        self._troubles: Counter[str] = Counter()
+        self.counts, self._troubles = Counter[str](), Counter[str]()
         self._done: dict[int, int] = {}  # partition -> the next offset, answered and not yet committed
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -105,18 +102,18 @@ class TextConsumer:
         """
         if self._thread is not None:
             raise ServiceError("this consumer was started before: make a new one")
-        self.replier.warm_up()
+        for predict in self.replier.predict.values():
+            predict(["warm-up"])
         consumer, producer = self._connect()
         consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         self._thread = threading.Thread(target=self._run, args=(consumer, producer), name="xedge-kafka", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    def stop(self, timeout_s: float = 10.0) -> None:
         """Finish and commit the batch in work, leave the group, and end the thread.
 
         Raises:
-            ServiceError: the consumer broke, or did not end within `timeout_s`; what was not committed will be
-                read again.
+            ServiceError: it broke, or did not end within `timeout_s`; what was not committed will be read again.
         """
         self._stopping.set()
         if self._thread is not None:
@@ -131,11 +128,10 @@ class TextConsumer:
     def summary(self) -> str:
         """Return in one line what the consumer has done."""
         refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.replier.refused.items())) or "none"
-        counts = self.counts
         return (
-            f"kafka consumer ended: {counts['received']} received in {counts['batches']} batches, "
-            f"{counts['answered']} answered, refused: {refused}; {counts['rebalances']} rebalances, "
-            f"{counts['failed_commits']} failed commits"
+            f"kafka consumer ended: {self.counts['received']} received in {self.counts['batches']} batches, "
+            f"{self.counts['answered']} answered, refused: {refused}; {self.counts['rebalances']} rebalances, "
+            f"{self.counts['failed_commits']} failed commits"
         )
 
     def _connect(self) -> tuple[Consumer, Producer]:
@@ -144,8 +140,7 @@ class TextConsumer:
             from confluent_kafka import Consumer, KafkaException, Producer
         shared = {"log.connection.close": False, **self._settings, "bootstrap.servers": self.bootstrap_servers}
         # What librdkafka says of itself belongs under our debug level: `error_cb` hears what matters.
-        logger = SimpleNamespace(log=lambda _level, *message: log.debug(*message))
-        shared |= {"error_cb": self._trouble, "logger": logger}
+        shared |= {"error_cb": self._trouble, "logger": SimpleNamespace(log=lambda _level, *said: log.debug(*said))}
         reading = {"auto.offset.reset": "earliest"} | shared
         reading |= {"group.id": self.group, "enable.auto.commit": False, "enable.auto.offset.store": False}
         try:
@@ -156,10 +151,8 @@ class TextConsumer:
             consumer.list_topics(timeout=self._connect_timeout_s)
         except KafkaException as exc:
             consumer.close()
-            raise BrokerError(
-                f"no Kafka broker answers at {self.bootstrap_servers} within {self._connect_timeout_s:g} s "
-                f"({exc.args[0].str()}); is one running there?"
-            ) from exc
+            where = f"{self.bootstrap_servers} within {self._connect_timeout_s:g} s ({exc.args[0].str()})"
+            raise BrokerError(f"no Kafka broker answers at {where}; is one running there?") from exc
         return consumer, producer
 
     def _run(self, consumer: Consumer, producer: Producer) -> None:
@@ -167,11 +160,10 @@ class TextConsumer:
         logged_s = perf_counter()
         try:
             while not self._stopping.is_set():
-                messages = self._take(consumer)
-                if messages:
+                if messages := self._take(consumer):
                     received_ns = perf_counter_ns()
                     self.counts.update(received=len(messages), batches=1)
-                    self.counts["answered"] += self.replier.deliver(producer, self.replier.answers(messages))
+                    self.counts["answered"] += self.replier.answer(messages, producer)
                     for one in messages:  # read, so they have both; a partition's offsets ascend
                         self._done[cast("int", one.partition())] = cast("int", one.offset()) + 1
                     meter.latencies_ns += [perf_counter_ns() - received_ns] * len(messages)

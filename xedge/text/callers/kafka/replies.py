@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
 
 log = logging.getLogger(__name__)
-Predict = Callable[[Sequence[str]], Sequence[Mapping[str, Any]]]
 
 
 class TextMessage(msgspec.Struct):
@@ -46,37 +45,24 @@ class Replier:
         functions: dict[str, Any] = {"topic": predict_topics, "sentiment": predict_sentiments}
         if task not in ("both", *functions):
             raise ConfigurationError(f"task={task!r}: give {', '.join(('both', *functions))}")
-        self.predict: dict[str, Predict] = functions if task == "both" else {task: functions[task]}
+        self.predict: dict[str, Callable[[list[str]], Any]] = functions if task == "both" else {task: functions[task]}
         self.refused: Counter[str] = Counter()
         self._out, self._errors, self._max_bytes = out, errors, max_payload_bytes
         self._decode = msgspec.json.Decoder(TextMessage).decode
 
-    def warm_up(self) -> None:
-        """Load the models.
+    def answer(self, messages: Sequence[Message], producer: Producer) -> int:
+        """Answer each message in order; return how many results Kafka has acknowledged.
 
-        Raises:
-            RegistryError: one of them cannot be loaded.
-        """
-        for predict in self.predict.values():
-            predict(["warm-up"])
-
-    def answers(self, messages: Sequence[Message]) -> list[Answer]:
-        """Return the answer to each message in order.
+        A result that is too large for Kafka becomes an error without a key.
 
         Raises:
             RegistryError, ModelError: there is no model, or it is gone; no message is to blame.
+            ServiceError: Kafka will not take an answer, and not because of its size.
         """
         read = [self._read(message) for message in messages]
         pairs = zip(messages, read, strict=True)
         predicted = iter(self._predicted([(message, one) for message, one in pairs if isinstance(one, TextMessage)]))
-        return [next(predicted) if isinstance(one, TextMessage) else one for one in read]
-
-    def deliver(self, producer: Producer, answers: list[Answer]) -> int:
-        """Return how many results Kafka has acknowledged; one that is too large for it became an error without a key.
-
-        Raises:
-            ServiceError: it will not take one, and not because of its size.
-        """
+        answers = [next(predicted) if isinstance(one, TextMessage) else one for one in read]
         too_large = self._produce(producer, answers, keyed=True)
         errors = [answer for answer, _ in too_large if answer.topic == self._errors]
         lost = [(answer.source, reason) for answer, reason in too_large if answer.topic == self._out]
