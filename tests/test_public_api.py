@@ -264,8 +264,8 @@ ANSWERING = (
 )
 TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
     "callers/http/app": ["text", "http"],
-    "callers/http/limits": ["text", "http"],
-    "callers/kafka/settings": ["text", "kafka"],
+    "callers/http/server": ["text", "http"],
+    "callers/kafka/consumer": ["text", "kafka"],
     "callers/spark": ["text", "cluster"],
 }
 
@@ -284,7 +284,7 @@ OF_EXTRA = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafk
     [
         ("registry/registry", "text"),
         ("callers/http/app", "http"),
-        ("callers/kafka/settings", "kafka"),
+        ("callers/kafka/consumer", "kafka"),
         ("callers/spark", "cluster"),
     ],
 )
