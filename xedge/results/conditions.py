@@ -1,4 +1,7 @@
-"""The conditions that rules and tables read, as typed data; what a measurement saves is all of its dictionary."""
+"""Conditions: what rules and tables read of them, as typed data, and those of two measurements merged.
+
+What a measurement saves is all of its dictionary.
+"""
 
 import math
 from collections.abc import Mapping
@@ -9,6 +12,14 @@ import msgspec
 from xedge.core.config import as_kind
 from xedge.core.exceptions import MeasurementError
 from xedge.scenario.link import Link
+
+ALIKE = {  # what two measurements must share to be merged, and what below it they may differ in
+    "versions": (),
+    "host": ("load_average_before",),
+    "broker": ("host", "port", "url", "name"),
+    "timeout_s": (),
+    "scenario": ("seed", "replications"),
+}
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,7 +37,6 @@ class Levels(_Part, frozen=True):
 class NoiseFloor(Levels, frozen=True):
     """Latency and ceiling of an echo behind the same broker."""
 
-    n: int | None = None
     ceiling_hz: float | None = None
 
 
@@ -45,7 +55,6 @@ class LinkCheck(_Part, frozen=True):
     measured_ms: Levels = Levels()
     off_ms: Levels = Levels()
     lost: Losses = Losses()
-    n: int | None = None
 
 
 class ServiceFacts(_Part, frozen=True):
@@ -61,7 +70,6 @@ class BrokerFacts(_Part, frozen=True):
 
     kind: str | None = None
     version: str | None = None
-    qos: int | None = None
 
 
 class Host(_Part, frozen=True):
@@ -95,11 +103,6 @@ class PlacementLinks(_Part, frozen=True):
     uplink: Link | None = None
     downlink: Link | None = None
 
-    @property
-    def loses(self) -> bool:
-        """Whether whole messages may be lost."""
-        return any(link.loses for link in (self.link, self.uplink, self.downlink) if link is not None)
-
 
 class ScenarioFacts(_Part, frozen=True):
     """The scenario, as far as it is read here."""
@@ -110,22 +113,8 @@ class ScenarioFacts(_Part, frozen=True):
     seed: int | None = None
 
 
-class Trial(_Part, frozen=True):
-    """One trial's seeds and length."""
-
-    placement: str | None = None
-    replication: int = 0
-    schedule_seed: int | None = None
-    content_seed: int | None = None
-    link_seed: int | None = None
-    horizon_s: float | None = None
-
-
 class Conditions(_Part, frozen=True):
-    """What a measurement was taken under.
-
-    `strict` False makes a late sender a doubt; `link_check` and `services` are by placement.
-    """
+    """What a measurement was taken under; `strict` False makes a late sender a doubt."""
 
     scenario: ScenarioFacts = ScenarioFacts()
     replications: int | None = None
@@ -139,7 +128,6 @@ class Conditions(_Part, frozen=True):
     noise_floor: NoiseFloor = NoiseFloor()
     link_check: dict[str, LinkCheck] = {}
     services: dict[str, ServiceFacts] = {}
-    trials: tuple[Trial, ...] = ()
 
     @property
     def timeout_ms(self) -> float:
@@ -151,8 +139,9 @@ class Conditions(_Part, frozen=True):
         return self.services.get(placement, ServiceFacts())
 
     def loses(self, placement: str) -> bool:
-        """Whether the scenario asks the placement's links to lose messages."""
-        return self.scenario.placements.get(placement, PlacementLinks()).loses
+        """Whether the scenario asks the placement's links to lose whole messages."""
+        asked = self.scenario.placements.get(placement, PlacementLinks())
+        return any(link.loses for link in (asked.link, asked.uplink, asked.downlink) if link is not None)
 
 
 def typed(conditions: Mapping[str, Any]) -> Conditions:
@@ -169,3 +158,29 @@ def typed(conditions: Mapping[str, Any]) -> Conditions:
         return msgspec.convert(present, Conditions, dec_hook=as_kind)
     except msgspec.ValidationError as error:
         raise MeasurementError(f"malformed conditions: {error}") from error
+
+
+def merged(conditions: Mapping[str, Any], other: Mapping[str, Any], offset: int, replications: int) -> dict[str, Any]:
+    """Return the conditions of both, the trials of `other` numbered from `offset`, `replications` in all.
+
+    Raises:
+        MeasurementError: they were not taken alike; the message names what differs.
+    """
+    if unlike := [text for key in ALIKE if (text := _difference(key, conditions.get(key), other.get(key)))]:
+        raise MeasurementError(f"these measurements do not belong together, they differ in {'; '.join(unlike)}")
+    trials = [{**trial, "replication": trial.get("replication", 0) + offset} for trial in other.get("trials") or []]
+    origin = {key: value for key, value in other.items() if key not in {*ALIKE, "trials"}}
+    return {
+        **conditions,
+        "trials": [*(conditions.get("trials") or []), *trials],
+        "replications": replications,
+        "merged": [*conditions.get("merged", []), {**origin, "scenario": other.get("scenario")}],
+    }
+
+
+def _difference(key: str, a: Any, b: Any) -> str:
+    """Return "versions (numpy: 1.26 and 2.4)", the key and what is below it that differs, or ""."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return "" if a == b else f"{key} ({a} and {b})"
+    names = [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in ALIKE[key]]
+    return f"{key} ({'; '.join(f'{name}: {a.get(name)} and {b.get(name)}' for name in names)})" if names else ""

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xedge.results import rows, summary
+from xedge.results import rows
 from xedge.results.conditions import Conditions
-from xedge.results.statistics import Estimate, FloatArray
+from xedge.results.statistics import Estimate, FloatArray, as_sections, quantile_estimate
 from xedge.results.steadiness import Steadiness, steadiness
 from xedge.results.words import level_name
+
+LEVELS = (0.50, 0.90, 0.95, 0.99)
+COMPARED_LEVELS = (0.50, 0.95, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class Evidence:
     @cached_property
     def estimates(self) -> dict[float, Estimate]:
         """Level → latency in ms at p50, p90, p95, p99."""
-        return {p: self.estimate(p) for p in summary.LEVELS}
+        return {p: self.estimate(p) for p in LEVELS}
 
     @cached_property
     def rates_hz(self) -> dict[str, float]:
@@ -61,9 +64,18 @@ class Evidence:
         return [trial for trial in judged if trial is not None]
 
     def estimate(self, p: float) -> Estimate:
-        """Return the latency at level `p`, ms; its interval includes what a late sender may have added."""
-        arrays = list(self.latencies.values()), list(self.least_latencies.values())
-        return summary.estimate(*arrays, p, self.conditions.timeout_ms)
+        """Return the latency at level `p`, ms; its interval includes what a late sender may have added.
+
+        `late` is the difference of the quantiles of the latencies and of the least they can have been, at most the
+        time-out each; the interval begins where that of the lesser quantile does.
+        """
+        sampled, bound = (
+            quantile_estimate(as_sections(list(of.values()), p), p) for of in (self.latencies, self.least_latencies)
+        )
+        if sampled.value is None or bound.value is None:
+            return sampled
+        late = min(sampled.value, self.conditions.timeout_ms) - bound.value
+        return sampled.widened(0.0 if math.isnan(late) else late, bound.low)
 
     def met(self, deadline_ms: float, *, punctual: bool = False) -> list[FloatArray]:
         """Return of every scheduled request whether it was answered in time (0 or 1), an array a replication."""
@@ -79,9 +91,9 @@ class Evidence:
         row |= self.counts
         for p, estimate in self.estimates.items():
             known = not saturated and estimate.value is not None
-            ends = estimate.value, estimate.low, estimate.high, estimate.late
-            for suffix, value in zip(("", "_low", "_high", "_late"), ends, strict=True):
-                row[f"{level_name(p)}_ms{suffix}"] = max(value, 0.0) if known and value is not None else math.nan
+            ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high, "_late": estimate.late}
+            for suffix, value in ends.items():
+                row[f"{level_name(p)}_ms{suffix}"] = value if known and value is not None else math.nan
         return row
 
     def _least_latency_ms(self, trial: pd.DataFrame) -> FloatArray:
@@ -90,8 +102,6 @@ class Evidence:
     def _steadiness(self, trial: pd.DataFrame) -> Steadiness | None:
         if self.conditions.loses(self.placement):  # what the link is to lose is no sign of a service too slow
             trial = trial[trial["status"] != "lost"]
-        unsent = trial["status"].isin(["error", "not_sent"]) & trial["received_ns"].isna()
-        trial = trial[~unsent]
-        due = trial["due_ns"].to_numpy(dtype=np.float64)
-        received = trial["received_ns"].to_numpy(dtype=np.float64, na_value=np.inf)
+        trial = trial[~trial["status"].isin(["error", "not_sent"]) | trial["received_ns"].notna()]
+        due, received = rows.nanoseconds(trial, "due_ns"), rows.nanoseconds(trial, "received_ns", np.inf)
         return steadiness(due, received, np.min(due[~trial["warm_up"]], initial=np.inf))

@@ -1,12 +1,14 @@
 """Figures of a measurement: functions take an axis and return artists; the numbers come from `statistics`."""
 
+from __future__ import annotations
+
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,9 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from xedge.results import statistics, words
-from xedge.results.protocols import Showable
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
+
+if TYPE_CHECKING:
+    from xedge.results.measurement import Measurement
 
 STYLE = Path(__file__).with_name("xedge.mplstyle")
 MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
@@ -30,25 +34,23 @@ PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4f
 LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
 
-@contextmanager
-def styled() -> Iterator[None]:
+def styled() -> AbstractContextManager[None]:
     """Apply xedge's style inside the block only; nothing global changes."""
-    with style.context(STYLE):
-        yield
+    return style.context(STYLE)
 
 
-def look(measurement: Showable, placement: str) -> dict[str, Any]:
+def look(measurement: Measurement, placement: str) -> dict[str, Any]:
     """Return the colour and line style of a placement, as `plot` takes them."""
     return LOOKS[measurement.placements.index(placement) % len(LOOKS)]
 
 
-def _pooled(measurement: Showable, placement: str) -> FloatArray:
+def _pooled(measurement: Measurement, placement: str) -> FloatArray:
     return np.concatenate(measurement.latencies_ms(placement))
 
 
 def plain_number(value: float, _: Any = None) -> str:
     """Return a tick's number without an exponent: "1 000", "0.25"."""
-    return f"{value:,.0f}".replace(",", "\u202f") if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
+    return words.count(round(value)) if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def log_ms(axis: Any, values: FloatArray) -> None:
@@ -63,7 +65,7 @@ def log_ms(axis: Any, values: FloatArray) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _curve(ax: Axes, measurement: Showable, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
+def _curve(ax: Axes, measurement: Measurement, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
     """Draw steps where every value is a point of the curve, else straight lines between the points chosen."""
     drawstyle = "steps-post" if x.size < POINTS / 2 else "default"
     return ax.plot(x, share, drawstyle=drawstyle, label=placement, **look(measurement, placement))
@@ -78,7 +80,7 @@ def legend(ax: Axes, columns: int = 3) -> None:
     ax.legend(loc="upper center", ncols=min(columns, entries), columnspacing=1.2, handletextpad=0.5, borderaxespad=0)
 
 
-def ecdf(ax: Axes, measurement: Showable) -> list[Artist]:
+def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw the share of requests answered within x ms, a line a placement, shaded from replication to replication.
 
     A line that ends below 1 has requests that timed out or were lost.
@@ -96,7 +98,9 @@ def ecdf(ax: Axes, measurement: Showable) -> list[Artist]:
     return artists
 
 
-def _band(ax: Axes, measurement: Showable, placement: str, levels: FloatArray, *, slower: bool = False) -> list[Artist]:
+def _band(
+    ax: Axes, measurement: Measurement, placement: str, levels: FloatArray, *, slower: bool = False
+) -> list[Artist]:
     """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
     sections = [section for section in measurement.latencies_ms(placement) if section.size]
     if len(sections) < 2:
@@ -104,12 +108,11 @@ def _band(ax: Axes, measurement: Showable, placement: str, levels: FloatArray, *
     curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
     known = np.isfinite(curves).all(axis=0)
     low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
-    colour = look(measurement, placement)["color"]
-    height = 1 - levels[known] if slower else levels[known]
+    height, colour = 1 - levels[known] if slower else levels[known], look(measurement, placement)["color"]
     return [ax.fill_betweenx(height, low, high, color=colour, alpha=0.25, linewidth=0)]
 
 
-def tail(ax: Axes, measurement: Showable) -> list[Artist]:
+def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw the share of requests slower than x ms, both axes logarithmic, as far as 10 requests reach.
 
     Shaded from replication to replication, as far as each of them has a request beyond.
@@ -141,22 +144,23 @@ def _share(value: float, _: Any = None) -> str:
     return f"{100 * value:.6f}".rstrip("0").rstrip(".") + " %"
 
 
-def breakdown(ax: Axes, measurement: Showable) -> list[Artist]:
+def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw a bar a placement: what share of its mean latency each part took; the mean stands beside its name.
 
     Means, because they add up and medians do not; shares, because 1 ms beside 100 ms would be a line.
     """
-    table, artists, names = measurement.breakdown(), [], measurement.placements
-    means = table.pivot(index="placement", columns="part", values="mean_ms").reindex(names)
+    artists: list[Artist] = []
+    names = measurement.placements
+    means = measurement.breakdown().pivot(index="placement", columns="part", values="mean_ms").reindex(names)
     left = np.zeros(len(names))
     for part in PARTS:
         share = (means[part] / means["latency"]).fillna(0).to_numpy(dtype=float)
         if share.max() < 0.005:
             continue
         bars = ax.barh(range(len(names)), share, left=left, height=0.55, color=PART_COLOURS[part], label=part)
-        bars_text = [words.percent(value) if value >= 0.08 else "" for value in share]
-        dark = part in ("inference", "lateness")
-        ax.bar_label(bars, bars_text, label_type="center", fontsize=8, color="white" if dark else "#111111")
+        texts = [words.percent(value) if value >= 0.08 else "" for value in share]
+        colour = "white" if part in ("inference", "lateness") else "#111111"
+        ax.bar_label(bars, texts, label_type="center", fontsize=8, color=colour)
         artists += list(bars)
         left += share
     labels = [f"{name}\n{_mean(means['latency'][name])}" for name in names]
@@ -172,7 +176,7 @@ def _mean(value: float) -> str:
     return "none answered" if math.isnan(value) else f"mean {value:.{words.decimals(value, None)}f} ms"
 
 
-def over_time(ax: Axes, measurement: Showable) -> list[Artist]:
+def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw every latency against its due time, replications on top of each other, the warm-up too, in grey.
 
     Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
@@ -194,7 +198,12 @@ def over_time(ax: Axes, measurement: Showable) -> list[Artist]:
         if failed.size:
             marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
             artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
-    _key(ax, measurement, failures=not math.isnan(lane), warm_up=bool(warm_up.any()))
+    entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
+    entries += [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
+    entries += [("#555555", "|", "no answer in time")] * (not math.isnan(lane))
+    for colour, marker, label in entries:  # marks that can be seen, for the legend alone
+        ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
+    legend(ax)
     ax.set(xlabel="due, s after the start of the trial", ylabel="latency, ms", xlim=(0, max(due.max(), 1e-3)))
     return artists
 
@@ -206,16 +215,7 @@ def _lane(ax: Axes) -> float:
     return float(high * (high / low) ** 0.04)
 
 
-def _key(ax: Axes, measurement: Showable, *, failures: bool, warm_up: bool) -> None:
-    """Explain the marks of `over_time` in a legend whose marks can be seen."""
-    entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
-    entries += [(WARM_UP, "o", "warm-up")] * warm_up + [("#555555", "|", "no answer in time")] * failures
-    for colour, marker, label in entries:
-        ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
-    legend(ax)
-
-
-Draw = Callable[[Axes, Showable], list[Artist]]
+Draw = Callable[[Axes, "Measurement"], list[Artist]]
 PANELS: dict[Draw, str] = {
     ecdf: "Latency distribution",
     tail: "The tail: how many are slower",
@@ -233,9 +233,8 @@ class ReportFigure(Figure):
         """Return the figure as SVG: text as text, no date, identifiers that depend on the content only."""
         buffer = io.StringIO()
         with styled():
-            self.savefig(
-                buffer, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None, "Title": self.alt}
-            )
+            metadata = {"Date": None, "Creator": None, "Title": self.alt}
+            self.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=metadata)
         return buffer.getvalue()
 
     def _repr_mimebundle_(
@@ -245,28 +244,21 @@ class ReportFigure(Figure):
         return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
 
 
-def figure(measurement: Showable, panels: Mapping[Draw, str] = PANELS) -> ReportFigure:
-    """Return the report's figure, two panels beside each other; doubts are printed below unless VALID.
-
-    Args:
-        measurement: what to draw.
-        panels: functions of (axes, measurement) with their titles; by default distribution, tail, parts and course.
-    """
+def figure(measurement: Measurement, panels: Mapping[Draw, str] = PANELS) -> ReportFigure:
+    """Return the report's figure: `panels` with their titles, two beside each other; the verdict below unless VALID."""
     columns = min(2, len(panels))
+    lines = math.ceil(len(panels) / columns)
     with styled():
-        report = ReportFigure(figsize=(4.5 * columns, 3.3 * math.ceil(len(panels) / columns)))
-        axes = report.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat
+        report = ReportFigure(figsize=(4.5 * columns, 3.3 * lines))
+        axes = report.subplots(lines, columns, squeeze=False).flat
         for ax, (draw, title) in zip(axes, panels.items(), strict=False):
             draw(ax, measurement)
             ax.set_title(title)
         for ax in list(axes)[len(panels) :]:
             ax.set_axis_off()
-        report.alt = _alt(measurement)
+        about = f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}."
+        report.alt = f"{about} {measurement.conclusion()}"
         if not measurement.verdict.valid:
             text = textwrap.fill(textwrap.shorten(str(measurement.verdict), 420, placeholder=" …"), 150)
             report.supxlabel(text, fontsize=8, color="#b42318", ha="left", x=0.01)
     return report
-
-
-def _alt(measurement: Showable) -> str:
-    return f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}. {measurement.conclusion()}"

@@ -29,10 +29,10 @@ def warm_up_requests(n: int, utilisation: float, servers: int = 1) -> int:
 class Steadiness:
     """Whether one trial ran in a steady state: three equal windows of its measured part compared.
 
-    Tolerances are a factor `TOLERANCE` *and* more than sampling noise explains, so that short trials raise no
-    false alarm: 4 standard errors for a median (estimated from five parts of each window, which sees that
-    neighbouring requests are alike), 3 for a count; `swing` is the standard deviation of the number of open requests
-    around its trend, which bursts of arrivals make large.
+    Tolerances are a factor `TOLERANCE` *and* more than sampling noise explains, so that short trials raise no false
+    alarm: 4 standard errors for a median (estimated from five parts of each window, which sees that neighbouring
+    requests are alike), 3 for a count; `swing` is the standard deviation of the number of open requests around its
+    trend, which bursts of arrivals make large.
     """
 
     offered: tuple[int, ...]
@@ -40,7 +40,7 @@ class Steadiness:
     medians: tuple[float, ...]
     errors: tuple[float, ...]
     backlog: tuple[float, ...]
-    swing: float = 0.0
+    swing: float
 
     TOLERANCE = 1.10
     ANSWERED = 0.98
@@ -75,10 +75,9 @@ class Steadiness:
     @property
     def throughput_falling(self) -> bool:
         """Whether a later window answered a smaller share of what it was offered than an earlier one."""
-        shares = [a / max(o, 1) for a, o in zip(self.answered, self.offered, strict=True)]
-        noise = [
-            share / max(o, 1) + 2 * (self.swing / max(o, 1)) ** 2 for share, o in zip(shares, self.offered, strict=True)
-        ]
+        due = [max(offered, 1) for offered in self.offered]
+        shares = [answered / o for answered, o in zip(self.answered, due, strict=True)]
+        noise = [share / o + 2 * (self.swing / o) ** 2 for share, o in zip(shares, due, strict=True)]
         return any(
             shares[i] > self.TOLERANCE * shares[j] and shares[i] - shares[j] > 3 * math.sqrt(noise[i] + noise[j])
             for i, j in combinations(range(3), 2)
@@ -97,7 +96,7 @@ class Steadiness:
     def _apart(self, low: int, high: int) -> bool:
         small, large = self.medians[low], self.medians[high]
         if math.isinf(large) or math.isinf(small):
-            return math.isinf(large) and not math.isinf(small)
+            return math.isfinite(small)
         noise = math.hypot(self.errors[low], self.errors[high])
         return large > self.TOLERANCE * small and large - small > 4 * noise
 
@@ -105,9 +104,9 @@ class Steadiness:
 def steadiness(due: npt.ArrayLike, received: npt.ArrayLike, start: float) -> Steadiness | None:
     """Compare three equal windows of a trial from `start` to its last due time; None for under 60 requests.
 
-    `due` and `received` (shape (n,), one unit, +inf for an answer that never came) include the warm-up, whose
-    answers may fall into the first window. Answers are counted in the windows shifted by the shortest
-    latency: with a constant 100 ms on the way, the answers to a window arrive 100 ms after it.
+    `due` and `received` (shape (n,), one unit, +inf for an answer that never came) include the warm-up, whose answers
+    may fall into the first window. Answers are counted in the windows shifted by the shortest latency: with a constant
+    100 ms on the way, the answers to a window arrive 100 ms after it.
     """
     order = np.argsort(as_array(due), kind="stable")
     due_at, received_at = as_array(due)[order], as_array(received)[order]

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError, MissingExtraError
-from xedge.results import rows
+from xedge.results.rows import COLUMNS
 
 Format = Literal["csv", "parquet"]
 _FILES: dict[Format, str] = {"parquet": "rows.parquet", "csv": "rows.csv.gz"}
-_CONDITIONS, _VERDICT, _NA = "conditions.json", "verdict.json", "\\N"
+_CONDITIONS, _NA = "conditions.json", "\\N"
 
 
 def write(
@@ -34,9 +34,13 @@ def write(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         new.mkdir()
-        _write_rows(rows, new / _FILES[chosen], chosen)
-        _write_json(new / _CONDITIONS, conditions)
-        _write_json(new / _VERDICT, verdict)
+        if chosen == "parquet":
+            rows.to_parquet(new / _FILES[chosen], engine="pyarrow", index=False)
+        else:
+            rows.to_csv(new / _FILES[chosen], index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
+        for name, content in ((_CONDITIONS, conditions), ("verdict.json", verdict)):
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (new / name).write_text(f"{text}\n", encoding="utf-8")
         if target.exists():
             target.rename(old)
         try:
@@ -74,20 +78,9 @@ def _format(wanted: Format | None) -> Format:
     return wanted or "parquet"
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_rows(rows: pd.DataFrame, path: Path, kind: Format) -> None:
-    if kind == "parquet":
-        rows.to_parquet(path, engine="pyarrow", index=False)
-    else:
-        rows.to_csv(path, index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
-
-
 def _read_rows(path: Path, kind: Format) -> pd.DataFrame:
     if kind == "parquet":
         _format("parquet")
         return pd.read_parquet(path, engine="pyarrow")
-    kinds = {**rows.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+    kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xedge.results import rows, summary
+from xedge.results import rows
 from xedge.results.measurement import Measurement
-from xedge.results.statistics import Estimate, FloatArray, mean_estimate
+from xedge.results.statistics import Estimate, FloatArray, as_sections, mean_estimate
 from xedge.results.words import level_name, milliseconds
 from xedge.studies.load.search import Outcome, Tried
 
@@ -52,7 +52,7 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
     So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
     """
     latencies = measurement.latencies_ms(placement)
-    parts = summary.sections(latencies, p)
+    parts = as_sections(latencies, p)
     p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
     answered_hz = rows.rates_hz(measurement.rows, placement)["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])

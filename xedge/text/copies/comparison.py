@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from xedge.reports import publish
 from xedge.reports.study import Findings, Headline, Table
-from xedge.results import comparison, summary, words
+from xedge.results import comparison, words
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
 from xedge.results.verdict import Verdict
@@ -81,7 +81,7 @@ class CopyOrServe:
         for workers, measurement in self.measurements.items():
             for name in measurement.placements:
                 own = self.memory[(self.memory["arrangement"] == name) & (self.memory["workers"] == workers)].iloc[0]
-                estimates = summary.estimates(measurement.rows, name)
+                estimates = measurement.evidence[name].estimates
                 stuck = name in measurement.verdict.saturated
                 latency = {
                     f"{words.level_name(p)}, ms": "saturated" if stuck else words.milliseconds(estimates[p], None, "")
