@@ -74,6 +74,20 @@ def test_estimate_has_no_value_below_the_floor_and_no_interval_without_sections(
     assert "long enough" in short.method
 
 
+def test_the_interval_of_what_is_never_negative_begins_at_0_at_the_lowest():
+    sections = [np.full(100, 1.0), np.full(100, 4.0), np.full(100, 40.0)]
+    estimate = statistics.quantile_estimate(sections, 0.5)
+    assert (estimate.value, estimate.low) == (4, 0)
+    assert estimate.high - estimate.value == pytest.approx(estimate.half_width)
+    assert estimate.half_width > 4
+    wider = estimate.widened(1.0, 0.0)
+    assert (wider.low, wider.high, wider.half_width) == (0, estimate.high, estimate.half_width)
+    shifted = statistics.quantile_estimate([section - 4 for section in sections], 0.5)
+    assert (shifted.low, shifted.half_width) == (pytest.approx(-estimate.half_width), estimate.half_width)
+    difference = statistics.paired_difference(sections, [2 * section for section in sections], 0.5)
+    assert difference.low < 0 < difference.value
+
+
 def test_estimate_is_censored_when_more_than_the_rest_timed_out():
     section = np.r_[np.ones(940), np.full(60, INF)]
     p90 = statistics.quantile_estimate([section, section], 0.9)

@@ -29,7 +29,7 @@ class Estimate:
 
     `value` is None below the floor of `needed` samples; `low` and `high` are None where no honest interval exists
     (`method` says why). `n` values in `sections` independent sections. `late` says how much of the value may be due to
-    a late sender; the interval includes it, `sampling_half_width` does not.
+    a late sender; the interval includes it, `sampling_half_width` does not, nor is it cut at 0.
     """
 
     value: float | None
@@ -138,7 +138,7 @@ def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) ->
     over the sections' own quantiles q_r (sectioning: Asmussen & Glynn, Stochastic Simulation, 2007, §III.5).
     Neighbouring requests queue behind each other, so intervals that take them for independent are far too short;
     sections are independent. No value below `minimum_samples`; no interval with fewer than 2 sections, or where one is
-    shorter than `shortest_section`.
+    shorter than `shortest_section`; no low end below 0 where no value is, as with latencies.
     """
     arrays = _filled(sections)
     n = sum(array.size for array in arrays)
@@ -147,7 +147,10 @@ def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) ->
         return Estimate(None, None, None, n, len(arrays), f"too few: n < {needed}", needed)
     long_enough = all(array.size >= shortest_section(p) for array in arrays)
     parts = [quantile(array, p) for array in arrays] if long_enough else []
-    return _sectioned(quantile(np.concatenate(arrays), p), parts, n, confidence, needed)
+    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, confidence, needed)
+    if found.low is not None and found.low < 0 <= min(map(np.min, arrays)):
+        return replace(found, low=0.0, sampling_half_width=found.half_width)
+    return found
 
 
 def mean_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
