@@ -9,7 +9,7 @@ import numpy as np
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.reports.study import Findings, Headline, Study
-from xedge.results import rows, statistics, words
+from xedge.results import statistics, words
 from xedge.results.evidence import COMPARED_LEVELS
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate
@@ -87,7 +87,7 @@ def _latencies(measurement: Measurement, placement: str) -> dict[float, Estimate
 
 
 def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float, Estimate | str]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"answered_hz": rows.rates_hz(measurement.rows, placement)["answered_hz"]}
+    numbers: dict[str, Any] = {"answered_hz": measurement.evidence[placement].rates_hz["answered_hz"]}
     for p in COMPARED_LEVELS:
         latency = latencies[p]
         word = isinstance(latency, str)

@@ -1,6 +1,7 @@
 """What the rows say of one placement, each number computed once: tables, verdict and doubts read it here."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,17 +30,22 @@ class Evidence:
     @cached_property
     def measured(self) -> pd.DataFrame:
         """The rows without the warm-up."""
-        return rows.measured(self.rows, self.placement)
+        return self.rows[~self.rows["warm_up"]]
+
+    @cached_property
+    def trials(self) -> dict[int, pd.DataFrame]:
+        """Replication → its rows in the order of the schedule, warm-up included."""
+        return dict(rows.trials(self.rows, self.placement))
 
     @cached_property
     def latencies(self) -> dict[int, FloatArray]:
         """Replication → latencies in ms in the order of the schedule; +inf was not answered in time."""
-        return rows.replications(self.rows, self.placement)
+        return {replication: values[~np.isnan(values)] for replication, values in self._each(rows.latency_ms)}
 
     @cached_property
     def least_latencies(self) -> dict[int, FloatArray]:
         """The same with a punctual sender, at the least."""
-        return rows.replications(self.rows, self.placement, self._least_latency_ms)
+        return {replication: values[~np.isnan(values)] for replication, values in self._each(self._least_latency_ms)}
 
     @cached_property
     def estimates(self) -> dict[float, Estimate]:
@@ -48,8 +54,36 @@ class Evidence:
 
     @cached_property
     def rates_hz(self) -> dict[str, float]:
-        """`offered_hz`, `sent_hz` and `answered_hz`."""
-        return rows.rates_hz(self.rows, self.placement)
+        """`offered_hz`, `sent_hz`, `answered_hz`: events in the trials' measured part over its length.
+
+        Answers are counted in the window shifted by the trial's shortest latency: a long way is no deficit.
+        """
+        counts, length = np.zeros(3), 0.0
+        for trial, begin, end in self._windows():
+            length += (end - begin) / 1e9
+            due, sent, received = (
+                rows.nanoseconds(trial, stamp, math.inf) for stamp in ("due_ns", "sent_ns", "received_ns")
+            )
+            answered = trial["status"].isin(["ok", "error"]) & trial["received_ns"].notna()
+            shift = np.min((received - due)[answered]) if answered.any() else 0.0
+            counts += [np.sum((at >= begin) & (at < end)) for at in (due, sent, received[answered] - shift)]
+        values = counts / length if length else np.full(3, np.nan)
+        return dict(zip(("offered_hz", "sent_hz", "answered_hz"), map(float, values), strict=True))
+
+    @property
+    def utilisation(self) -> float:
+        """The share of the trials' measured part in which one of the servers was busy; NaN without readings.
+
+        Requests of one batch have the same readings `started` and `finished` and count once.
+        """
+        busy = length = 0.0
+        for trial, begin, end in self._windows():
+            spans = trial[["started_ns", "finished_ns"]].dropna().drop_duplicates().to_numpy(dtype=np.float64)
+            if len(spans):
+                length += end - begin
+                busy += float(np.diff(np.clip(spans, begin, end), axis=1).sum())
+        service = self.conditions.service(self.placement)
+        return busy / (length * service.servers * service.boxes) if length else math.nan
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -60,7 +94,7 @@ class Evidence:
     @cached_property
     def steadiness(self) -> list[Steadiness]:
         """Of each trial that is long enough: whether it was in a steady state."""
-        judged = (self._steadiness(trial) for _, trial in rows.trials(self.rows, self.placement))
+        judged = map(self._steadiness, self.trials.values())
         return [trial for trial in judged if trial is not None]
 
     def estimate(self, p: float) -> Estimate:
@@ -79,22 +113,44 @@ class Evidence:
 
     def met(self, deadline_ms: float, *, punctual: bool = False) -> list[FloatArray]:
         """Return of every scheduled request whether it was answered in time (0 or 1), an array a replication."""
-        measure = self._least_latency_ms if punctual else rows.latency_ms
-        trials = (trial for _, trial in rows.trials(self.rows, self.placement))
-        return [(measure(trial) <= deadline_ms)[~trial["warm_up"].to_numpy()].astype(np.float64) for trial in trials]
+        each = self._each(self._least_latency_ms if punctual else rows.latency_ms)
+        return [(values <= deadline_ms).astype(np.float64) for _, values in each]
+
+    def breakdown(self) -> pd.DataFrame:
+        """Return one row a part of the latency, with `median_ms`, `mean_ms` and `share` of the mean.
+
+        The means add up to the row `latency`; medians do not.
+        """
+        parts = rows.parts_ns(self.measured).astype("float64") / 1e6
+        parts = parts.assign(latency=parts.sum(axis=1))
+        means = {part: parts[part].mean() for part in parts}
+        whole = means["latency"] or math.nan
+        table = [(self.placement, part, parts[part].median(), mean, mean / whole) for part, mean in means.items()]
+        return pd.DataFrame(table, columns=["placement", "part", "median_ms", "mean_ms", "share"])
 
     def summary(self, *, saturated: bool) -> dict[str, Any]:
         """Return the placement's row of `Measurement.summary`."""
-        service = self.conditions.service(self.placement)
-        busy = rows.utilisation(self.rows, self.placement, service.servers * service.boxes)
-        row = {"placement": self.placement, "requests": len(self.measured), **self.rates_hz, "utilisation": busy}
-        row |= self.counts
+        row = {"placement": self.placement, "requests": len(self.measured), **self.rates_hz}
+        row |= {"utilisation": self.utilisation, **self.counts}
         for p, estimate in self.estimates.items():
             known = not saturated and estimate.value is not None
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high, "_late": estimate.late}
             for suffix, value in ends.items():
                 row[f"{level_name(p)}_ms{suffix}"] = value if known and value is not None else math.nan
         return row
+
+    def _each(self, measure: Callable[[pd.DataFrame], FloatArray]) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (replication, what `measure` says of its requests, warm-up apart)."""
+        for replication, trial in self.trials.items():
+            yield replication, measure(trial)[~trial["warm_up"].to_numpy()]
+
+    def _windows(self) -> Iterator[tuple[pd.DataFrame, float, float]]:
+        """Yield each trial with begin and end of its measured part, ns, where that has a length."""
+        for trial in self.trials.values():
+            due = rows.nanoseconds(trial, "due_ns")
+            begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
+            if end > begin:
+                yield trial, begin, end
 
     def _least_latency_ms(self, trial: pd.DataFrame) -> FloatArray:
         return rows.least_latency_ms(trial, self.conditions.timeout_ms)

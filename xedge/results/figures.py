@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +44,6 @@ def look(measurement: Measurement, placement: str) -> dict[str, Any]:
     return LOOKS[measurement.placements.index(placement) % len(LOOKS)]
 
 
-def _pooled(measurement: Measurement, placement: str) -> FloatArray:
-    return np.concatenate(measurement.latencies_ms(placement))
-
-
 def plain_number(value: float, _: Any = None) -> str:
     """Return a tick's number without an exponent: "1 000", "0.25"."""
     return words.count(round(value)) if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
@@ -65,10 +61,28 @@ def log_ms(axis: Any, values: FloatArray) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _curve(ax: Axes, measurement: Measurement, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
-    """Draw steps where every value is a point of the curve, else straight lines between the points chosen."""
-    drawstyle = "steps-post" if x.size < POINTS / 2 else "default"
-    return ax.plot(x, share, drawstyle=drawstyle, label=placement, **look(measurement, placement))
+def _curve(
+    ax: Axes,
+    measurement: Measurement,
+    placement: str,
+    curve: tuple[FloatArray, FloatArray],
+    band: FloatArray,
+    p: FloatArray,
+) -> list[Artist]:
+    """Draw a curve, and shade between the fastest and the slowest replication at levels `p`, which are at `band`.
+
+    Steps where every value is a point of the curve, else straight lines between the points chosen.
+    """
+    own, sections = look(measurement, placement), measurement.latencies_ms(placement)
+    drawstyle = "steps-post" if curve[0].size < POINTS / 2 else "default"
+    artists: list[Artist] = [*ax.plot(*curve, drawstyle=drawstyle, label=placement, **own)]
+    sections = [section for section in sections if section.size]
+    if len(sections) > 1 and p.size:
+        curves = np.array([[statistics.quantile(section, level) for level in p] for section in sections])
+        known = np.isfinite(curves).all(axis=0)
+        low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
+        artists.append(ax.fill_betweenx(band[known], low, high, color=own["color"], alpha=0.25, linewidth=0))
+    return artists
 
 
 def legend(ax: Axes, columns: int = 3) -> None:
@@ -86,30 +100,16 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     A line that ends below 1 has requests that timed out or were lost.
     """
     artists: list[Artist] = []
-    pooled = {name: _pooled(measurement, name) for name in measurement.placements}
+    pooled = {name: np.concatenate(measurement.latencies_ms(name)) for name in measurement.placements}
+    levels = np.linspace(0.005, 0.995, 100)
     for name, values in pooled.items():
-        artists += _curve(ax, measurement, name, *statistics.ecdf(values, POINTS))
-        artists += _band(ax, measurement, name, np.linspace(0.005, 0.995, 100))
+        artists += _curve(ax, measurement, name, statistics.ecdf(values, POINTS), levels, levels)
     log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.yaxis.set_major_formatter(FuncFormatter(_share))
     legend(ax)
     return artists
-
-
-def _band(
-    ax: Axes, measurement: Measurement, placement: str, levels: FloatArray, *, slower: bool = False
-) -> list[Artist]:
-    """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
-    sections = [section for section in measurement.latencies_ms(placement) if section.size]
-    if len(sections) < 2:
-        return []
-    curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
-    known = np.isfinite(curves).all(axis=0)
-    low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
-    height, colour = 1 - levels[known] if slower else levels[known], look(measurement, placement)["color"]
-    return [ax.fill_betweenx(height, low, high, color=colour, alpha=0.25, linewidth=0)]
 
 
 def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
@@ -120,14 +120,13 @@ def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
     artists: list[Artist] = []
     drawn, floor = [np.empty(0)], 1.0
     for name in measurement.placements:
-        values = _pooled(measurement, name)
-        x, share = statistics.survival(values, POINTS)
-        artists += _curve(ax, measurement, name, x, share)
-        drawn, floor = [*drawn, x], min(floor, *share) if share.size else floor
+        sections = measurement.latencies_ms(name)
+        x, share = statistics.survival(np.concatenate(sections), POINTS)
+        least = max(share.min(initial=1.0), 1 / max(min(map(len, sections)), 2))
+        levels = np.geomspace(least, 0.995, 100 if share.size else 0)
+        artists += _curve(ax, measurement, name, (x, share), levels, 1 - levels)
         if share.size:
-            fewest = min(section.size for section in measurement.latencies_ms(name))
-            least = max(share[-1], 1 / max(fewest, 2))
-            artists += _band(ax, measurement, name, 1 - np.geomspace(least, 0.995, 100), slower=True)
+            drawn, floor = [*drawn, x], min(floor, *share)
             artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=look(measurement, name)["color"])
     log_ms(ax.xaxis, np.concatenate(drawn))
     ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")
@@ -163,17 +162,13 @@ def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
         ax.bar_label(bars, texts, label_type="center", fontsize=8, color=colour)
         artists += list(bars)
         left += share
-    labels = [f"{name}\n{_mean(means['latency'][name])}" for name in names]
-    ax.set_yticks(range(len(names)), labels)
+    known = [f"mean {ms:.{words.decimals(ms, None)}f} ms" if ms > 0 else "none answered" for ms in means["latency"]]
+    ax.set_yticks(range(len(names)), [f"{name}\n{mean}" for name, mean in zip(names, known, strict=True)])
     ax.set(xlim=(0, 1), ylim=(len(names) - 0.4, -1.1), xlabel="share of the mean latency")
     ax.xaxis.set_major_formatter(FuncFormatter(_share))
     ax.grid(visible=False, axis="y")
     ax.legend(loc="upper center", ncols=3, columnspacing=1, handlelength=1, handletextpad=0.4, borderaxespad=0)
     return artists
-
-
-def _mean(value: float) -> str:
-    return "none answered" if math.isnan(value) else f"mean {value:.{words.decimals(value, None)}f} ms"
 
 
 def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
@@ -185,7 +180,11 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, latency_ms(rows)
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
     log_ms(ax.yaxis, latency)
-    lane = _lane(ax) if np.isinf(latency).any() else math.nan
+    unanswered, lane = np.isinf(latency), math.nan
+    if unanswered.any():  # in a lane above the data
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high * (high / low) ** 0.1)
+        lane = high * (high / low) ** 0.04
     many = len(rows) > MANY_MARKS
     looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
     looks |= {"marker": "," if many else "o", "markersize": 2.5}  # pixels pack tightly
@@ -194,25 +193,18 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     for name in measurement.placements:
         own, colour = (placement == name) & ~warm_up, look(measurement, name)["color"]
         artists += ax.plot(due[own], latency[own], color=colour, alpha=0.8, **looks)
-        failed = due[own & np.isinf(latency)]
+        failed = due[own & unanswered]
         if failed.size:
             marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
             artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
     entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
     entries += [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
-    entries += [("#555555", "|", "no answer in time")] * (not math.isnan(lane))
+    entries += [("#555555", "|", "no answer in time")] * bool(unanswered.any())
     for colour, marker, label in entries:  # marks that can be seen, for the legend alone
         ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
     legend(ax)
     ax.set(xlabel="due, s after the start of the trial", ylabel="latency, ms", xlim=(0, max(due.max(), 1e-3)))
     return artists
-
-
-def _lane(ax: Axes) -> float:
-    """Add a lane above the data for requests without a latency, and return where its middle is."""
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.1)
-    return float(high * (high / low) ** 0.04)
 
 
 Draw = Callable[[Axes, "Measurement"], list[Artist]]
@@ -237,10 +229,7 @@ class ReportFigure(Figure):
             self.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=metadata)
         return buffer.getvalue()
 
-    def _repr_mimebundle_(
-        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        del include, exclude  # IPython filters by them itself
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
 
 

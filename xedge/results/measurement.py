@@ -104,7 +104,7 @@ class Measurement:
 
     def breakdown(self) -> pd.DataFrame:
         """Return the median and mean of every part of the latency, in ms, one row a placement and part."""
-        return rows.breakdown(self.rows, self.placements)
+        return pd.concat([of.breakdown() for of in self.evidence.values()], ignore_index=True)
 
     def compare(self, a: str, b: str) -> comparison.Comparison:
         """Return how much slower `b` is than `a`, paired by replication, with intervals."""
@@ -164,11 +164,7 @@ class Measurement:
         """Return a paragraph in plain words: how fast, who is faster by how much, where the time goes, doubts."""
         return showing.conclusion(self)
 
-    def __repr__(self) -> str:
-        return showing.as_text(self)
-
-    def _repr_html_(self) -> str:
-        return showing.as_html(self)
+    __repr__, _repr_html_ = showing.as_text, showing.as_html
 
     def _of(self, placement: str) -> Evidence:
         if placement not in self.evidence:

@@ -1,7 +1,7 @@
-"""The rows of a measurement, one a scheduled request: their schema, and the numbers made of them."""
+"""The rows of a measurement, one a scheduled request: their schema, and the times they say of each request."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -41,11 +41,6 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     if unknown := sorted(set(table["status"].fillna("missing")) - set(STATUSES)):
         raise MeasurementError(f"unknown status {', '.join(unknown)}: every row is one of {', '.join(STATUSES)}")
     return table
-
-
-def measured(rows: pd.DataFrame, placement: str) -> pd.DataFrame:
-    """Return the rows of `placement` without the warm-up."""
-    return rows[(rows["placement"] == placement) & ~rows["warm_up"]]
 
 
 def trials(rows: pd.DataFrame, placement: str) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -124,17 +119,6 @@ def least_latency_ms(trial: pd.DataFrame, timeout_ms: float = math.inf) -> Float
     return np.clip(known - possible_shift(due, sent, received) / 1e6, 0.0, timeout_ms)
 
 
-def replications(
-    rows: pd.DataFrame, placement: str, measure: Callable[[pd.DataFrame], FloatArray] = latency_ms
-) -> dict[int, FloatArray]:
-    """Return replication → latencies in ms, in the order of the schedule, warm-up and NaN left out."""
-    latencies = {}
-    for replication, trial in trials(rows, placement):
-        latency = measure(trial)[~trial["warm_up"].to_numpy()]
-        latencies[replication] = latency[~np.isnan(latency)]
-    return latencies
-
-
 def parts_ns(rows: pd.DataFrame) -> pd.DataFrame:
     """Return where the time of every answered row went: columns `PARTS`, Int64 ns, same index.
 
@@ -147,57 +131,3 @@ def parts_ns(rows: pd.DataFrame) -> pd.DataFrame:
         now = answered[stamp].fillna(before)
         columns[part], before = now - before, now
     return pd.DataFrame(columns, index=answered.index)
-
-
-def breakdown(rows: pd.DataFrame, placements: Sequence[str]) -> pd.DataFrame:
-    """Return one row a placement and part, with `median_ms`, `mean_ms` and `share` of the mean latency.
-
-    The means add up to the row `latency`; medians do not.
-    """
-    table: list[tuple[object, ...]] = []
-    for placement in placements:
-        parts = parts_ns(measured(rows, placement)).astype("float64") / 1e6
-        parts = parts.assign(latency=parts.sum(axis=1))
-        means = {part: parts[part].mean() for part in parts}
-        whole = means["latency"] or math.nan
-        table += [(placement, part, parts[part].median(), mean, mean / whole) for part, mean in means.items()]
-    return pd.DataFrame(table, columns=["placement", "part", "median_ms", "mean_ms", "share"])
-
-
-def _windows(rows: pd.DataFrame, placement: str) -> Iterator[tuple[pd.DataFrame, float, float]]:
-    """Yield each trial with begin and end of its measured part, ns, where that has a length."""
-    for _, trial in trials(rows, placement):
-        due = nanoseconds(trial, "due_ns")
-        begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
-        if end > begin:
-            yield trial, begin, end
-
-
-def rates_hz(rows: pd.DataFrame, placement: str) -> dict[str, float]:
-    """Return `offered_hz`, `sent_hz`, `answered_hz`: events in the trials' measured part over its length.
-
-    Answers are counted in the window shifted by the trial's shortest latency: a long way is no deficit.
-    """
-    counts, length = np.zeros(3), 0.0
-    for trial, begin, end in _windows(rows, placement):
-        length += (end - begin) / 1e9
-        due, sent, received = (nanoseconds(trial, stamp, np.inf) for stamp in ("due_ns", "sent_ns", "received_ns"))
-        answered = trial["status"].isin(["ok", "error"]) & trial["received_ns"].notna()
-        shift = np.min((received - due)[answered]) if answered.any() else 0.0
-        counts += [np.sum((at >= begin) & (at < end)) for at in (due, sent, received[answered] - shift)]
-    values = counts / length if length else np.full(3, np.nan)
-    return dict(zip(("offered_hz", "sent_hz", "answered_hz"), map(float, values), strict=True))
-
-
-def utilisation(rows: pd.DataFrame, placement: str, servers: int = 1) -> float:
-    """Return the share of the trials' measured part in which a server of `placement` was busy; NaN without readings.
-
-    Requests of one batch have the same readings `started` and `finished` and count once.
-    """
-    busy = length = 0.0
-    for trial, begin, end in _windows(rows, placement):
-        spans = trial[["started_ns", "finished_ns"]].dropna().drop_duplicates().to_numpy(dtype=np.float64)
-        if len(spans):
-            length += end - begin
-            busy += float(np.diff(np.clip(spans, begin, end), axis=1).sum())
-    return busy / (length * servers) if length else math.nan

@@ -52,10 +52,10 @@ def conclusion(measurement: Measurement) -> str:
     sentences = [] if verdict.valid else [f"{verdict}."]
     if len(placements) > 1:
         first, *others = sorted(placements, key=lambda name: _median(measurement, name))
-        sentences += [_sentence(str(measurement.compare(first, other))) for other in others]
-    sentences += [_sentence(f"{name} {_speed(measurement, name)}.") for name in placements]
-    parts = measurement.breakdown()
-    sentences += [f"At {name} {_where(parts[parts['placement'] == name])}." for name in placements]
+        sentences += [str(measurement.compare(first, other)) for other in others]
+    sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
+    sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
+    sentences = [sentence[:1].upper() + sentence[1:] for sentence in sentences]
     doubts = [str(doubt) for doubt in measurement.checks() if doubt not in verdict.reasons]
     none = "No check raised a doubt." if verdict.valid else "No further doubt."
     return " ".join([*sentences, f"Doubts: {'; '.join(doubts)}." if doubts else none])
@@ -98,12 +98,8 @@ def _table(measurement: Measurement) -> list[list[str]]:
     return table
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _where(parts: pd.DataFrame) -> str:
-    """Return "the time goes to inference (62 %), uplink (20 %)" for the parts of one placement."""
+    """Return "the time goes to inference (62 %), uplink (20 %)"."""
     shares = parts[parts["part"] != "latency"].nlargest(3, "share")
     named = [f"{row.part} ({words.percent(row.share)})" for row in shares.itertuples() if row.share >= 0.05]
     return f"the time goes to {', '.join(named)} of the mean latency" if named else "nothing was answered"

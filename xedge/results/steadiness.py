@@ -110,31 +110,24 @@ def steadiness(due: npt.ArrayLike, received: npt.ArrayLike, start: float) -> Ste
     """
     order = np.argsort(as_array(due), kind="stable")
     due_at, received_at = as_array(due)[order], as_array(received)[order]
-    measured = due_at >= start
-    if measured.sum() < 60:
+    if np.sum(due_at >= start) < 60:
         return None
-    edges = np.linspace(start, due_at[-1], 4)
-    shift = float(np.min(received_at - due_at))
-    latency, window = (received_at - due_at)[measured], np.searchsorted(edges[1:3], due_at[measured], "right")
-    spread = [_median_and_error(latency[window == w]) for w in range(3)]
-    open_at = np.isfinite(received_at)  # one that never was answered waits in no queue
-    backlog = np.searchsorted(due_at[open_at], due_at, "right") - np.searchsorted(
-        np.sort(received_at[open_at]), due_at, "right"
-    )
-    parts = [backlog[measured][window == w] for w in range(3)]
+    edges, latency, received_in_order = np.linspace(start, due_at[-1], 4), received_at - due_at, np.sort(received_at)
+    shift = float(np.min(latency))
+    begins = np.searchsorted(due_at, edges)
+    answers = np.searchsorted(received_in_order, edges + (shift if math.isfinite(shift) else 0.0))
+    ever = due_at[np.isfinite(received_at)]  # one that never was answered waits in no queue
+    backlog = np.searchsorted(ever, due_at, "right") - np.searchsorted(received_in_order, due_at, "right")
+    latencies, backlogs = (np.split(values, begins[:3])[1:] for values in (latency, backlog))
+    medians, errors = zip(*map(_median_and_error, latencies), strict=True)
     return Steadiness(
-        offered=_counts(due_at, edges),
-        answered=_counts(received_at, edges + (shift if math.isfinite(shift) else 0.0)),
-        medians=tuple(median for median, _ in spread),
-        errors=tuple(error for _, error in spread),
-        backlog=tuple(float(np.mean(part)) for part in parts),
-        swing=max(_swing(part) for part in parts),
+        offered=tuple(np.diff(begins).tolist()),
+        answered=tuple(np.diff(answers).tolist()),
+        medians=medians,
+        errors=errors,
+        backlog=tuple(float(np.mean(part)) for part in backlogs),
+        swing=max(map(_swing, backlogs)),
     )
-
-
-def _counts(times: FloatArray, edges: FloatArray) -> tuple[int, ...]:
-    finite = times[np.isfinite(times)]
-    return tuple(int(count) for count in np.diff([np.sum(finite < edge) for edge in edges]))
 
 
 def _swing(counts: npt.NDArray[np.int64]) -> float:

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import stdtrit
 
-from xedge.results import rows
 from xedge.results.comparison import could_turn
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
 from xedge.results.statistics import episodes, quantile
@@ -222,7 +221,7 @@ def floor(of: Evidence) -> Iterator[Doubt]:
 def transient(of: Evidence) -> Iterator[Doubt]:
     """Warm-up: the transient of the queue is longer than what a short trial could set apart."""
     needed = of.conditions.service(of.placement).transient_requests
-    kept = min((int(trial["warm_up"].sum()) for _, trial in rows.trials(of.rows, of.placement)), default=0)
+    kept = min((int(trial["warm_up"].sum()) for trial in of.trials.values()), default=0)
     if needed is not None and kept < needed:
         text = f"began empty: {count(needed)} requests of warm-up were wanted, {count(kept)} could be set apart; "
         yield Doubt(of.placement, "warning", text + "latencies lean low, make the trials longer")
