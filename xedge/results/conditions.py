@@ -1,7 +1,4 @@
-"""Conditions: what rules and tables read of them, as typed data, and those of two measurements merged.
-
-What a measurement saves is all of its dictionary.
-"""
+"""What rules and tables read of a measurement's conditions, as typed data; and those of two measurements merged."""
 
 import math
 from collections.abc import Mapping
@@ -26,21 +23,17 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A part of the conditions: whatever is missing has its default, and what nobody here reads is passed over."""
 
 
-class Levels(_Part, frozen=True):
-    """Plain percentiles in ms."""
-
+class _Levels(_Part, frozen=True):
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
 
 
-class NoiseFloor(Levels, frozen=True):
-    """Latency and ceiling of an echo behind the same broker."""
-
+class _NoiseFloor(_Levels, frozen=True):
     ceiling_hz: float | None = None
 
 
-class Losses(_Part, frozen=True):
+class _Losses(_Part, frozen=True):
     """How many of the echoes through a link were to be lost, how many were, and how many of these are other ones."""
 
     requested: int = 0
@@ -48,99 +41,85 @@ class Losses(_Part, frozen=True):
     differing: int = 0
 
 
-class LinkCheck(_Part, frozen=True):
+class _LinkCheck(_Part, frozen=True):
     """Added delay requested of a placement's links and measured by echo; `off_ms` compares message by message."""
 
-    requested_ms: Levels = Levels()
-    measured_ms: Levels = Levels()
-    off_ms: Levels = Levels()
-    lost: Losses = Losses()
+    requested_ms: _Levels = _Levels()
+    measured_ms: _Levels = _Levels()
+    off_ms: _Levels = _Levels()
+    lost: _Losses = _Losses()
 
 
-class ServiceFacts(_Part, frozen=True):
-    """What a placement's service said of itself."""
-
+class _Service(_Part, frozen=True):
     servers: int = 1
     boxes: int = 1
     transient_requests: int | None = None
 
 
-class BrokerFacts(_Part, frozen=True):
-    """The broker's kind and version."""
-
+class _Broker(_Part, frozen=True):
     kind: str | None = None
     version: str | None = None
 
 
-class Host(_Part, frozen=True):
-    """The machine, and how busy it was before."""
-
+class _Host(_Part, frozen=True):
     cpu: str | None = None
     cores: int | None = None
     os: str | None = None
     load_average_before: float | None = None
 
 
-class Commit(_Part, frozen=True):
-    """The project's commit, and whether files differ from it."""
-
+class _Commit(_Part, frozen=True):
     commit: str | None = None
     dirty: bool = False
 
 
-class Workload(_Part, frozen=True):
-    """The arrival process."""
-
+class _Workload(_Part, frozen=True):
     kind: str | None = None
     rate_hz: float | None = None
     duration_s: float | None = None
 
 
-class PlacementLinks(_Part, frozen=True):
-    """The links of a placement, as the scenario states them."""
-
+class _Links(_Part, frozen=True):
     link: Link | None = None
     uplink: Link | None = None
     downlink: Link | None = None
 
 
-class ScenarioFacts(_Part, frozen=True):
-    """The scenario, as far as it is read here."""
-
+class _Scenario(_Part, frozen=True):
     model: str | None = None
-    workload: Workload = Workload()
-    placements: dict[str, PlacementLinks] = {}
+    workload: _Workload = _Workload()
+    placements: dict[str, _Links] = {}
     seed: int | None = None
 
 
 class Conditions(_Part, frozen=True):
     """What a measurement was taken under; `strict` False makes a late sender a doubt."""
 
-    scenario: ScenarioFacts = ScenarioFacts()
+    scenario: _Scenario = _Scenario()
     replications: int | None = None
     strict: bool = True
     timeout_s: float | None = None
     started_at: str | None = None
-    broker: BrokerFacts = BrokerFacts()
-    host: Host = Host()
+    broker: _Broker = _Broker()
+    host: _Host = _Host()
     versions: dict[str, str] = {}
-    git_commit: Commit = Commit()
-    noise_floor: NoiseFloor = NoiseFloor()
-    link_check: dict[str, LinkCheck] = {}
-    services: dict[str, ServiceFacts] = {}
+    git_commit: _Commit = _Commit()
+    noise_floor: _NoiseFloor = _NoiseFloor()
+    link_check: dict[str, _LinkCheck] = {}
+    services: dict[str, _Service] = {}
 
     @property
     def timeout_ms(self) -> float:
         """How long after it was due a request was waited for; inf if that is not known."""
         return math.inf if self.timeout_s is None else 1e3 * self.timeout_s
 
-    def service(self, placement: str) -> ServiceFacts:
+    def service(self, placement: str) -> _Service:
         """Return what the placement's service said of itself, defaults if nothing is known."""
-        return self.services.get(placement, ServiceFacts())
+        return self.services.get(placement, _Service())
 
     def loses(self, placement: str) -> bool:
         """Whether the scenario asks the placement's links to lose whole messages."""
-        asked = self.scenario.placements.get(placement, PlacementLinks())
+        asked = self.scenario.placements.get(placement, _Links())
         return any(link.loses for link in (asked.link, asked.uplink, asked.downlink) if link is not None)
 
 

@@ -1,7 +1,7 @@
 """What the rows say of one placement, each number computed once: tables, verdict and doubts read it here."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,17 +35,18 @@ class Evidence:
     @cached_property
     def trials(self) -> dict[int, pd.DataFrame]:
         """Replication → its rows in the order of the schedule, warm-up included."""
-        return dict(rows.trials(self.rows, self.placement))
+        groups = self.rows.sort_values("request", kind="stable").groupby("replication", sort=True)
+        return {int(replication): trial for replication, trial in groups}
 
     @cached_property
     def latencies(self) -> dict[int, FloatArray]:
         """Replication → latencies in ms in the order of the schedule; +inf was not answered in time."""
-        return {replication: values[~np.isnan(values)] for replication, values in self._each(rows.latency_ms)}
+        return {replication: values[~np.isnan(values)] for replication, values in self._each()}
 
     @cached_property
     def least_latencies(self) -> dict[int, FloatArray]:
         """The same with a punctual sender, at the least."""
-        return {replication: values[~np.isnan(values)] for replication, values in self._each(self._least_latency_ms)}
+        return {replication: values[~np.isnan(values)] for replication, values in self._each(punctual=True)}
 
     @cached_property
     def estimates(self) -> dict[float, Estimate]:
@@ -61,9 +62,7 @@ class Evidence:
         counts, length = np.zeros(3), 0.0
         for trial, begin, end in self._windows():
             length += (end - begin) / 1e9
-            due, sent, received = (
-                rows.nanoseconds(trial, stamp, math.inf) for stamp in ("due_ns", "sent_ns", "received_ns")
-            )
+            due, sent, received = rows.nanoseconds(trial, "due_ns", "sent_ns", "received_ns", missing=math.inf)
             answered = trial["status"].isin(["ok", "error"]) & trial["received_ns"].notna()
             shift = np.min((received - due)[answered]) if answered.any() else 0.0
             counts += [np.sum((at >= begin) & (at < end)) for at in (due, sent, received[answered] - shift)]
@@ -94,7 +93,13 @@ class Evidence:
     @cached_property
     def steadiness(self) -> list[Steadiness]:
         """Of each trial that is long enough: whether it was in a steady state."""
-        judged = map(self._steadiness, self.trials.values())
+        judged = []
+        for trial in self.trials.values():
+            kept = trial["received_ns"].notna() | ~trial["status"].isin(["error", "not_sent"])
+            if self.conditions.loses(self.placement):  # what the link is to lose is no sign of a service too slow
+                kept &= trial["status"] != "lost"
+            due, received = rows.nanoseconds(trial[kept], "due_ns", "received_ns", missing=math.inf)
+            judged.append(steadiness(due, received, np.min(due[~trial["warm_up"][kept]], initial=np.inf)))
         return [trial for trial in judged if trial is not None]
 
     def estimate(self, p: float) -> Estimate:
@@ -113,8 +118,7 @@ class Evidence:
 
     def met(self, deadline_ms: float, *, punctual: bool = False) -> list[FloatArray]:
         """Return of every scheduled request whether it was answered in time (0 or 1), an array a replication."""
-        each = self._each(self._least_latency_ms if punctual else rows.latency_ms)
-        return [(values <= deadline_ms).astype(np.float64) for _, values in each]
+        return [(values <= deadline_ms).astype(np.float64) for _, values in self._each(punctual=punctual)]
 
     def breakdown(self) -> pd.DataFrame:
         """Return one row a part of the latency, with `median_ms`, `mean_ms` and `share` of the mean.
@@ -139,25 +143,17 @@ class Evidence:
                 row[f"{level_name(p)}_ms{suffix}"] = value if known and value is not None else math.nan
         return row
 
-    def _each(self, measure: Callable[[pd.DataFrame], FloatArray]) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (replication, what `measure` says of its requests, warm-up apart)."""
+    def _each(self, *, punctual: bool = False) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (replication, latencies in ms, or the least with a punctual sender), warm-up apart."""
+        timeout_ms = self.conditions.timeout_ms
         for replication, trial in self.trials.items():
-            yield replication, measure(trial)[~trial["warm_up"].to_numpy()]
+            values = rows.least_latency_ms(trial, timeout_ms) if punctual else rows.latency_ms(trial)
+            yield replication, values[~trial["warm_up"].to_numpy()]
 
     def _windows(self) -> Iterator[tuple[pd.DataFrame, float, float]]:
         """Yield each trial with begin and end of its measured part, ns, where that has a length."""
         for trial in self.trials.values():
-            due = rows.nanoseconds(trial, "due_ns")
+            (due,) = rows.nanoseconds(trial, "due_ns")
             begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
             if end > begin:
                 yield trial, begin, end
-
-    def _least_latency_ms(self, trial: pd.DataFrame) -> FloatArray:
-        return rows.least_latency_ms(trial, self.conditions.timeout_ms)
-
-    def _steadiness(self, trial: pd.DataFrame) -> Steadiness | None:
-        if self.conditions.loses(self.placement):  # what the link is to lose is no sign of a service too slow
-            trial = trial[trial["status"] != "lost"]
-        trial = trial[~trial["status"].isin(["error", "not_sent"]) | trial["received_ns"].notna()]
-        due, received = rows.nanoseconds(trial, "due_ns"), rows.nanoseconds(trial, "received_ns", np.inf)
-        return steadiness(due, received, np.min(due[~trial["warm_up"]], initial=np.inf))

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("xedge.mplstyle")
 MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
-RASTER_DPI = 72
 WARM_UP = "#bbbbbb"
 POINTS = 200  # of a curve
+Curve = tuple[FloatArray, FloatArray]
 PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True))
 LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
@@ -55,33 +55,25 @@ def log_ms(axis: Any, values: FloatArray) -> None:
     axis._set_axes_scale("log")
     low, high = (finite.min() / 1.25, finite.max() * 1.25) if finite.size else (0.1, 1000.0)
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
-    wide = high / low > 50
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 50 else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _curve(
-    ax: Axes,
-    measurement: Measurement,
-    placement: str,
-    curve: tuple[FloatArray, FloatArray],
-    band: FloatArray,
-    p: FloatArray,
-) -> list[Artist]:
-    """Draw a curve, and shade between the fastest and the slowest replication at levels `p`, which are at `band`.
+def _curve(ax: Axes, measurement: Measurement, placement: str, curve: Curve, band: Curve) -> list[Artist]:
+    """Draw `curve`, and shade between the fastest and the slowest replication at the levels and heights of `band`.
 
     Steps where every value is a point of the curve, else straight lines between the points chosen.
     """
-    own, sections = look(measurement, placement), measurement.latencies_ms(placement)
+    (levels, heights), own = band, look(measurement, placement)
     drawstyle = "steps-post" if curve[0].size < POINTS / 2 else "default"
     artists: list[Artist] = [*ax.plot(*curve, drawstyle=drawstyle, label=placement, **own)]
-    sections = [section for section in sections if section.size]
-    if len(sections) > 1 and p.size:
-        curves = np.array([[statistics.quantile(section, level) for level in p] for section in sections])
+    sections = [section for section in measurement.latencies_ms(placement) if section.size]
+    if len(sections) > 1 and levels.size:
+        curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
         known = np.isfinite(curves).all(axis=0)
         low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
-        artists.append(ax.fill_betweenx(band[known], low, high, color=own["color"], alpha=0.25, linewidth=0))
+        artists.append(ax.fill_betweenx(heights[known], low, high, color=own["color"], alpha=0.25, linewidth=0))
     return artists
 
 
@@ -103,7 +95,7 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     pooled = {name: np.concatenate(measurement.latencies_ms(name)) for name in measurement.placements}
     levels = np.linspace(0.005, 0.995, 100)
     for name, values in pooled.items():
-        artists += _curve(ax, measurement, name, statistics.ecdf(values, POINTS), levels, levels)
+        artists += _curve(ax, measurement, name, statistics.ecdf(values, POINTS), (levels, levels))
     log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
@@ -123,8 +115,8 @@ def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
         sections = measurement.latencies_ms(name)
         x, share = statistics.survival(np.concatenate(sections), POINTS)
         least = max(share.min(initial=1.0), 1 / max(min(map(len, sections)), 2))
-        levels = np.geomspace(least, 0.995, 100 if share.size else 0)
-        artists += _curve(ax, measurement, name, (x, share), levels, 1 - levels)
+        heights = np.geomspace(least, 0.995, 100 if share.size else 0)
+        artists += _curve(ax, measurement, name, (x, share), (1 - heights, heights))
         if share.size:
             drawn, floor = [*drawn, x], min(floor, *share)
             artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=look(measurement, name)["color"])
@@ -226,7 +218,7 @@ class ReportFigure(Figure):
         buffer = io.StringIO()
         with styled():
             metadata = {"Date": None, "Creator": None, "Title": self.alt}
-            self.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=metadata)
+            self.savefig(buffer, format="svg", dpi=72, metadata=metadata)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

@@ -1,7 +1,6 @@
 """The rows of a measurement, one a scheduled request: their schema, and the times they say of each request."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -33,9 +32,8 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if missing := [name for name in COLUMNS if name not in rows.columns]:
         raise MeasurementError(f"the rows lack the columns {', '.join(missing)}: a measurement needs all of the schema")
-    further = [name for name in rows.columns if name not in COLUMNS]
     try:
-        table = rows[[*COLUMNS, *further]].astype(COLUMNS).reset_index(drop=True)
+        table = rows[[*COLUMNS, *rows.columns.difference(COLUMNS, sort=False)]].astype(COLUMNS).reset_index(drop=True)
     except (TypeError, ValueError) as error:
         raise MeasurementError(f"a column of the rows is not of its kind: {error}") from error
     if unknown := sorted(set(table["status"].fillna("missing")) - set(STATUSES)):
@@ -43,21 +41,15 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def trials(rows: pd.DataFrame, placement: str) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield (replication, its rows in the order of the schedule, warm-up included) of `placement`."""
-    of_placement = rows[rows["placement"] == placement].sort_values(["replication", "request"], kind="stable")
-    for replication, trial in of_placement.groupby("replication", sort=True):
-        yield int(replication), trial
-
-
-def nanoseconds(rows: pd.DataFrame, stamp: str, missing: float = math.nan) -> FloatArray:
-    """Return the readings of `stamp` in ns, shape (n,), with `missing` where there is none."""
-    return np.asarray(rows[stamp].to_numpy(dtype=np.float64, na_value=missing))
+def nanoseconds(rows: pd.DataFrame, *stamps: str, missing: float = math.nan) -> list[FloatArray]:
+    """Return the readings of each of `stamps` in ns, shape (n,), with `missing` where there is none."""
+    return [rows[stamp].to_numpy(dtype=np.float64, na_value=missing) for stamp in stamps]
 
 
 def milliseconds_between(rows: pd.DataFrame, begin: str, end: str) -> FloatArray:
     """Return `end` − `begin` of every row in ms, shape (n,), NaN without a reading."""
-    return (nanoseconds(rows, end) - nanoseconds(rows, begin)) / 1e6
+    first, last = nanoseconds(rows, begin, end)
+    return (last - first) / 1e6
 
 
 def latency_ms(rows: pd.DataFrame) -> FloatArray:
@@ -112,7 +104,7 @@ def least_latency_ms(trial: pd.DataFrame, timeout_ms: float = math.inf) -> Float
     The latency less what `possible_shift` says, at least 0; NaN if an error or never sent. Of a request that was not
     answered it is known that it took the time-out, less the same.
     """
-    due, sent, received = (nanoseconds(trial, stamp) for stamp in ("due_ns", "sent_ns", "received_ns"))
+    due, sent, received = nanoseconds(trial, "due_ns", "sent_ns", "received_ns")
     latency, waited = latency_ms(trial), (received - due) / 1e6
     answered_late = np.isinf(latency) & ~np.isnan(waited) & math.isfinite(timeout_ms)
     known = np.where(answered_late, waited, np.minimum(latency, timeout_ms))

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from xedge.results.measurement import Measurement
 
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
-MARKS = {"VALID": "✓", "SATURATED": "▲", "INVALID": "✗"}
-COLOURS = {"VALID": "#1a7f37", "SATURATED": "#9a6700", "INVALID": "#b42318"}
-HEADS = ("placement", "requests", "offered/s", "sent/s", "answered/s", "failed")
+BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
 
 
 def as_text(measurement: Measurement) -> str:
@@ -34,8 +32,9 @@ def as_text(measurement: Measurement) -> str:
 def as_html(measurement: Measurement) -> str:
     """Return the same for a notebook, with the conditions."""
     word, conditions = measurement.verdict.word, measurement.typed_conditions
-    style = f"background:{COLOURS[word]};color:#fff;font-weight:bold;padding:1px 8px;border-radius:3px"
-    badge = f'<span style="{style}">{MARKS[word]} {word}</span>'
+    mark, colour = BADGES[word]
+    style = f"background:{colour};color:#fff;font-weight:bold;padding:1px 8px;border-radius:3px"
+    badge = f'<span style="{style}">{mark} {word}</span>'
     heads, *lines = _table(measurement)
     texts = "".join(f"<li>{doubt.severity}: {escape(str(doubt))}</li>" for doubt in measurement.checks())
     return (
@@ -51,7 +50,9 @@ def conclusion(measurement: Measurement) -> str:
     verdict, placements = measurement.verdict, measurement.placements
     sentences = [] if verdict.valid else [f"{verdict}."]
     if len(placements) > 1:
-        first, *others = sorted(placements, key=lambda name: _median(measurement, name))
+        steady = {name: of for name, of in measurement.evidence.items() if name not in verdict.saturated}
+        medians = {name: math.inf if (p50 := of.estimates[0.5].value) is None else p50 for name, of in steady.items()}
+        first, *others = sorted(placements, key=lambda name: medians.get(name, math.inf))
         sentences += [str(measurement.compare(first, other)) for other in others]
     sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
     sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
@@ -59,11 +60,6 @@ def conclusion(measurement: Measurement) -> str:
     doubts = [str(doubt) for doubt in measurement.checks() if doubt not in verdict.reasons]
     none = "No check raised a doubt." if verdict.valid else "No further doubt."
     return " ".join([*sentences, f"Doubts: {'; '.join(doubts)}." if doubts else none])
-
-
-def _median(measurement: Measurement, placement: str) -> float:
-    value = measurement.estimate(placement, 0.5).value
-    return math.inf if value is None or placement in measurement.verdict.saturated else value
 
 
 def _latency(measurement: Measurement, placement: str, p: float, unit: str = " ms") -> str:
@@ -87,7 +83,8 @@ def _speed(measurement: Measurement, placement: str) -> str:
 
 def _table(measurement: Measurement) -> list[list[str]]:
     """Return the summary in words: the heads, then a row a placement."""
-    table = [[*HEADS, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
+    heads = ["placement", "requests", "offered/s", "sent/s", "answered/s", "failed"]
+    table = [[*heads, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
     for name, of in measurement.evidence.items():
         requests, p99 = len(of.measured), of.estimates[0.99]
         counts = [words.count(requests), *(f"{rate:.4g}" for rate in of.rates_hz.values())]

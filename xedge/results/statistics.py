@@ -20,6 +20,7 @@ from xedge.core.exceptions import ConfigurationError, MeasurementError
 FloatArray = npt.NDArray[np.float64]
 Sections = Sequence[npt.ArrayLike]
 
+CONFIDENCE = 0.95  # of every interval
 _ROUNDING = 1e-9  # 0.07 * 100 is 7.000000000000001: a rank must not jump for that
 
 
@@ -64,9 +65,9 @@ class Estimate:
         return replace(self, late=late, low=low, high=high, sampling_half_width=self.half_width)
 
 
-def _level(p: float, name: str = "the quantile's level p") -> float:
+def _level(p: float) -> float:
     if not 0 < p < 1:
-        raise ConfigurationError(f"{name} is {p}: give a number between 0 and 1, as 0.99 for p99")
+        raise ConfigurationError(f"the quantile's level p is {p}: give a number between 0 and 1, as 0.99 for p99")
     return p
 
 
@@ -99,12 +100,12 @@ def quantile(values: npt.ArrayLike, p: float) -> float:
     return float(np.partition(array, rank)[rank])
 
 
-def minimum_samples(p: float, confidence: float = 0.95) -> int:
-    """Return the least n whose maximum is above the p quantile with `confidence`: p**n ≤ 1 − confidence.
+def minimum_samples(p: float) -> int:
+    """Return the least n whose maximum is above the p quantile with 95 % confidence: p**n ≤ 0.05.
 
-    Free of any distribution (order statistics; MLPerf LoadGen's rule): at 95 %, 29, 59, 299, 2995 for p90 to p99.9.
+    Free of any distribution (order statistics; the rule of MLPerf LoadGen): 29, 59, 299, 2995 for p90 to p99.9.
     """
-    return math.ceil(math.log(1 - _level(confidence, "the confidence")) / math.log(_level(p)) - _ROUNDING)
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(_level(p)) - _ROUNDING)
 
 
 def shortest_section(p: float) -> int:
@@ -112,7 +113,7 @@ def shortest_section(p: float) -> int:
     return math.ceil(1 / (1 - _level(p)) - _ROUNDING)
 
 
-def _sectioned(value: float, parts: Sequence[float], n: int, confidence: float, needed: int = 1) -> Estimate:
+def _sectioned(value: float, parts: Sequence[float], n: int, needed: int = 1) -> Estimate:
     """Return value ± t·S/√R with S² = Σ(part − value)²/(R − 1)."""
     low = high = None
     if (count := len(parts)) < 2:
@@ -121,9 +122,9 @@ def _sectioned(value: float, parts: Sequence[float], n: int, confidence: float, 
         method = "no interval: censored, too many requests were not answered in time"
     else:
         spread = math.sqrt(sum((part - value) ** 2 for part in parts) / (count - 1))
-        half = float(stdtrit(count - 1, (1 + confidence) / 2)) * spread / math.sqrt(count)
+        half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(count)
         low, high = value - half, value + half
-        method = f"sectioning, Student t over {count} sections, {confidence:.0%}"
+        method = f"sectioning, Student t over {count} sections, {CONFIDENCE:.0%}"
     return Estimate(value, low, high, n, count, method, needed)
 
 
@@ -131,7 +132,7 @@ def _filled(sections: Sections) -> list[FloatArray]:
     return [array for array in map(as_array, sections) if array.size]
 
 
-def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) -> Estimate:
+def quantile_estimate(sections: Sections, p: float) -> Estimate:
     """Estimate the quantile of level `p` from independent `sections` (one array a replication, one unit).
 
     The value is the quantile of all sections pooled; the interval is value ± t·S/√R with S² = Σ(q_r − value)²/(R − 1)
@@ -142,27 +143,27 @@ def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) ->
     """
     arrays = _filled(sections)
     n = sum(array.size for array in arrays)
-    needed = minimum_samples(p, confidence)
+    needed = minimum_samples(p)
     if n < needed:
         return Estimate(None, None, None, n, len(arrays), f"too few: n < {needed}", needed)
     long_enough = all(array.size >= shortest_section(p) for array in arrays)
     parts = [quantile(array, p) for array in arrays] if long_enough else []
-    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, confidence, needed)
+    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed)
     if found.low is not None and found.low < 0 <= min(map(np.min, arrays)):
         return replace(found, low=0.0, sampling_half_width=found.half_width)
     return found
 
 
-def mean_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
+def mean_estimate(sections: Sections) -> Estimate:
     """Estimate the mean of independent `sections`; interval as for `quantile_estimate`, from their means."""
     arrays = _filled(sections)
     if not arrays:
         return Estimate(None, None, None, 0, 0, "too few: n < 1")
     pooled = np.concatenate(arrays)
-    return _sectioned(float(pooled.mean()), [float(array.mean()) for array in arrays], pooled.size, confidence)
+    return _sectioned(float(pooled.mean()), [float(array.mean()) for array in arrays], pooled.size)
 
 
-def paired_difference(a_sections: Sections, b_sections: Sections, p: float, confidence: float = 0.95) -> Estimate:
+def paired_difference(a_sections: Sections, b_sections: Sections, p: float) -> Estimate:
     """Estimate the quantile of level `p` of b minus that of a, from sections that share their random numbers.
 
     Section r of a and of b saw the same schedule and payloads, so what they have in common cancels in
@@ -175,7 +176,7 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float, conf
     if len(a_sections) != len(b_sections):
         unlike = f"{len(a_sections)} sections of a and {len(b_sections)} of b"
         raise MeasurementError(f"{unlike} do not pair: compare the replications that both have")
-    a, b = quantile_estimate(a_sections, p, confidence), quantile_estimate(b_sections, p, confidence)
+    a, b = quantile_estimate(a_sections, p), quantile_estimate(b_sections, p)
     n = min(a.n, b.n)
     if a.value is None or b.value is None:
         return Estimate(None, None, None, n, 0, f"too few: n < {a.needed}", a.needed)
@@ -184,7 +185,7 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float, conf
     pairs = list(zip(_filled(a_sections), _filled(b_sections), strict=False))
     paired = len(pairs) == len(a_sections) and all(min(x.size, y.size) >= shortest_section(p) for x, y in pairs)
     parts = [quantile(y, p) - quantile(x, p) for x, y in pairs] if paired else []
-    return _sectioned(b.value - a.value, parts, n, confidence, a.needed)
+    return _sectioned(b.value - a.value, parts, n, a.needed)
 
 
 def batches(values: npt.ArrayLike, k: int = 10, shortest: int = 1) -> list[FloatArray]:
@@ -202,15 +203,15 @@ def as_sections(replications: Sections, p: float) -> Sections:
     return batches(replications[0], shortest=shortest_section(p)) if len(replications) == 1 else replications
 
 
-def binomial_interval(successes: int, n: int, confidence: float = 0.95, effective: float | None = None) -> Estimate:
+def binomial_interval(successes: int, n: int, effective: float | None = None) -> Estimate:
     """Estimate a share from `successes` of `n`, worth `effective` independent ones, by Wilson (JASA 22, 1927, 209)."""
     if n < 1 or not 0 <= successes <= n:
         raise MeasurementError(f"{successes} of {n} is not a share: there must be at least one request")
     share, size = successes / n, n if effective is None else effective
-    z = float(ndtri((1 + _level(confidence, "the confidence")) / 2))
+    z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, 1, f"Wilson, {confidence:.0%}")
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, 1, f"Wilson, {CONFIDENCE:.0%}")
 
 
 def effective_size(sections: Sections) -> float:
@@ -255,7 +256,7 @@ def episodes(sections: Sections, p: float) -> float:
     return effective_size([(array > limit).astype(np.float64) for array in arrays]) * min(p, 1 - p)
 
 
-def share_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
+def share_estimate(sections: Sections) -> Estimate:
     """Estimate the share of ones in `sections` of 0 and 1, each in order of time.
 
     Wilson's interval for as many independent values as these are worth (`effective_size`; the effective sample of
@@ -266,24 +267,23 @@ def share_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
     """
     arrays, effective = _filled(sections), effective_size(sections)
     n, successes = sum(array.size for array in arrays), sum(int(np.sum(array > 0)) for array in arrays)
-    share = binomial_interval(successes, n, confidence, effective)
+    share = binomial_interval(successes, n, effective)
     return replace(share, sections=len(arrays), method=f"{share.method}, {effective:.0f} independent requests' worth")
 
 
-def _thinned(n: int, points: int) -> npt.NDArray[np.int64]:
-    """Return at most `points` of the ranks 0 … n−1: evenly spread, and geometrically towards either end."""
-    if n <= points:
-        return np.arange(n)
-    ends = np.geomspace(1, n, points // 4)
-    chosen = np.concatenate([np.linspace(0, n - 1, points // 2), ends - 1, n - ends])
-    return np.unique(np.rint(chosen).astype(np.int64))
-
-
 def ecdf(values: npt.ArrayLike, points: int = 500) -> tuple[FloatArray, FloatArray]:
-    """Return at most `points` of the curve (x, F(x)); F ends below 1 by the share of censored values."""
+    """Return at most `points` of the curve (x, F(x)); F ends below 1 by the share of censored values.
+
+    The points are evenly spread over the ranks, and geometrically towards either end.
+    """
     ordered = np.sort(as_array(values))
-    x = ordered[_thinned(ordered.size, points)]
-    share = np.searchsorted(ordered, x, side="right") / max(ordered.size, 1)
+    n, ranks = ordered.size, np.arange(ordered.size)
+    if n > points:
+        ends = np.geomspace(1, n, points // 4)
+        chosen = np.concatenate([np.linspace(0, n - 1, points // 2), ends - 1, n - ends])
+        ranks = np.unique(np.rint(chosen).astype(np.int64))
+    x = ordered[ranks]
+    share = np.searchsorted(ordered, x, side="right") / max(n, 1)
     return x[np.isfinite(x)], share[np.isfinite(x)]
 
 

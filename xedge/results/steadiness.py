@@ -43,18 +43,12 @@ class Steadiness:
     swing: float
 
     TOLERANCE = 1.10
-    ANSWERED = 0.98
-
-    @property
-    def answered_share(self) -> float:
-        """The requests answered in the three windows over the requests due in them."""
-        return sum(self.answered) / max(sum(self.offered), 1)
 
     @property
     def answers_missing(self) -> bool:
         """Whether under 0.98 of the offered requests were answered, beyond what is in flight by chance."""
-        missing = sum(self.offered) - sum(self.answered)
-        return self.answered_share < self.ANSWERED and missing > self._chance
+        offered, answered = sum(self.offered), sum(self.answered)
+        return answered / max(offered, 1) < 0.98 and offered - answered > self._chance
 
     @property
     def backlog_growing(self) -> bool:

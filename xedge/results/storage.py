@@ -60,9 +60,13 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     if not (folder / _CONDITIONS).is_file():
         raise MeasurementError(f"{folder} is not a measurement: it has no {_CONDITIONS}")
-    for kind, name in _FILES.items():
-        if (folder / name).is_file():
-            return _read_rows(folder / name, kind), json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
+    conditions = json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
+    if (path := folder / _FILES["parquet"]).is_file():
+        _format("parquet")
+        return pd.read_parquet(path, engine="pyarrow"), conditions
+    if (path := folder / _FILES["csv"]).is_file():
+        kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA]), conditions
     raise MeasurementError(f"{folder} has neither {' nor '.join(_FILES.values())}: its rows are missing")
 
 
@@ -76,11 +80,3 @@ def _format(wanted: Format | None) -> Format:
             raise MissingExtraError('parquet needs pyarrow: pip install "xedge[parquet]", or format="csv"') from error
         return "csv"
     return wanted or "parquet"
-
-
-def _read_rows(path: Path, kind: Format) -> pd.DataFrame:
-    if kind == "parquet":
-        _format("parquet")
-        return pd.read_parquet(path, engine="pyarrow")
-    kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
-    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

@@ -15,13 +15,8 @@ from xedge.results.statistics import episodes, quantile
 from xedge.results.steadiness import Steadiness
 from xedge.results.words import count, level_name, number, percent
 
-UNSENT_SHARE = 0.01
 LATE_SHARE = 0.10  # of a percentile may be due to the sender, or as much as half of its interval
-CEILING_SHARE = 0.2
-FAILED_SHARE = 0.01
 FATES = {"lost": "lost", "timeout": "timed out", "error": "answered with an error", "not_sent": "not sent"}
-EPISODES = 1.0  # independent ones beyond a percentile, for each section; below, a 95 % interval covers under 90 %
-EPISODES_OF_A_BATCH = 1.5  # batches of one replication are less independent than replications are
 LINK_TOLERANCE_MS = {"p50_ms": 0.5, "p99_ms": 2.0}
 
 Word = Literal["INVALID", "SATURATED", "VALID"]  # the worst first, as in Severity
@@ -89,7 +84,11 @@ def doubts(placements: Sequence[Evidence]) -> list[Doubt]:
     if len({replication for of in placements for replication in of.latencies}) == 1:
         text = "one replication only: the intervals come from its batches and say nothing about a next run"
         listed.append(Doubt(None, "note", text))
-    listed += busy(placements[0])
+    host = placements[0].conditions.host
+    load, cores = host.load_average_before, host.cores
+    if load and cores and load > cores:
+        text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
+        listed.append(Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say"))
     return sorted(listed, key=lambda doubt: get_args(Severity).index(doubt.severity))
 
 
@@ -102,9 +101,9 @@ def unanswered(of: Evidence) -> Iterator[Doubt]:
 
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
-    """More requests than `UNSENT_SHARE` were never sent: the service had less to do than was asked for."""
+    """Over 1 % of the requests were never sent: the service had less to do than was asked for."""
     share = of.counts["not_sent"] / max(len(of.measured), 1)
-    if share > UNSENT_SHARE:
+    if share > 0.01:
         yield Doubt(of.placement, "severe", f"{percent(share, 1)} of the requests were not sent (at most 1 %)")
 
 
@@ -166,7 +165,7 @@ def failures(of: Evidence) -> Iterator[Doubt]:
     if total := sum(failed.values()):
         parts = ", ".join(f"{count(n)} {FATES[status]}" for status, n in failed.items() if n)
         requests = len(of.measured)
-        severity: Severity = "severe" if total > FAILED_SHARE * requests else "warning"
+        severity: Severity = "severe" if total > 0.01 * requests else "warning"
         yield Doubt(of.placement, severity, f"of {count(requests)} requests {parts}")
 
 
@@ -182,9 +181,9 @@ def levels(of: Evidence) -> Iterator[Doubt]:
 
 
 def alike(of: Evidence) -> Iterator[Doubt]:
-    """Neighbouring requests so alike that the interval is too short: under one independent episode a section."""
+    """Neighbouring requests so alike, under one independent episode a section, that the 95 % covers less than 90 %."""
     arrays = list(of.latencies.values())
-    needed = EPISODES if len(arrays) > 1 else EPISODES_OF_A_BATCH
+    needed = 1.0 if len(arrays) > 1 else 1.5  # a section; batches are less independent than replications are
     worth = {p: episodes(arrays, p) for p, e in of.estimates.items() if e.low is not None}
     if few := [p for p, number_of in worth.items() if number_of < needed * of.estimates[p].sections]:
         named = ", ".join(f"{level_name(p)} ({worth[p]:.2g})" for p in few)
@@ -213,7 +212,7 @@ def floor(of: Evidence) -> Iterator[Doubt]:
         text = f"p50 of {p50:.3g} ms is within twice the noise floor of {echo.p50_ms:.3g} ms: mostly the broker"
         yield Doubt(of.placement, "warning", text)
     offered = of.rates_hz["offered_hz"]
-    if echo.ceiling_hz and offered > CEILING_SHARE * echo.ceiling_hz:
+    if echo.ceiling_hz and offered > 0.2 * echo.ceiling_hz:
         share = f"{percent(offered / echo.ceiling_hz)} of the ceiling of {number(echo.ceiling_hz)}/s (at most 20 %)"
         yield Doubt(of.placement, "warning", f"{number(offered)} requests/s are {share}")
 
@@ -225,14 +224,6 @@ def transient(of: Evidence) -> Iterator[Doubt]:
     if needed is not None and kept < needed:
         text = f"began empty: {count(needed)} requests of warm-up were wanted, {count(kept)} could be set apart; "
         yield Doubt(of.placement, "warning", text + "latencies lean low, make the trials longer")
-
-
-def busy(of: Evidence) -> Iterator[Doubt]:
-    """More runnable programs than cores before the measurement began: what replications minutes apart would show."""
-    load, cores = of.conditions.host.load_average_before, of.conditions.host.cores
-    if load and cores and load > cores:
-        text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
-        yield Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say")
 
 
 def link(of: Evidence) -> Iterator[Doubt]:
