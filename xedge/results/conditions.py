@@ -92,6 +92,26 @@ class _Scenario(_Part, frozen=True):
     seed: int | None = None
 
 
+class _Trial(_Part, frozen=True):
+    placement: str | None = None
+    replication: int = 0
+    counts: dict[str, float] = {}
+    sender_reconnects: int = 0
+
+    @property
+    def reconnects(self) -> int:
+        """How often the service or the sender lost the broker and connected again."""
+        return int(self.counts.get("reconnects", 0)) + self.sender_reconnects
+
+
+class _Interrupted(_Part, frozen=True):
+    """How many trials had ended of those planned, and what stopped the measurement."""
+
+    ended: int = 0
+    planned: int = 0
+    reason: str = ""
+
+
 class Conditions(_Part, frozen=True):
     """What a measurement was taken under; `strict` False makes a late sender a doubt."""
 
@@ -107,6 +127,8 @@ class Conditions(_Part, frozen=True):
     noise_floor: _NoiseFloor = _NoiseFloor()
     link_check: dict[str, _LinkCheck] = {}
     services: dict[str, _Service] = {}
+    trials: tuple[_Trial, ...] = ()
+    interrupted: _Interrupted | None = None
 
     @property
     def timeout_ms(self) -> float:
@@ -139,14 +161,18 @@ def typed(conditions: Mapping[str, Any]) -> Conditions:
         raise MeasurementError(f"malformed conditions: {error}") from error
 
 
-def merged(conditions: Mapping[str, Any], other: Mapping[str, Any], offset: int, replications: int) -> dict[str, Any]:
-    """Return the conditions of both, the trials of `other` numbered from `offset`, `replications` in all.
+def check_alike(conditions: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuse what was not taken alike.
 
     Raises:
-        MeasurementError: they were not taken alike; the message names what differs.
+        MeasurementError: the message names what differs.
     """
     if unlike := [text for key in ALIKE if (text := _difference(key, conditions.get(key), other.get(key)))]:
         raise MeasurementError(f"these measurements do not belong together, they differ in {'; '.join(unlike)}")
+
+
+def merged(conditions: Mapping[str, Any], other: Mapping[str, Any], offset: int, replications: int) -> dict[str, Any]:
+    """Return the conditions of both, the trials of `other` numbered from `offset`, `replications` in all."""
     trials = [{**trial, "replication": trial.get("replication", 0) + offset} for trial in other.get("trials") or []]
     origin = {key: value for key, value in other.items() if key not in {*ALIKE, "trials"}}
     return {

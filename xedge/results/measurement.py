@@ -16,6 +16,7 @@ from xedge.results import comparison, rows, showing, storage
 from xedge.results import conditions as known
 from xedge.results.evidence import Evidence
 from xedge.results.statistics import Estimate, FloatArray, share_estimate
+from xedge.results.unfinished import Unfinished, is_unfinished
 from xedge.results.verdict import Doubt, Verdict, doubts, judge
 
 if TYPE_CHECKING:
@@ -142,8 +143,15 @@ class Measurement:
 
     @classmethod
     def load(cls, path: str | Path) -> Measurement:
-        """Read the folder that `save` wrote; the rows come back with exactly the dtypes and values they had."""
-        return cls(*storage.read(Path(path)))
+        """Read the folder that `save` wrote; the rows come back with exactly the dtypes and values they had.
+
+        Also the folder where an interrupted measurement kept the trials that had ended; a doubt says what is missing.
+
+        Raises:
+            MeasurementError: the folder is no measurement, or no trial had ended.
+        """
+        folder = Path(path)
+        return cls(*(Unfinished.read(folder).result() if is_unfinished(folder) else storage.read(folder)))
 
     def merge(self, other: Measurement) -> Measurement:
         """Return one measurement of both, the replications of `other` numbered after those of this one.
@@ -152,6 +160,7 @@ class Measurement:
             MeasurementError: they were not taken alike (versions, host, broker, time-out, scenario apart from
                 seed and replications); the message names what differs.
         """
+        known.check_alike(self.conditions, other.conditions)
         if self.rows.equals(other.rows):
             raise MeasurementError("both measurements have the same rows: merging would count every request twice")
         offset = int(self.rows["replication"].max()) + 1

@@ -13,7 +13,7 @@ from xedge.core.exceptions import MeasurementError, MissingExtraError
 from xedge.results.rows import COLUMNS
 
 Format = Literal["csv", "parquet"]
-_FILES: dict[Format, str] = {"parquet": "rows.parquet", "csv": "rows.csv.gz"}
+_SUFFIXES: dict[Format, str] = {"parquet": ".parquet", "csv": ".csv.gz"}
 _CONDITIONS, _NA = "conditions.json", "\\N"
 
 
@@ -34,10 +34,7 @@ def write(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         new.mkdir()
-        if chosen == "parquet":
-            rows.to_parquet(new / _FILES[chosen], engine="pyarrow", index=False)
-        else:
-            rows.to_csv(new / _FILES[chosen], index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
+        write_rows(rows, new / "rows", chosen)
         for name, content in ((_CONDITIONS, conditions), ("verdict.json", verdict)):
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (new / name).write_text(f"{text}\n", encoding="utf-8")
@@ -60,19 +57,16 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     if not (folder / _CONDITIONS).is_file():
         raise MeasurementError(f"{folder} is not a measurement: it has no {_CONDITIONS}")
-    conditions = json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
-    if (path := folder / _FILES["parquet"]).is_file():
-        _format("parquet")
-        return pd.read_parquet(path, engine="pyarrow"), conditions
-    if (path := folder / _FILES["csv"]).is_file():
-        kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
-        return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA]), conditions
-    raise MeasurementError(f"{folder} has neither {' nor '.join(_FILES.values())}: its rows are missing")
+    names = [f"rows{suffix}" for suffix in _SUFFIXES.values()]
+    for name in names:
+        if (folder / name).is_file():
+            return read_rows(folder / name), json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
+    raise MeasurementError(f"{folder} has neither {' nor '.join(names)}: its rows are missing")
 
 
 def _format(wanted: Format | None) -> Format:
-    if wanted is not None and wanted not in _FILES:
-        raise MeasurementError(f"rows are written as {' or '.join(_FILES)}, not as {wanted!r}")
+    if wanted is not None and wanted not in _SUFFIXES:
+        raise MeasurementError(f"rows are written as {' or '.join(_SUFFIXES)}, not as {wanted!r}")
     try:
         importlib.import_module("pyarrow")
     except ImportError as error:
@@ -80,3 +74,23 @@ def _format(wanted: Format | None) -> Format:
             raise MissingExtraError('parquet needs pyarrow: pip install "xedge[parquet]", or format="csv"') from error
         return "csv"
     return wanted or "parquet"
+
+
+def write_rows(rows: pd.DataFrame, stem: Path, wanted: Format | None = None) -> Path:
+    """Write `stem`.parquet where pyarrow is installed, else `stem`.csv.gz, and return the file."""
+    kind = _format(wanted)
+    path = stem.with_name(f"{stem.name}{_SUFFIXES[kind]}")
+    if kind == "parquet":
+        rows.to_parquet(path, engine="pyarrow", index=False)
+    else:
+        rows.to_csv(path, index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
+    return path
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Return the rows in a file that `write_rows` wrote."""
+    if path.suffix == ".parquet":
+        _format("parquet")
+        return pd.read_parquet(path, engine="pyarrow")
+    kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

@@ -89,6 +89,9 @@ def doubts(placements: Sequence[Evidence]) -> list[Doubt]:
     if load and cores and load > cores:
         text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
         listed.append(Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say"))
+    if (stop := placements[0].conditions.interrupted) is not None:
+        text = f"interrupted: {stop.planned - stop.ended} of {stop.planned} trials are missing ({stop.reason})"
+        listed.append(Doubt(None, "warning", text))
     return sorted(listed, key=lambda doubt: get_args(Severity).index(doubt.severity))
 
 
@@ -226,6 +229,15 @@ def transient(of: Evidence) -> Iterator[Doubt]:
         yield Doubt(of.placement, "warning", text + "latencies lean low, make the trials longer")
 
 
+def reconnected(of: Evidence) -> Iterator[Doubt]:
+    """The broker went away during a trial: what was not sent or answered then is neither's fault."""
+    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
+    if trials:
+        named = ", ".join(str(trial.replication) for trial in trials)
+        text = f"the connection to the broker was lost and made again in replication {named}"
+        yield Doubt(of.placement, "severe", f"{text}; requests that failed then tell of the broker, not of the service")
+
+
 def link(of: Evidence) -> Iterator[Doubt]:
     """Links: the measured delay off from the requested one, at a level or message by message, or other losses."""
     check = of.conditions.link_check.get(of.placement)
@@ -243,5 +255,7 @@ def link(of: Evidence) -> Iterator[Doubt]:
             yield Doubt(of.placement, "warning", text)
 
 
-# of each placement, in the order in which they are listed
-RULES = (unanswered, unsent, late, saturated, failures, levels, alike, transient, unsteady, drift, floor, link)
+RULES = (  # of each placement, in the order in which they are listed
+    *(unanswered, unsent, late, saturated, reconnected, failures, levels),
+    *(alike, transient, unsteady, drift, floor, link),
+)
