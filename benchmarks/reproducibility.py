@@ -10,7 +10,6 @@ import numpy as np
 
 from benchmarks.harness import Table
 from xedge.results.statistics import Estimate
-from xedge.results.summary import estimates
 from xedge.results.words import level_name
 from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
@@ -38,7 +37,7 @@ def run(seed: int, rate_hz: float, duration_s: float, replications: int) -> tupl
     workload = Poisson(rate_hz=rate_hz, duration_s=duration_s)
     scenario = Scenario(model="anomaly_detector", workload=workload, placements={"edge": Edge()}, seed=seed)
     measurement = scenario.measure(replications, progress=False)
-    return measurement.verdict.word, estimates(measurement.rows, "edge")
+    return measurement.verdict.word, measurement.evidence["edge"].estimates
 
 
 def main(pairs: int = 10, rate_hz: float = 250, duration_s: float = 1.2, replications: int = 5) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from xedge.reports.run import VERDICTS, Run
-from xedge.results import summary
 from xedge.results.measurement import Measurement
 
 #: A verdict that is not VALID must say that this machine was too busy, and may have no other reason.
@@ -86,7 +85,7 @@ def assert_numbers(run: Run, measurement: Measurement) -> None:
     for placement in measurement.placements:
         recorded = known.get(placement, {}).get("p50_ms")
         if recorded and placement not in measurement.verdict.saturated:
-            value = summary.estimates(measurement.rows, placement)[0.5].value
+            value = measurement.estimate(placement, 0.5).value
             assert recorded["value"] == pytest.approx(value)
             said = [float(number) for number in re.findall(r"(?<![\w.-])\d+(?:\.\d+)?", run.record["conclusion"])]
             written = float(recorded["text"].split()[0])  # as rounded for the reader

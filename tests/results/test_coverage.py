@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import queues
 
-from xedge.results import dependence, statistics
+from xedge.results import statistics
 from xedge.results.steadiness import warm_up_requests
 from xedge.studies.queueing import MMc
 
@@ -93,7 +93,7 @@ def test_goodput_covers_the_truth_where_wilson_alone_would_lie(rho, share):
     deadline = truth(rho, share)
     for _ in range(repetitions):
         met = measured(rng, rho, 5000) <= deadline
-        found, independent = dependence.share_estimate(met), statistics.binomial_interval(int(met.sum()), met.size)
+        found, independent = statistics.share_estimate(met), statistics.binomial_interval(int(met.sum()), met.size)
         covered += found.low <= share <= found.high
         alone += independent.low <= share <= independent.high
     assert 0.90 <= covered / repetitions <= 0.99
@@ -108,7 +108,7 @@ def test_episodes_are_few_where_the_interval_would_be_too_short(rho, n, p, repli
     rng, covered, doubted, repetitions = np.random.default_rng(6), 0, 0, 150
     for _ in range(repetitions):
         sections = measured(rng, rho, n, replications)
-        doubted += dependence.episodes(sections, p) < needed
+        doubted += statistics.episodes(sections, p) < needed
         batched = sections if replications > 1 else statistics.batches(sections[0], shortest=100)
         found = statistics.quantile_estimate(batched, p)
         covered += found.low <= truth(rho, p) <= found.high
@@ -122,7 +122,7 @@ def test_episodes_are_few_where_the_interval_would_be_too_short(rho, n, p, repli
 )
 def test_episodes_suffice_where_the_interval_is_true(rho, n, p, replications, needed):
     rng = np.random.default_rng(7)
-    found = [dependence.episodes(measured(rng, rho, n, replications), p) for _ in range(100)]
+    found = [statistics.episodes(measured(rng, rho, n, replications), p) for _ in range(100)]
     assert np.mean(np.array(found) < needed) < 0.12
 
 
@@ -135,32 +135,32 @@ def test_effective_size_of_an_autoregression_is_that_of_the_closed_form():
         x = 0.0
         for t, e in enumerate(own):
             section[t] = x = phi * x + e
-    assert dependence.effective_size(sections) == pytest.approx(4 * n * (1 - phi) / (1 + phi), rel=0.1)
-    assert dependence.effective_size(sections[:1]) == pytest.approx(n * (1 - phi) / (1 + phi), rel=0.15)
+    assert statistics.effective_size(sections) == pytest.approx(4 * n * (1 - phi) / (1 + phi), rel=0.1)
+    assert statistics.effective_size(sections[:1]) == pytest.approx(n * (1 - phi) / (1 + phi), rel=0.15)
 
 
 def test_effective_size_counts_sections_that_differ_from_each_other():
     rng = np.random.default_rng(10)
     same = rng.normal(size=(5, 1000))
     apart = same + 3 * np.arange(5)[:, None]
-    assert dependence.effective_size(same) > 3000
-    assert dependence.effective_size(apart) < 50
+    assert statistics.effective_size(same) > 3000
+    assert statistics.effective_size(apart) < 50
 
 
 def test_effective_size_of_what_is_always_the_same_is_its_number():
-    assert dependence.effective_size([np.full(100, 0.1), np.full(50, 0.1)]) == 150
-    assert dependence.effective_size([]) == 0
-    assert dependence.effective_size([[1.0]]) == 1
-    assert dependence.episodes([], 0.9) == 0
-    assert dependence.episodes([np.full(100, math.inf)] * 2, 0.9) == pytest.approx(20)
+    assert statistics.effective_size([np.full(100, 0.1), np.full(50, 0.1)]) == 150
+    assert statistics.effective_size([]) == 0
+    assert statistics.effective_size([[1.0]]) == 1
+    assert statistics.episodes([], 0.9) == 0
+    assert statistics.episodes([np.full(100, math.inf)] * 2, 0.9) == pytest.approx(20)
 
 
 def test_share_of_sections_pools_them_and_says_what_they_are_worth():
     met = np.random.default_rng(11).random((4, 500)) < 0.9
-    found = dependence.share_estimate(met)
+    found = statistics.share_estimate(met)
     assert (found.value, found.n, found.sections) == (met.mean(), 2000, 4)
     assert "independent requests' worth" in found.method
     same = statistics.binomial_interval(int(met.sum()), 2000)
     assert found.half_width == pytest.approx(same.half_width, rel=0.25)
     clumped = np.sort(met, axis=1)
-    assert dependence.share_estimate(clumped).half_width > 3 * same.half_width
+    assert statistics.share_estimate(clumped).half_width > 3 * same.half_width

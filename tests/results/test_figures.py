@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sample_rows import measurement, with_status
 
 from xedge.results import figures as plots
-from xedge.results import summary, words
+from xedge.results import words
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_figure_shows_itself_with_an_alternative_text_that_has_the_numbers(whole
     assert set(data) == {"image/svg+xml", "text/plain"}
     alt = metadata["image/svg+xml"]["alt"]
     assert alt == data["text/plain"]
-    p99 = words.milliseconds(summary.estimates(whole.rows, "edge")[0.99])
+    p99 = words.milliseconds(whole.estimate("edge", 0.99))
     assert p99 in alt
     assert "faster than cloud" in alt
 

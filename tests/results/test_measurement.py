@@ -16,7 +16,7 @@ from sample_rows import MS, conditions, measurement, trial, with_status
 from xedge.core.exceptions import MeasurementError, MissingExtraError
 from xedge.results import statistics, words
 from xedge.results.measurement import Measurement
-from xedge.results.rows import PARTS, milliseconds_between, parts_ns, typed, utilisation
+from xedge.results.rows import PARTS, milliseconds_between, parts_ns, typed
 
 
 def test_latency_counts_from_the_due_time_not_from_sending():
@@ -99,8 +99,8 @@ def test_utilisation_is_the_busy_share_of_one_server_with_batches_counted_once()
     rows = whole.rows.copy()
     for stamp in ("started_ns", "finished_ns"):  # two requests a batch
         rows[stamp] = rows.groupby(["placement", "replication", rows["request"] // 2])[stamp].transform("first")
-    assert utilisation(rows, "edge") == pytest.approx(0.035, rel=0.05)
-    assert np.isnan(utilisation(rows.assign(started_ns=pd.NA), "edge"))
+    assert Measurement(rows, {}).evidence["edge"].utilisation == pytest.approx(0.035, rel=0.05)
+    assert np.isnan(Measurement(rows.assign(started_ns=pd.NA), {}).evidence["edge"].utilisation)
 
 
 def test_summary_gives_no_number_below_the_floor_and_inf_beyond_the_time_out():

@@ -46,10 +46,8 @@ def test_quantile_refuses_nothing_nan_and_a_level_in_per_cent():
         statistics.quantile([1.0], 99)
 
 
-@pytest.mark.parametrize(("confidence", "floors"), [(0.95, (5, 29, 59, 299, 2995)), (0.99, (7, 44, 90, 459, 4603))])
-def test_minimum_samples_are_those_of_the_method(confidence, floors):
-    levels = (0.5, 0.9, 0.95, 0.99, 0.999)
-    assert tuple(statistics.minimum_samples(p, confidence) for p in levels) == floors
+def test_minimum_samples_are_those_of_the_method():
+    assert [statistics.minimum_samples(p) for p in (0.5, 0.9, 0.95, 0.99, 0.999)] == [5, 29, 59, 299, 2995]
 
 
 def test_estimate_is_centred_on_the_pooled_quantile():
@@ -72,6 +70,20 @@ def test_estimate_has_no_value_below_the_floor_and_no_interval_without_sections(
     short = statistics.quantile_estimate([np.ones(99), np.ones(300)], 0.99)
     assert (short.value, short.low) == (1, None)
     assert "long enough" in short.method
+
+
+def test_the_interval_of_what_is_never_negative_begins_at_0_at_the_lowest():
+    sections = [np.full(100, 1.0), np.full(100, 4.0), np.full(100, 40.0)]
+    estimate = statistics.quantile_estimate(sections, 0.5)
+    assert (estimate.value, estimate.low) == (4, 0)
+    assert estimate.high - estimate.value == pytest.approx(estimate.half_width)
+    assert estimate.half_width > 4
+    wider = estimate.widened(1.0, 0.0)
+    assert (wider.low, wider.high, wider.half_width) == (0, estimate.high, estimate.half_width)
+    shifted = statistics.quantile_estimate([section - 4 for section in sections], 0.5)
+    assert (shifted.low, shifted.half_width) == (pytest.approx(-estimate.half_width), estimate.half_width)
+    difference = statistics.paired_difference(sections, [2 * section for section in sections], 0.5)
+    assert difference.low < 0 < difference.value
 
 
 def test_estimate_is_censored_when_more_than_the_rest_timed_out():

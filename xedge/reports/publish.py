@@ -9,7 +9,8 @@ import numpy as np
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.reports.study import Findings, Headline, Study
-from xedge.results import rows, statistics, summary, words
+from xedge.results import statistics, words
+from xedge.results.evidence import COMPARED_LEVELS
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate
 
@@ -78,16 +79,16 @@ def findings(measurement: Measurement) -> Findings:
 def _latencies(measurement: Measurement, placement: str) -> dict[float, Estimate | str]:
     """Level → latency in ms, or why there is none: "saturated", "> 5000 ms (timed out)"."""
     if placement in measurement.verdict.saturated:
-        return dict.fromkeys(summary.COMPARED_LEVELS, "saturated")
+        return dict.fromkeys(COMPARED_LEVELS, "saturated")
     timeout_s = measurement.conditions.get("timeout_s")
-    estimates = {p: measurement.estimate(placement, p) for p in summary.COMPARED_LEVELS}
+    estimates = {p: measurement.estimate(placement, p) for p in COMPARED_LEVELS}
     known = {p: e for p, e in estimates.items() if e.value is not None and np.isfinite(e.value)}
     return {p: known[p] if p in known else words.milliseconds(e, timeout_s) for p, e in estimates.items()}
 
 
 def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float, Estimate | str]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"answered_hz": rows.rates_hz(measurement.rows, placement)["answered_hz"]}
-    for p in summary.COMPARED_LEVELS:
+    numbers: dict[str, Any] = {"answered_hz": measurement.evidence[placement].rates_hz["answered_hz"]}
+    for p in COMPARED_LEVELS:
         latency = latencies[p]
         word = isinstance(latency, str)
         numbers[f"{words.level_name(p)}_ms"] = {"value": None, "text": latency} if word else latency

@@ -9,9 +9,8 @@ import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
 from xedge.core.tables import html_table
-from xedge.results.evidence import Evidence
-from xedge.results.statistics import Estimate, FloatArray, batches, paired_difference
-from xedge.results.summary import COMPARED_LEVELS, sections
+from xedge.results.evidence import COMPARED_LEVELS, Evidence
+from xedge.results.statistics import Estimate, FloatArray, as_sections, batches, paired_difference
 from xedge.results.words import level_name, milliseconds, senders_share
 
 
@@ -88,11 +87,9 @@ def difference(a: Evidence, b: Evidence, p: float) -> Estimate:
 
 def could_turn(a: Evidence, b: Evidence, p: float) -> bool:
     """Whether a difference is shown, and a punctual sender could have changed who is faster."""
-    of_a, of_b = a.estimates[p], b.estimates[p]
-    if of_a.value is None or of_b.value is None or not (math.isfinite(of_a.value) and math.isfinite(of_b.value)):
-        return False
-    fast, slow = sorted((of_a, of_b), key=lambda estimate: estimate.value or 0.0)
-    return (slow.value or 0.0) - slow.late < (fast.value or 0.0) and is_shown(difference(a, b, p))
+    known = [(of.estimates[p].value, of.estimates[p].late) for of in (a, b)]
+    (fast, _), (slow, late) = sorted((math.inf if value is None else value, late) for value, late in known)
+    return math.isfinite(slow) and slow - late < fast and is_shown(difference(a, b, p))
 
 
 def is_shown(difference: Estimate) -> bool:
@@ -106,5 +103,5 @@ def _paired(a: Mapping[int, FloatArray], b: Mapping[int, FloatArray], p: float) 
     of_a, of_b = [a[key] for key in both], [b[key] for key in both]
     if len(both) > 1:
         return paired_difference(of_a, of_b, p)
-    pairs = min(len(sections(of_a, p)), len(sections(of_b, p)))  # failures make a run shorter: as many batches
+    pairs = min(len(as_sections(of_a, p)), len(as_sections(of_b, p)))  # failures make a run shorter: as many batches
     return paired_difference(batches(of_a[0], pairs), batches(of_b[0], pairs), p)

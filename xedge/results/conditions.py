@@ -1,4 +1,4 @@
-"""The conditions that rules and tables read, as typed data; what a measurement saves is all of its dictionary."""
+"""What rules and tables read of a measurement's conditions, as typed data; and those of two measurements merged."""
 
 import math
 from collections.abc import Mapping
@@ -10,27 +10,30 @@ from xedge.core.config import as_kind
 from xedge.core.exceptions import MeasurementError
 from xedge.scenario.link import Link
 
+ALIKE = {  # what two measurements must share to be merged, and what below it they may differ in
+    "versions": (),
+    "host": ("load_average_before",),
+    "broker": ("host", "port", "url", "name"),
+    "timeout_s": (),
+    "scenario": ("seed", "replications"),
+}
+
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A part of the conditions: whatever is missing has its default, and what nobody here reads is passed over."""
 
 
-class Levels(_Part, frozen=True):
-    """Plain percentiles in ms."""
-
+class _Levels(_Part, frozen=True):
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
 
 
-class NoiseFloor(Levels, frozen=True):
-    """Latency and ceiling of an echo behind the same broker."""
-
-    n: int | None = None
+class _NoiseFloor(_Levels, frozen=True):
     ceiling_hz: float | None = None
 
 
-class Losses(_Part, frozen=True):
+class _Losses(_Part, frozen=True):
     """How many of the echoes through a link were to be lost, how many were, and how many of these are other ones."""
 
     requested: int = 0
@@ -38,87 +41,60 @@ class Losses(_Part, frozen=True):
     differing: int = 0
 
 
-class LinkCheck(_Part, frozen=True):
+class _LinkCheck(_Part, frozen=True):
     """Added delay requested of a placement's links and measured by echo; `off_ms` compares message by message."""
 
-    requested_ms: Levels = Levels()
-    measured_ms: Levels = Levels()
-    off_ms: Levels = Levels()
-    lost: Losses = Losses()
-    n: int | None = None
+    requested_ms: _Levels = _Levels()
+    measured_ms: _Levels = _Levels()
+    off_ms: _Levels = _Levels()
+    lost: _Losses = _Losses()
 
 
-class ServiceFacts(_Part, frozen=True):
-    """What a placement's service said of itself."""
-
+class _Service(_Part, frozen=True):
     servers: int = 1
     boxes: int = 1
     transient_requests: int | None = None
 
 
-class BrokerFacts(_Part, frozen=True):
-    """The broker's kind and version."""
-
+class _Broker(_Part, frozen=True):
     kind: str | None = None
     version: str | None = None
-    qos: int | None = None
 
 
-class Host(_Part, frozen=True):
-    """The machine, and how busy it was before."""
-
+class _Host(_Part, frozen=True):
     cpu: str | None = None
     cores: int | None = None
     os: str | None = None
     load_average_before: float | None = None
 
 
-class Commit(_Part, frozen=True):
-    """The project's commit, and whether files differ from it."""
-
+class _Commit(_Part, frozen=True):
     commit: str | None = None
     dirty: bool = False
 
 
-class Workload(_Part, frozen=True):
-    """The arrival process."""
-
+class _Workload(_Part, frozen=True):
     kind: str | None = None
     rate_hz: float | None = None
     duration_s: float | None = None
 
 
-class PlacementLinks(_Part, frozen=True):
-    """The links of a placement, as the scenario states them."""
-
+class _Links(_Part, frozen=True):
     link: Link | None = None
     uplink: Link | None = None
     downlink: Link | None = None
 
-    @property
-    def loses(self) -> bool:
-        """Whether whole messages may be lost."""
-        return any(link.loses for link in (self.link, self.uplink, self.downlink) if link is not None)
 
-
-class ScenarioFacts(_Part, frozen=True):
-    """The scenario, as far as it is read here."""
-
+class _Scenario(_Part, frozen=True):
     model: str | None = None
-    workload: Workload = Workload()
-    placements: dict[str, PlacementLinks] = {}
+    workload: _Workload = _Workload()
+    placements: dict[str, _Links] = {}
     seed: int | None = None
 
 
-class Trial(_Part, frozen=True):
-    """One trial's seeds and length."""
-
+class _Trial(_Part, frozen=True):
     placement: str | None = None
     replication: int = 0
-    schedule_seed: int | None = None
-    content_seed: int | None = None
-    link_seed: int | None = None
-    horizon_s: float | None = None
     counts: dict[str, float] = {}
     sender_reconnects: int = 0
 
@@ -128,7 +104,7 @@ class Trial(_Part, frozen=True):
         return int(self.counts.get("reconnects", 0)) + self.sender_reconnects
 
 
-class Interrupted(_Part, frozen=True):
+class _Interrupted(_Part, frozen=True):
     """How many trials had ended of those planned, and what stopped the measurement."""
 
     ended: int = 0
@@ -137,38 +113,36 @@ class Interrupted(_Part, frozen=True):
 
 
 class Conditions(_Part, frozen=True):
-    """What a measurement was taken under.
+    """What a measurement was taken under; `strict` False makes a late sender a doubt."""
 
-    `strict` False makes a late sender a doubt; `link_check` and `services` are by placement.
-    """
-
-    scenario: ScenarioFacts = ScenarioFacts()
+    scenario: _Scenario = _Scenario()
     replications: int | None = None
     strict: bool = True
     timeout_s: float | None = None
     started_at: str | None = None
-    broker: BrokerFacts = BrokerFacts()
-    host: Host = Host()
+    broker: _Broker = _Broker()
+    host: _Host = _Host()
     versions: dict[str, str] = {}
-    git_commit: Commit = Commit()
-    noise_floor: NoiseFloor = NoiseFloor()
-    link_check: dict[str, LinkCheck] = {}
-    services: dict[str, ServiceFacts] = {}
-    trials: tuple[Trial, ...] = ()
-    interrupted: Interrupted | None = None
+    git_commit: _Commit = _Commit()
+    noise_floor: _NoiseFloor = _NoiseFloor()
+    link_check: dict[str, _LinkCheck] = {}
+    services: dict[str, _Service] = {}
+    trials: tuple[_Trial, ...] = ()
+    interrupted: _Interrupted | None = None
 
     @property
     def timeout_ms(self) -> float:
         """How long after it was due a request was waited for; inf if that is not known."""
         return math.inf if self.timeout_s is None else 1e3 * self.timeout_s
 
-    def service(self, placement: str) -> ServiceFacts:
+    def service(self, placement: str) -> _Service:
         """Return what the placement's service said of itself, defaults if nothing is known."""
-        return self.services.get(placement, ServiceFacts())
+        return self.services.get(placement, _Service())
 
     def loses(self, placement: str) -> bool:
-        """Whether the scenario asks the placement's links to lose messages."""
-        return self.scenario.placements.get(placement, PlacementLinks()).loses
+        """Whether the scenario asks the placement's links to lose whole messages."""
+        asked = self.scenario.placements.get(placement, _Links())
+        return any(link.loses for link in (asked.link, asked.uplink, asked.downlink) if link is not None)
 
 
 def typed(conditions: Mapping[str, Any]) -> Conditions:
@@ -185,3 +159,33 @@ def typed(conditions: Mapping[str, Any]) -> Conditions:
         return msgspec.convert(present, Conditions, dec_hook=as_kind)
     except msgspec.ValidationError as error:
         raise MeasurementError(f"malformed conditions: {error}") from error
+
+
+def check_alike(conditions: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuse what was not taken alike.
+
+    Raises:
+        MeasurementError: the message names what differs.
+    """
+    if unlike := [text for key in ALIKE if (text := _difference(key, conditions.get(key), other.get(key)))]:
+        raise MeasurementError(f"these measurements do not belong together, they differ in {'; '.join(unlike)}")
+
+
+def merged(conditions: Mapping[str, Any], other: Mapping[str, Any], offset: int, replications: int) -> dict[str, Any]:
+    """Return the conditions of both, the trials of `other` numbered from `offset`, `replications` in all."""
+    trials = [{**trial, "replication": trial.get("replication", 0) + offset} for trial in other.get("trials") or []]
+    origin = {key: value for key, value in other.items() if key not in {*ALIKE, "trials"}}
+    return {
+        **conditions,
+        "trials": [*(conditions.get("trials") or []), *trials],
+        "replications": replications,
+        "merged": [*conditions.get("merged", []), {**origin, "scenario": other.get("scenario")}],
+    }
+
+
+def _difference(key: str, a: Any, b: Any) -> str:
+    """Return "versions (numpy: 1.26 and 2.4)", the key and what is below it that differs, or ""."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return "" if a == b else f"{key} ({a} and {b})"
+    names = [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in ALIKE[key]]
+    return f"{key} ({'; '.join(f'{name}: {a.get(name)} and {b.get(name)}' for name in names)})" if names else ""

@@ -1,12 +1,14 @@
 """Figures of a measurement: functions take an axis and return artists; the numbers come from `statistics`."""
 
+from __future__ import annotations
+
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,38 +19,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from xedge.results import statistics, words
-from xedge.results.protocols import Showable
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
 
+if TYPE_CHECKING:
+    from xedge.results.measurement import Measurement
+
 STYLE = Path(__file__).with_name("xedge.mplstyle")
 MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
-RASTER_DPI = 72
 WARM_UP = "#bbbbbb"
 POINTS = 200  # of a curve
+Curve = tuple[FloatArray, FloatArray]
 PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True))
 LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
 
-@contextmanager
-def styled() -> Iterator[None]:
+def styled() -> AbstractContextManager[None]:
     """Apply xedge's style inside the block only; nothing global changes."""
-    with style.context(STYLE):
-        yield
+    return style.context(STYLE)
 
 
-def look(measurement: Showable, placement: str) -> dict[str, Any]:
+def look(measurement: Measurement, placement: str) -> dict[str, Any]:
     """Return the colour and line style of a placement, as `plot` takes them."""
     return LOOKS[measurement.placements.index(placement) % len(LOOKS)]
 
 
-def _pooled(measurement: Showable, placement: str) -> FloatArray:
-    return np.concatenate(measurement.latencies_ms(placement))
-
-
 def plain_number(value: float, _: Any = None) -> str:
     """Return a tick's number without an exponent: "1 000", "0.25"."""
-    return f"{value:,.0f}".replace(",", "\u202f") if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
+    return words.count(round(value)) if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def log_ms(axis: Any, values: FloatArray) -> None:
@@ -57,16 +55,26 @@ def log_ms(axis: Any, values: FloatArray) -> None:
     axis._set_axes_scale("log")
     low, high = (finite.min() / 1.25, finite.max() * 1.25) if finite.size else (0.1, 1000.0)
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
-    wide = high / low > 50
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 50 else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _curve(ax: Axes, measurement: Showable, placement: str, x: FloatArray, share: FloatArray) -> Sequence[Artist]:
-    """Draw steps where every value is a point of the curve, else straight lines between the points chosen."""
-    drawstyle = "steps-post" if x.size < POINTS / 2 else "default"
-    return ax.plot(x, share, drawstyle=drawstyle, label=placement, **look(measurement, placement))
+def _curve(ax: Axes, measurement: Measurement, placement: str, curve: Curve, band: Curve) -> list[Artist]:
+    """Draw `curve`, and shade between the fastest and the slowest replication at the levels and heights of `band`.
+
+    Steps where every value is a point of the curve, else straight lines between the points chosen.
+    """
+    (levels, heights), own = band, look(measurement, placement)
+    drawstyle = "steps-post" if curve[0].size < POINTS / 2 else "default"
+    artists: list[Artist] = [*ax.plot(*curve, drawstyle=drawstyle, label=placement, **own)]
+    sections = [section for section in measurement.latencies_ms(placement) if section.size]
+    if len(sections) > 1 and levels.size:
+        curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
+        known = np.isfinite(curves).all(axis=0)
+        low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
+        artists.append(ax.fill_betweenx(heights[known], low, high, color=own["color"], alpha=0.25, linewidth=0))
+    return artists
 
 
 def legend(ax: Axes, columns: int = 3) -> None:
@@ -78,16 +86,16 @@ def legend(ax: Axes, columns: int = 3) -> None:
     ax.legend(loc="upper center", ncols=min(columns, entries), columnspacing=1.2, handletextpad=0.5, borderaxespad=0)
 
 
-def ecdf(ax: Axes, measurement: Showable) -> list[Artist]:
+def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw the share of requests answered within x ms, a line a placement, shaded from replication to replication.
 
     A line that ends below 1 has requests that timed out or were lost.
     """
     artists: list[Artist] = []
-    pooled = {name: _pooled(measurement, name) for name in measurement.placements}
+    pooled = {name: np.concatenate(measurement.latencies_ms(name)) for name in measurement.placements}
+    levels = np.linspace(0.005, 0.995, 100)
     for name, values in pooled.items():
-        artists += _curve(ax, measurement, name, *statistics.ecdf(values, POINTS))
-        artists += _band(ax, measurement, name, np.linspace(0.005, 0.995, 100))
+        artists += _curve(ax, measurement, name, statistics.ecdf(values, POINTS), (levels, levels))
     log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
@@ -96,20 +104,7 @@ def ecdf(ax: Axes, measurement: Showable) -> list[Artist]:
     return artists
 
 
-def _band(ax: Axes, measurement: Showable, placement: str, levels: FloatArray, *, slower: bool = False) -> list[Artist]:
-    """Shade between the fastest and the slowest replication, level by level; drawn at 1 − level for `slower`."""
-    sections = [section for section in measurement.latencies_ms(placement) if section.size]
-    if len(sections) < 2:
-        return []
-    curves = np.array([[statistics.quantile(section, p) for p in levels] for section in sections])
-    known = np.isfinite(curves).all(axis=0)
-    low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
-    colour = look(measurement, placement)["color"]
-    height = 1 - levels[known] if slower else levels[known]
-    return [ax.fill_betweenx(height, low, high, color=colour, alpha=0.25, linewidth=0)]
-
-
-def tail(ax: Axes, measurement: Showable) -> list[Artist]:
+def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw the share of requests slower than x ms, both axes logarithmic, as far as 10 requests reach.
 
     Shaded from replication to replication, as far as each of them has a request beyond.
@@ -117,14 +112,13 @@ def tail(ax: Axes, measurement: Showable) -> list[Artist]:
     artists: list[Artist] = []
     drawn, floor = [np.empty(0)], 1.0
     for name in measurement.placements:
-        values = _pooled(measurement, name)
-        x, share = statistics.survival(values, POINTS)
-        artists += _curve(ax, measurement, name, x, share)
-        drawn, floor = [*drawn, x], min(floor, *share) if share.size else floor
+        sections = measurement.latencies_ms(name)
+        x, share = statistics.survival(np.concatenate(sections), POINTS)
+        least = max(share.min(initial=1.0), 1 / max(min(map(len, sections)), 2))
+        heights = np.geomspace(least, 0.995, 100 if share.size else 0)
+        artists += _curve(ax, measurement, name, (x, share), (1 - heights, heights))
         if share.size:
-            fewest = min(section.size for section in measurement.latencies_ms(name))
-            least = max(share[-1], 1 / max(fewest, 2))
-            artists += _band(ax, measurement, name, 1 - np.geomspace(least, 0.995, 100), slower=True)
+            drawn, floor = [*drawn, x], min(floor, *share)
             artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=look(measurement, name)["color"])
     log_ms(ax.xaxis, np.concatenate(drawn))
     ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")
@@ -141,26 +135,27 @@ def _share(value: float, _: Any = None) -> str:
     return f"{100 * value:.6f}".rstrip("0").rstrip(".") + " %"
 
 
-def breakdown(ax: Axes, measurement: Showable) -> list[Artist]:
+def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw a bar a placement: what share of its mean latency each part took; the mean stands beside its name.
 
     Means, because they add up and medians do not; shares, because 1 ms beside 100 ms would be a line.
     """
-    table, artists, names = measurement.breakdown(), [], measurement.placements
-    means = table.pivot(index="placement", columns="part", values="mean_ms").reindex(names)
+    artists: list[Artist] = []
+    names = measurement.placements
+    means = measurement.breakdown().pivot(index="placement", columns="part", values="mean_ms").reindex(names)
     left = np.zeros(len(names))
     for part in PARTS:
         share = (means[part] / means["latency"]).fillna(0).to_numpy(dtype=float)
         if share.max() < 0.005:
             continue
         bars = ax.barh(range(len(names)), share, left=left, height=0.55, color=PART_COLOURS[part], label=part)
-        bars_text = [words.percent(value) if value >= 0.08 else "" for value in share]
-        dark = part in ("inference", "lateness")
-        ax.bar_label(bars, bars_text, label_type="center", fontsize=8, color="white" if dark else "#111111")
+        texts = [words.percent(value) if value >= 0.08 else "" for value in share]
+        colour = "white" if part in ("inference", "lateness") else "#111111"
+        ax.bar_label(bars, texts, label_type="center", fontsize=8, color=colour)
         artists += list(bars)
         left += share
-    labels = [f"{name}\n{_mean(means['latency'][name])}" for name in names]
-    ax.set_yticks(range(len(names)), labels)
+    known = [f"mean {ms:.{words.decimals(ms, None)}f} ms" if ms > 0 else "none answered" for ms in means["latency"]]
+    ax.set_yticks(range(len(names)), [f"{name}\n{mean}" for name, mean in zip(names, known, strict=True)])
     ax.set(xlim=(0, 1), ylim=(len(names) - 0.4, -1.1), xlabel="share of the mean latency")
     ax.xaxis.set_major_formatter(FuncFormatter(_share))
     ax.grid(visible=False, axis="y")
@@ -168,11 +163,7 @@ def breakdown(ax: Axes, measurement: Showable) -> list[Artist]:
     return artists
 
 
-def _mean(value: float) -> str:
-    return "none answered" if math.isnan(value) else f"mean {value:.{words.decimals(value, None)}f} ms"
-
-
-def over_time(ax: Axes, measurement: Showable) -> list[Artist]:
+def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw every latency against its due time, replications on top of each other, the warm-up too, in grey.
 
     Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
@@ -181,7 +172,11 @@ def over_time(ax: Axes, measurement: Showable) -> list[Artist]:
     due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, latency_ms(rows)
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
     log_ms(ax.yaxis, latency)
-    lane = _lane(ax) if np.isinf(latency).any() else math.nan
+    unanswered, lane = np.isinf(latency), math.nan
+    if unanswered.any():  # in a lane above the data
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high * (high / low) ** 0.1)
+        lane = high * (high / low) ** 0.04
     many = len(rows) > MANY_MARKS
     looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
     looks |= {"marker": "," if many else "o", "markersize": 2.5}  # pixels pack tightly
@@ -190,32 +185,21 @@ def over_time(ax: Axes, measurement: Showable) -> list[Artist]:
     for name in measurement.placements:
         own, colour = (placement == name) & ~warm_up, look(measurement, name)["color"]
         artists += ax.plot(due[own], latency[own], color=colour, alpha=0.8, **looks)
-        failed = due[own & np.isinf(latency)]
+        failed = due[own & unanswered]
         if failed.size:
             marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
             artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
-    _key(ax, measurement, failures=not math.isnan(lane), warm_up=bool(warm_up.any()))
+    entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
+    entries += [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
+    entries += [("#555555", "|", "no answer in time")] * bool(unanswered.any())
+    for colour, marker, label in entries:  # marks that can be seen, for the legend alone
+        ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
+    legend(ax)
     ax.set(xlabel="due, s after the start of the trial", ylabel="latency, ms", xlim=(0, max(due.max(), 1e-3)))
     return artists
 
 
-def _lane(ax: Axes) -> float:
-    """Add a lane above the data for requests without a latency, and return where its middle is."""
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.1)
-    return float(high * (high / low) ** 0.04)
-
-
-def _key(ax: Axes, measurement: Showable, *, failures: bool, warm_up: bool) -> None:
-    """Explain the marks of `over_time` in a legend whose marks can be seen."""
-    entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
-    entries += [(WARM_UP, "o", "warm-up")] * warm_up + [("#555555", "|", "no answer in time")] * failures
-    for colour, marker, label in entries:
-        ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
-    legend(ax)
-
-
-Draw = Callable[[Axes, Showable], list[Artist]]
+Draw = Callable[[Axes, "Measurement"], list[Artist]]
 PANELS: dict[Draw, str] = {
     ecdf: "Latency distribution",
     tail: "The tail: how many are slower",
@@ -233,40 +217,29 @@ class ReportFigure(Figure):
         """Return the figure as SVG: text as text, no date, identifiers that depend on the content only."""
         buffer = io.StringIO()
         with styled():
-            self.savefig(
-                buffer, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None, "Title": self.alt}
-            )
+            metadata = {"Date": None, "Creator": None, "Title": self.alt}
+            self.savefig(buffer, format="svg", dpi=72, metadata=metadata)
         return buffer.getvalue()
 
-    def _repr_mimebundle_(
-        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        del include, exclude  # IPython filters by them itself
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
 
 
-def figure(measurement: Showable, panels: Mapping[Draw, str] = PANELS) -> ReportFigure:
-    """Return the report's figure, two panels beside each other; doubts are printed below unless VALID.
-
-    Args:
-        measurement: what to draw.
-        panels: functions of (axes, measurement) with their titles; by default distribution, tail, parts and course.
-    """
+def figure(measurement: Measurement, panels: Mapping[Draw, str] = PANELS) -> ReportFigure:
+    """Return the report's figure: `panels` with their titles, two beside each other; the verdict below unless VALID."""
     columns = min(2, len(panels))
+    lines = math.ceil(len(panels) / columns)
     with styled():
-        report = ReportFigure(figsize=(4.5 * columns, 3.3 * math.ceil(len(panels) / columns)))
-        axes = report.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat
+        report = ReportFigure(figsize=(4.5 * columns, 3.3 * lines))
+        axes = report.subplots(lines, columns, squeeze=False).flat
         for ax, (draw, title) in zip(axes, panels.items(), strict=False):
             draw(ax, measurement)
             ax.set_title(title)
         for ax in list(axes)[len(panels) :]:
             ax.set_axis_off()
-        report.alt = _alt(measurement)
+        about = f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}."
+        report.alt = f"{about} {measurement.conclusion()}"
         if not measurement.verdict.valid:
             text = textwrap.fill(textwrap.shorten(str(measurement.verdict), 420, placeholder=" …"), 150)
             report.supxlabel(text, fontsize=8, color="#b42318", ha="left", x=0.01)
     return report
-
-
-def _alt(measurement: Showable) -> str:
-    return f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}. {measurement.conclusion()}"

@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
-from xedge.results import comparison, doubts, merging, rows, showing, storage
+from xedge.results import comparison, rows, showing, storage
 from xedge.results import conditions as known
-from xedge.results.dependence import share_estimate
 from xedge.results.evidence import Evidence
-from xedge.results.statistics import Estimate, FloatArray
+from xedge.results.statistics import Estimate, FloatArray, share_estimate
 from xedge.results.unfinished import Unfinished, is_unfinished
-from xedge.results.verdict import Doubt, Verdict, judge
+from xedge.results.verdict import Doubt, Verdict, doubts, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 class Measurement:
     """Rows of one or more trials and their conditions, frozen together.
 
-    `rows` is a table with the columns of `xedge.results.rows.COLUMNS`, one row a scheduled request, nothing left
-    out (times in ns since the start of the trial, NA where there is no reading); `conditions` is a dictionary
-    that JSON can hold, `typed_conditions` what xedge itself reads of it. Both are copied; treat them as read-only and
-    take `.copy()` of the rows to change them.
+    `rows` is a table with the columns of `xedge.results.rows.COLUMNS`, one row a scheduled request, nothing left out
+    (times in ns since the start of the trial, NA where there is no reading); `conditions` is a dictionary that JSON can
+    hold, `typed_conditions` what xedge itself reads of it. Both are copied; treat them as read-only and take `.copy()`
+    of the rows to change them.
 
     Raises:
         MeasurementError: the rows are empty or not of the schema, or the conditions are not JSON or malformed.
@@ -58,20 +57,26 @@ class Measurement:
     @property
     def placements(self) -> list[str]:
         """The placements measured, in the order of the rows."""
-        return list(self._evidence)
+        return list(self.evidence)
+
+    @cached_property
+    def evidence(self) -> dict[str, Evidence]:
+        """Placement → what its rows say, each number computed once."""
+        groups = self.rows.groupby("placement", sort=False)
+        return {str(name): Evidence(str(name), own, self.typed_conditions) for name, own in groups}
 
     @cached_property
     def verdict(self) -> Verdict:
         """VALID, INVALID or SATURATED, with reasons."""
-        return judge(list(self._evidence.values()))
+        return judge(list(self.evidence.values()))
 
     @cached_property
-    def _doubts(self) -> tuple[Doubt, ...]:
-        return tuple(doubts.doubts(list(self._evidence.values()), self.typed_conditions))
+    def _doubts(self) -> list[Doubt]:
+        return doubts(list(self.evidence.values()))
 
     def checks(self) -> list[Doubt]:
         """Return the doubts about these figures, in words, severe ones first."""
-        return list(self._doubts)
+        return self._doubts.copy()
 
     def latencies_ms(self, placement: str) -> list[FloatArray]:
         """Return the latency received − due in ms, one array a replication, warm-up apart.
@@ -83,8 +88,8 @@ class Measurement:
     def estimate(self, placement: str, p: float) -> Estimate:
         """Return the latency of `placement` at level `p` (0.99 for p99) in ms.
 
-        `late` is how much of it a late sender may have added (`xedge.results.lateness`); the interval's lower end
-        includes it.
+        `late` is how much of it a late sender may have added (`xedge.results.rows.possible_shift`); the interval's
+        lower end includes it.
         """
         of = self._of(placement)
         return of.estimates[p] if p in of.estimates else of.estimate(p)
@@ -96,11 +101,11 @@ class Measurement:
         percentile may be due to a late sender.
         """
         saturated = self.verdict.saturated
-        return pd.DataFrame([of.summary(saturated=name in saturated) for name, of in self._evidence.items()])
+        return pd.DataFrame([of.summary(saturated=name in saturated) for name, of in self.evidence.items()])
 
     def breakdown(self) -> pd.DataFrame:
         """Return the median and mean of every part of the latency, in ms, one row a placement and part."""
-        return rows.breakdown(self.rows, self.placements)
+        return pd.concat([of.breakdown() for of in self.evidence.values()], ignore_index=True)
 
     def compare(self, a: str, b: str) -> comparison.Comparison:
         """Return how much slower `b` is than `a`, paired by replication, with intervals."""
@@ -110,7 +115,7 @@ class Measurement:
         """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
 
         Requests that failed in any way did not meet the deadline. Wilson's interval for as many independent requests as
-        these, who meet the same queues, are worth (`xedge.results.dependence.share_estimate`). With a punctual sender
+        these, who meet the same queues, are worth (`xedge.results.statistics.share_estimate`). With a punctual sender
         the share is up to `late` larger, which the interval's upper end includes.
         """
         of = self._of(placement)
@@ -133,8 +138,7 @@ class Measurement:
             MeasurementError: `path` is there and is no measurement.
             MissingExtraError: parquet was asked for without pyarrow.
         """
-        reasons = [str(reason) for reason in self.verdict.reasons]
-        verdict = {"verdict": self.verdict.word, "reasons": reasons}
+        verdict = {"verdict": self.verdict.word, "reasons": [str(reason) for reason in self.verdict.reasons]}
         return storage.write(Path(path), self.rows, self.conditions, verdict, format)
 
     @classmethod
@@ -156,37 +160,25 @@ class Measurement:
             MeasurementError: they were not taken alike (versions, host, broker, time-out, scenario apart from
                 seed and replications); the message names what differs.
         """
-        merging.check_alike(self.conditions, other.conditions)
+        known.check_alike(self.conditions, other.conditions)
         if self.rows.equals(other.rows):
             raise MeasurementError("both measurements have the same rows: merging would count every request twice")
         offset = int(self.rows["replication"].max()) + 1
         moved = other.rows.assign(replication=other.rows["replication"] + offset)
         replications = int(moved["replication"].max()) + 1
-        conditions = merging.merged_conditions(self.conditions, other.conditions, offset, replications)
+        conditions = known.merged(self.conditions, other.conditions, offset, replications)
         return Measurement(pd.concat([self.rows, moved], ignore_index=True), conditions)
 
     def conclusion(self) -> str:
         """Return a paragraph in plain words: how fast, who is faster by how much, where the time goes, doubts."""
         return showing.conclusion(self)
 
-    def __repr__(self) -> str:
-        return showing.as_text(self)
-
-    def _repr_html_(self) -> str:
-        return showing.as_html(self)
-
-    @cached_property
-    def _evidence(self) -> dict[str, Evidence]:
-        names = rows.placements_of(self.rows)
-        return {
-            name: Evidence(name, self.rows[self.rows["placement"] == name], self.typed_conditions) for name in names
-        }
+    __repr__, _repr_html_ = showing.as_text, showing.as_html
 
     def _of(self, placement: str) -> Evidence:
-        if placement not in self._evidence:
-            names = ", ".join(self._evidence)
-            raise MeasurementError(f"no placement {placement!r} in this measurement: it has {names}")
-        return self._evidence[placement]
+        if placement not in self.evidence:
+            raise MeasurementError(f"no placement {placement!r} in this measurement: it has {', '.join(self.evidence)}")
+        return self.evidence[placement]
 
 
 def _plain(value: Any) -> Any:

@@ -1,13 +1,11 @@
-"""The rows of a measurement, one a scheduled request: their schema, and the numbers made of them."""
+"""The rows of a measurement, one a scheduled request: their schema, and the times they say of each request."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
-from xedge.results.lateness import possible_shift, punctual
 from xedge.results.statistics import FloatArray
 
 STAMPS = ("due_ns", "sent_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns")
@@ -34,9 +32,8 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if missing := [name for name in COLUMNS if name not in rows.columns]:
         raise MeasurementError(f"the rows lack the columns {', '.join(missing)}: a measurement needs all of the schema")
-    further = [name for name in rows.columns if name not in COLUMNS]
     try:
-        table = rows[[*COLUMNS, *further]].astype(COLUMNS).reset_index(drop=True)
+        table = rows[[*COLUMNS, *rows.columns.difference(COLUMNS, sort=False)]].astype(COLUMNS).reset_index(drop=True)
     except (TypeError, ValueError) as error:
         raise MeasurementError(f"a column of the rows is not of its kind: {error}") from error
     if unknown := sorted(set(table["status"].fillna("missing")) - set(STATUSES)):
@@ -44,27 +41,15 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def placements_of(rows: pd.DataFrame) -> list[str]:
-    """Return the placements in the order in which the rows first name them."""
-    return [str(name) for name in rows["placement"].unique()]
-
-
-def measured(rows: pd.DataFrame, placement: str) -> pd.DataFrame:
-    """Return the rows of `placement` without the warm-up."""
-    return rows[(rows["placement"] == placement) & ~rows["warm_up"]]
-
-
-def trials(rows: pd.DataFrame, placement: str) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield (replication, its rows in the order of the schedule, warm-up included) of `placement`."""
-    of_placement = rows[rows["placement"] == placement].sort_values(["replication", "request"], kind="stable")
-    for replication, trial in of_placement.groupby("replication", sort=True):
-        yield int(replication), trial
+def nanoseconds(rows: pd.DataFrame, *stamps: str, missing: float = math.nan) -> list[FloatArray]:
+    """Return the readings of each of `stamps` in ns, shape (n,), with `missing` where there is none."""
+    return [rows[stamp].to_numpy(dtype=np.float64, na_value=missing) for stamp in stamps]
 
 
 def milliseconds_between(rows: pd.DataFrame, begin: str, end: str) -> FloatArray:
     """Return `end` − `begin` of every row in ms, shape (n,), NaN without a reading."""
-    nanoseconds = np.asarray((rows[end] - rows[begin]).to_numpy(dtype=np.float64, na_value=np.nan))
-    return nanoseconds / 1e6
+    first, last = nanoseconds(rows, begin, end)
+    return (last - first) / 1e6
 
 
 def latency_ms(rows: pd.DataFrame) -> FloatArray:
@@ -76,37 +61,61 @@ def latency_ms(rows: pd.DataFrame) -> FloatArray:
     return latency
 
 
+def possible_shift(due: FloatArray, sent: FloatArray, received: FloatArray) -> FloatArray:
+    """Return m_i ≥ 0, by how much each latency of a trial may be too long because of the sender; one unit, shape (n,).
+
+    Latency counts from the time a request was due, so a late sender makes it longer, never shorter. Let x_i be the time
+    a request is sent, r_i the time its answer is received, and l_i = x_i − due_i ≥ 0 its lateness. Where links and
+    services are queues that keep the order, an answer leaves when the slowest path through them does: r_i = max over
+    j ≤ i of (x_j + the work on the path from j to i). Send everything when due instead, and the path that was the
+    slowest is still there and begins l_j earlier, so r_i falls by at most l_j. Each step of that path is a request that
+    waited for the one before it, so both were on their way at the same time: from j to i the intervals [due, received]
+    overlap one by one. Hence
+
+        r_i − m_i ≤ r_i of a punctual sender ≤ r_i,    m_i = largest l_j, j ≤ i, in i's chain of overlapping intervals,
+
+    and since quantiles are monotone, the quantile of a punctual sender lies between those of latency − m and of
+    latency. Services that batch, or whose requests share a processor, are not exactly such queues; there it is an
+    approximation. A request that was never sent occupied nothing and would have: it makes latencies too short, and is
+    judged apart.
+
+    `due`, `sent` and `received` are in the order of the schedule, warm-up included; NaN is never sent or received. A
+    request that was sent but not answered is on its way until a later request is answered, which cannot overtake it;
+    one that was not sent is never on its way.
+
+    >>> due, sent = np.array([0.0, 1, 2, 9]), np.array([0.5, 1, 2, 9])
+    >>> possible_shift(due, sent, np.array([1.2, 2.1, 3.0, 10]))  # three wait for each other, the fourth for none
+    array([0.5, 0.5, 0.5, 0. ])
+    """
+    is_sent = ~np.isnan(sent)
+    lateness = np.where(is_sent, np.maximum(sent - due, 0.0), 0.0)
+    answered = np.where(np.isnan(received), np.inf, received)
+    next_answer = np.minimum.accumulate(answered[::-1])[::-1]
+    until = np.where(is_sent, np.where(np.isnan(received), next_answer, received), -np.inf)
+    on_its_way = np.maximum.accumulate(np.r_[-np.inf, until])[:-1]
+    chain = np.cumsum(due > on_its_way)
+    step = np.max(lateness, initial=0.0) + 1.0  # lifts every chain above those before it
+    return np.asarray(np.maximum.accumulate(lateness + step * chain) - step * chain)
+
+
 def least_latency_ms(trial: pd.DataFrame, timeout_ms: float = math.inf) -> FloatArray:
     """Return the least that the latencies of a trial can have been with a punctual sender, ms, at most `timeout_ms`.
 
-    The latency less what `xedge.results.lateness.possible_shift` says; NaN if an error or never sent. Of a request that
-    was not answered it is known that it took the time-out, less the same.
+    The latency less what `possible_shift` says, at least 0; NaN if an error or never sent. Of a request that was not
+    answered it is known that it took the time-out, less the same.
     """
-    readings = (
-        trial[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("due_ns", "sent_ns", "received_ns")
-    )
-    latency, waited = latency_ms(trial), milliseconds_between(trial, "due_ns", "received_ns")
+    due, sent, received = nanoseconds(trial, "due_ns", "sent_ns", "received_ns")
+    latency, waited = latency_ms(trial), (received - due) / 1e6
     answered_late = np.isinf(latency) & ~np.isnan(waited) & math.isfinite(timeout_ms)
     known = np.where(answered_late, waited, np.minimum(latency, timeout_ms))
-    return np.minimum(punctual(known, possible_shift(*readings) / 1e6), timeout_ms)
-
-
-def replications(
-    rows: pd.DataFrame, placement: str, measure: Callable[[pd.DataFrame], FloatArray] = latency_ms
-) -> dict[int, FloatArray]:
-    """Return replication → latencies in ms, in the order of the schedule, warm-up and NaN left out."""
-    latencies = {}
-    for replication, trial in trials(rows, placement):
-        latency = measure(trial)[~trial["warm_up"].to_numpy()]
-        latencies[replication] = latency[~np.isnan(latency)]
-    return latencies
+    return np.clip(known - possible_shift(due, sent, received) / 1e6, 0.0, timeout_ms)
 
 
 def parts_ns(rows: pd.DataFrame) -> pd.DataFrame:
     """Return where the time of every answered row went: columns `PARTS`, Int64 ns, same index.
 
-    They add up to received − due exactly. A reading that is missing takes the one before it: its part is 0
-    and the time falls to the next part that was read (a service without readings leaves it in `residual`).
+    They add up to received − due exactly. A reading that is missing takes the one before it: its part is 0 and the time
+    falls to the next part that was read (a service without readings leaves it in `residual`).
     """
     answered = rows[(rows["status"] == "ok") & rows["received_ns"].notna()]
     columns, before = {}, answered["due_ns"]
@@ -114,63 +123,3 @@ def parts_ns(rows: pd.DataFrame) -> pd.DataFrame:
         now = answered[stamp].fillna(before)
         columns[part], before = now - before, now
     return pd.DataFrame(columns, index=answered.index)
-
-
-def breakdown(rows: pd.DataFrame, placements: Sequence[str]) -> pd.DataFrame:
-    """Return one row a placement and part, with `median_ms`, `mean_ms` and `share` of the mean latency.
-
-    The means add up to the row `latency`; medians do not.
-    """
-    table = []
-    for placement in placements:
-        parts = parts_ns(measured(rows, placement)).astype("float64") / 1e6
-        parts = parts.assign(latency=parts.sum(axis=1))
-        total = parts["latency"].mean()
-        table += [
-            {
-                "placement": placement,
-                "part": part,
-                "median_ms": parts[part].median(),
-                "mean_ms": parts[part].mean(),
-                "share": parts[part].mean() / total if total else math.nan,
-            }
-            for part in parts.columns
-        ]
-    return pd.DataFrame(table, columns=["placement", "part", "median_ms", "mean_ms", "share"])
-
-
-def rates_hz(rows: pd.DataFrame, placement: str) -> dict[str, float]:
-    """Return `offered_hz`, `sent_hz`, `answered_hz`: events in the trials' measured part over its length.
-
-    Answers are counted in the window shifted by the trial's shortest latency: a long way is no deficit.
-    """
-    counts, length = np.zeros(3), 0.0
-    for _, trial in trials(rows, placement):
-        due = trial["due_ns"].to_numpy(dtype=np.float64)
-        begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
-        if end <= begin or not math.isfinite(begin):
-            continue
-        length += (end - begin) / 1e9
-        sent = trial["sent_ns"].to_numpy(dtype=np.float64, na_value=np.inf)
-        answered = trial["status"].isin(["ok", "error"]) & trial["received_ns"].notna()
-        received = trial["received_ns"].to_numpy(dtype=np.float64, na_value=np.inf)[answered]
-        shift = np.min(received - due[answered], initial=np.inf) if answered.any() else 0.0
-        counts += [np.sum((at >= begin) & (at < end)) for at in (due, sent, received - shift)]
-    values = counts / length if length else np.full(3, np.nan)
-    return dict(zip(("offered_hz", "sent_hz", "answered_hz"), map(float, values), strict=True))
-
-
-def utilisation(rows: pd.DataFrame, placement: str, servers: int = 1) -> float:
-    """Return the share of the trials' measured part in which a server of `placement` was busy; NaN without readings.
-
-    Requests of one batch have the same readings `started` and `finished` and count once.
-    """
-    busy = length = 0.0
-    for _, trial in trials(rows, placement):
-        due = trial["due_ns"].to_numpy(dtype=np.float64)
-        begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
-        spans = trial[["started_ns", "finished_ns"]].dropna().drop_duplicates().to_numpy(dtype=np.float64)
-        if end > begin and len(spans):
-            length += end - begin
-            busy += float(np.diff(np.clip(spans, begin, end), axis=1).sum())
-    return busy / (length * servers) if length else math.nan

@@ -1,18 +1,18 @@
 """Quantiles, means and shares of latencies with their intervals, and comparisons: pure, no clock and no I/O.
 
-The quantile of level p is everywhere the inverse of the empirical distribution function F: the smallest
-observed x with F(x) ≥ p. It is always a value that occurred, and it stays right when some values are +inf,
-which is how a request that timed out is written (right-censored: slower than anything that was waited for).
+The quantile of level p is everywhere the inverse of the empirical distribution function F: the smallest observed x with
+F(x) ≥ p. It is always a value that occurred, and it stays right when some values are +inf, which is how a request that
+timed out is written (right-censored: slower than anything that was waited for).
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import next_fast_len
 from scipy.special import ndtri, stdtrit
 
 from xedge.core.exceptions import ConfigurationError, MeasurementError
@@ -20,6 +20,7 @@ from xedge.core.exceptions import ConfigurationError, MeasurementError
 FloatArray = npt.NDArray[np.float64]
 Sections = Sequence[npt.ArrayLike]
 
+CONFIDENCE = 0.95  # of every interval
 _ROUNDING = 1e-9  # 0.07 * 100 is 7.000000000000001: a rank must not jump for that
 
 
@@ -27,9 +28,9 @@ _ROUNDING = 1e-9  # 0.07 * 100 is 7.000000000000001: a rank must not jump for th
 class Estimate:
     """A number with its interval, and what they rest on.
 
-    `value` is None below the floor of `needed` samples; `low` and `high` are None where no honest interval
-    exists (`method` says why). `n` values in `sections` independent sections. `late` says how much of the value may be
-    due to a late sender; the interval includes it, `sampling_half_width` does not.
+    `value` is None below the floor of `needed` samples; `low` and `high` are None where no honest interval exists
+    (`method` says why). `n` values in `sections` independent sections. `late` says how much of the value may be due to
+    a late sender; the interval includes it, `sampling_half_width` does not, nor is it cut at 0.
     """
 
     value: float | None
@@ -54,7 +55,7 @@ class Estimate:
             return self.sampling_half_width
         return (self.high - self.low) / 2
 
-    def widened(self, late: float, low: float | None = None, high: float | None = None) -> Estimate:
+    def widened(self, late: float, low: float | None = None, high: float | None = None) -> Self:
         """Return the estimate with an interval that reaches to `low` and `high`, because of a late sender's share."""
         if late <= 0:
             return self
@@ -64,9 +65,9 @@ class Estimate:
         return replace(self, late=late, low=low, high=high, sampling_half_width=self.half_width)
 
 
-def _level(p: float, name: str = "the quantile's level p") -> float:
+def _level(p: float) -> float:
     if not 0 < p < 1:
-        raise ConfigurationError(f"{name} is {p}: give a number between 0 and 1, as 0.99 for p99")
+        raise ConfigurationError(f"the quantile's level p is {p}: give a number between 0 and 1, as 0.99 for p99")
     return p
 
 
@@ -99,13 +100,12 @@ def quantile(values: npt.ArrayLike, p: float) -> float:
     return float(np.partition(array, rank)[rank])
 
 
-def minimum_samples(p: float, confidence: float = 0.95) -> int:
-    """Return the least n whose maximum is above the p quantile with `confidence`: p**n ≤ 1 − confidence.
+def minimum_samples(p: float) -> int:
+    """Return the least n whose maximum is above the p quantile with 95 % confidence: p**n ≤ 0.05.
 
-    Free of any distribution (order statistics; the rule of MLPerf LoadGen): 29, 59, 299, 2995 for p90, p95,
-    p99, p99.9 at 95 %.
+    Free of any distribution (order statistics; the rule of MLPerf LoadGen): 29, 59, 299, 2995 for p90 to p99.9.
     """
-    return math.ceil(math.log(1 - _level(confidence, "the confidence")) / math.log(_level(p)) - _ROUNDING)
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(_level(p)) - _ROUNDING)
 
 
 def shortest_section(p: float) -> int:
@@ -113,128 +113,177 @@ def shortest_section(p: float) -> int:
     return math.ceil(1 / (1 - _level(p)) - _ROUNDING)
 
 
-def _student(value: float, parts: Sequence[float], confidence: float) -> tuple[float, float]:
+def _sectioned(value: float, parts: Sequence[float], n: int, needed: int = 1) -> Estimate:
     """Return value ± t·S/√R with S² = Σ(part − value)²/(R − 1)."""
-    count = len(parts)
-    spread = math.sqrt(sum((part - value) ** 2 for part in parts) / (count - 1))
-    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * spread / math.sqrt(count)
-    return value - half, value + half
-
-
-def _sectioned(value: float, parts: Sequence[float], n: int, confidence: float, needed: int = 1) -> Estimate:
     low = high = None
-    if len(parts) < 2:
+    if (count := len(parts)) < 2:
         method = "no interval: fewer than 2 sections that are long enough"
     elif not all(math.isfinite(part) for part in (value, *parts)):
         method = "no interval: censored, too many requests were not answered in time"
     else:
-        low, high = _student(value, parts, confidence)
-        method = f"sectioning, Student t over {len(parts)} sections, {confidence:.0%}"
-    return Estimate(value, low, high, n, len(parts), method, needed)
+        spread = math.sqrt(sum((part - value) ** 2 for part in parts) / (count - 1))
+        half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(count)
+        low, high = value - half, value + half
+        method = f"sectioning, Student t over {count} sections, {CONFIDENCE:.0%}"
+    return Estimate(value, low, high, n, count, method, needed)
 
 
-def filled(sections: Sections) -> list[FloatArray]:
-    """Return the sections that have any values, as arrays."""
+def _filled(sections: Sections) -> list[FloatArray]:
     return [array for array in map(as_array, sections) if array.size]
 
 
-def quantile_estimate(sections: Sections, p: float, confidence: float = 0.95) -> Estimate:
+def quantile_estimate(sections: Sections, p: float) -> Estimate:
     """Estimate the quantile of level `p` from independent `sections` (one array a replication, one unit).
 
-    The value is the quantile of all sections pooled; the interval is value ± t·S/√R with
-    S² = Σ(q_r − value)²/(R − 1) over the sections' own quantiles q_r (sectioning: Asmussen & Glynn,
-    Stochastic Simulation, 2007, §III.5). Neighbouring requests queue behind each other, so intervals that
-    take them for independent are far too short; sections are independent. No value below `minimum_samples`;
-    no interval with fewer than 2 sections, or where one is shorter than `shortest_section`.
+    The value is the quantile of all sections pooled; the interval is value ± t·S/√R with S² = Σ(q_r − value)²/(R − 1)
+    over the sections' own quantiles q_r (sectioning: Asmussen & Glynn, Stochastic Simulation, 2007, §III.5).
+    Neighbouring requests queue behind each other, so intervals that take them for independent are far too short;
+    sections are independent. No value below `minimum_samples`; no interval with fewer than 2 sections, or where one is
+    shorter than `shortest_section`; no low end below 0 where no value is, as with latencies.
     """
-    arrays = filled(sections)
+    arrays = _filled(sections)
     n = sum(array.size for array in arrays)
-    needed = minimum_samples(p, confidence)
+    needed = minimum_samples(p)
     if n < needed:
         return Estimate(None, None, None, n, len(arrays), f"too few: n < {needed}", needed)
     long_enough = all(array.size >= shortest_section(p) for array in arrays)
     parts = [quantile(array, p) for array in arrays] if long_enough else []
-    return _sectioned(quantile(np.concatenate(arrays), p), parts, n, confidence, needed)
+    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed)
+    if found.low is not None and found.low < 0 <= min(map(np.min, arrays)):
+        return replace(found, low=0.0, sampling_half_width=found.half_width)
+    return found
 
 
-def mean_estimate(sections: Sections, confidence: float = 0.95) -> Estimate:
+def mean_estimate(sections: Sections) -> Estimate:
     """Estimate the mean of independent `sections`; interval as for `quantile_estimate`, from their means."""
-    arrays = filled(sections)
+    arrays = _filled(sections)
     if not arrays:
         return Estimate(None, None, None, 0, 0, "too few: n < 1")
     pooled = np.concatenate(arrays)
-    return _sectioned(float(pooled.mean()), [float(array.mean()) for array in arrays], pooled.size, confidence)
+    return _sectioned(float(pooled.mean()), [float(array.mean()) for array in arrays], pooled.size)
 
 
-def paired_difference(a_sections: Sections, b_sections: Sections, p: float, confidence: float = 0.95) -> Estimate:
+def paired_difference(a_sections: Sections, b_sections: Sections, p: float) -> Estimate:
     """Estimate the quantile of level `p` of b minus that of a, from sections that share their random numbers.
 
     Section r of a and of b saw the same schedule and payloads, so what they have in common cancels in
-    d_r = q_r(b) − q_r(a). The value is the difference of the pooled quantiles, the interval value ± t·S/√R
-    with S² = Σ(d_r − value)²/(R − 1). ±inf where one side is censored, None where both are.
+    d_r = q_r(b) − q_r(a). The value is the difference of the pooled quantiles, the interval value ± t·S/√R with
+    S² = Σ(d_r − value)²/(R − 1). ±inf where one side is censored, None where both are.
 
     Raises:
         MeasurementError: not the same number of sections, so that they do not pair.
     """
     if len(a_sections) != len(b_sections):
-        raise MeasurementError(
-            f"{len(a_sections)} sections of a and {len(b_sections)} of b do not pair: "
-            "compare the replications that both have"
-        )
-    a, b = quantile_estimate(a_sections, p, confidence), quantile_estimate(b_sections, p, confidence)
+        unlike = f"{len(a_sections)} sections of a and {len(b_sections)} of b"
+        raise MeasurementError(f"{unlike} do not pair: compare the replications that both have")
+    a, b = quantile_estimate(a_sections, p), quantile_estimate(b_sections, p)
     n = min(a.n, b.n)
     if a.value is None or b.value is None:
         return Estimate(None, None, None, n, 0, f"too few: n < {a.needed}", a.needed)
     if math.isinf(a.value) and math.isinf(b.value):
         return Estimate(None, None, None, n, 0, "both censored", a.needed)
-    pairs = list(zip(filled(a_sections), filled(b_sections), strict=False))
+    pairs = list(zip(_filled(a_sections), _filled(b_sections), strict=False))
     paired = len(pairs) == len(a_sections) and all(min(x.size, y.size) >= shortest_section(p) for x, y in pairs)
-    parts = [_minus(quantile(y, p), quantile(x, p)) for x, y in pairs] if paired else []
-    return _sectioned(b.value - a.value, parts, n, confidence, a.needed)
-
-
-def _minus(x: float, y: float) -> float:
-    return math.inf if math.isinf(x) and math.isinf(y) else x - y
+    parts = [quantile(y, p) - quantile(x, p) for x, y in pairs] if paired else []
+    return _sectioned(b.value - a.value, parts, n, a.needed)
 
 
 def batches(values: npt.ArrayLike, k: int = 10, shortest: int = 1) -> list[FloatArray]:
     """Cut one run's `values`, in order of time, into at most `k` contiguous batches of at least `shortest`.
 
-    The sections to use when there is a single replication (batch means); they are less independent than
-    replications are. One batch when the values do not suffice for two.
+    The sections to use when there is a single replication (batch means); they are less independent than replications
+    are. One batch when the values do not suffice for two.
     """
     array = as_array(values)
-    return [np.asarray(part) for part in np.array_split(array, max(1, min(k, array.size // max(shortest, 1))))]
+    return [np.asarray(part) for part in np.array_split(array, max(1, min(k, array.size // shortest)))]
 
 
-def binomial_interval(successes: int, n: int, confidence: float = 0.95, effective: float | None = None) -> Estimate:
-    """Estimate a share from `successes` of `n`, with Wilson's score interval (JASA 22, 1927, 209–212).
+def as_sections(replications: Sections, p: float) -> Sections:
+    """Return the replications as they are, or contiguous batches of a single one, to estimate level `p`."""
+    return batches(replications[0], shortest=shortest_section(p)) if len(replications) == 1 else replications
 
-    The interval takes them for independent, or for as many as `effective` of them.
-    """
+
+def binomial_interval(successes: int, n: int, effective: float | None = None) -> Estimate:
+    """Estimate a share from `successes` of `n`, worth `effective` independent ones, by Wilson (JASA 22, 1927, 209)."""
     if n < 1 or not 0 <= successes <= n:
         raise MeasurementError(f"{successes} of {n} is not a share: there must be at least one request")
     share, size = successes / n, n if effective is None else effective
-    z = float(ndtri((1 + _level(confidence, "the confidence")) / 2))
+    z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, 1, f"Wilson, {confidence:.0%}")
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, 1, f"Wilson, {CONFIDENCE:.0%}")
 
 
-def _thinned(n: int, points: int) -> npt.NDArray[np.int64]:
-    """Return at most `points` of the ranks 0 … n−1: evenly spread, and geometrically towards either end."""
-    if n <= points:
-        return np.arange(n)
-    ends = np.geomspace(1, n, points // 4)
-    chosen = np.concatenate([np.linspace(0, n - 1, points // 2), ends - 1, n - ends])
-    return np.unique(np.rint(chosen).astype(np.int64))
+def effective_size(sections: Sections) -> float:
+    """Return how many independent values the mean of these `sections`, each in order of time, is worth; at most all.
+
+    Neighbours that are alike count for less than one each: N/τ with τ = 1 + 2·Σρ_t, the autocorrelation ρ_t taken
+    from all sections together and summed over the initial positive, falling pairs (Geyer, Statistical Science 7,
+    1992, 473–483). Sections that differ from each other raise ρ_t (Vehtari et al., Bayesian Analysis 16, 2021,
+    667–718, eq. 10). Values must be finite.
+    """
+    arrays = _filled(sections)
+    n = sum(array.size for array in arrays)
+    arrays = [array for array in arrays if array.size > 1]
+    if not arrays or min(map(np.min, arrays)) == max(map(np.max, arrays)):
+        return float(n)
+    lags = min(array.size for array in arrays)
+    within = np.mean([_autocovariance(array)[:lags] for array in arrays], axis=0)
+    between = float(np.var([array.mean() for array in arrays], ddof=1)) if len(arrays) > 1 else 0.0
+    rho = 1 - (within[0] - within) / (within[0] + between)
+    pairs = rho[: lags // 2 * 2].reshape(-1, 2).sum(axis=1)
+    ends = np.flatnonzero(pairs <= 0)
+    falling = np.minimum.accumulate(pairs[: ends[0] if ends.size else None])
+    return n / max(2 * float(falling.sum()) - 1, 1.0)
+
+
+def _autocovariance(array: FloatArray) -> FloatArray:
+    """Return the autocovariance at lags 0 … n−1, each sum divided by n."""
+    length = next_fast_len(2 * array.size)
+    power = np.abs(np.fft.rfft(array - array.mean(), length)) ** 2
+    return np.asarray(np.fft.irfft(power, length)[: array.size] / array.size)
+
+
+def episodes(sections: Sections, p: float) -> float:
+    """Return how many independent values beyond the quantile of level `p` these `sections` are worth.
+
+    The effective size of "slower than the pooled quantile", times 1 − p (or p, below the median): a p99 of 5000
+    requests rests on 50 of them, but behind a busy queue these are one or two slow episodes. An interval from R
+    replications covers the truth less often than it says with fewer than about R (tests/results/test_coverage.py).
+    """
+    arrays = _filled(sections)
+    limit = quantile(np.concatenate(arrays), p) if arrays else 0.0
+    return effective_size([(array > limit).astype(np.float64) for array in arrays]) * min(p, 1 - p)
+
+
+def share_estimate(sections: Sections) -> Estimate:
+    """Estimate the share of ones in `sections` of 0 and 1, each in order of time.
+
+    Wilson's interval for as many independent values as these are worth (`effective_size`; the effective sample of
+    Korn and Graubard, Survey Methodology 24, 1998, 193–201).
+
+    Raises:
+        MeasurementError: there are no values.
+    """
+    arrays, effective = _filled(sections), effective_size(sections)
+    n, successes = sum(array.size for array in arrays), sum(int(np.sum(array > 0)) for array in arrays)
+    share = binomial_interval(successes, n, effective)
+    return replace(share, sections=len(arrays), method=f"{share.method}, {effective:.0f} independent requests' worth")
 
 
 def ecdf(values: npt.ArrayLike, points: int = 500) -> tuple[FloatArray, FloatArray]:
-    """Return at most `points` of the curve (x, F(x)); F ends below 1 by the share of censored values."""
+    """Return at most `points` of the curve (x, F(x)); F ends below 1 by the share of censored values.
+
+    The points are evenly spread over the ranks, and geometrically towards either end.
+    """
     ordered = np.sort(as_array(values))
-    x = ordered[_thinned(ordered.size, points)]
-    share = np.searchsorted(ordered, x, side="right") / max(ordered.size, 1)
+    n, ranks = ordered.size, np.arange(ordered.size)
+    if n > points:
+        ends = np.geomspace(1, n, points // 4)
+        chosen = np.concatenate([np.linspace(0, n - 1, points // 2), ends - 1, n - ends])
+        ranks = np.unique(np.rint(chosen).astype(np.int64))
+    x = ordered[ranks]
+    share = np.searchsorted(ordered, x, side="right") / max(n, 1)
     return x[np.isfinite(x)], share[np.isfinite(x)]
 
 

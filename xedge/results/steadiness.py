@@ -29,10 +29,10 @@ def warm_up_requests(n: int, utilisation: float, servers: int = 1) -> int:
 class Steadiness:
     """Whether one trial ran in a steady state: three equal windows of its measured part compared.
 
-    Tolerances are a factor `TOLERANCE` *and* more than sampling noise explains, so that short trials raise no
-    false alarm: 4 standard errors for a median (estimated from five parts of each window, which sees that
-    neighbouring requests are alike), 3 for a count; `swing` is the standard deviation of the number of open requests
-    around its trend, which bursts of arrivals make large.
+    Tolerances are a factor `TOLERANCE` *and* more than sampling noise explains, so that short trials raise no false
+    alarm: 4 standard errors for a median (estimated from five parts of each window, which sees that neighbouring
+    requests are alike), 3 for a count; `swing` is the standard deviation of the number of open requests around its
+    trend, which bursts of arrivals make large.
     """
 
     offered: tuple[int, ...]
@@ -40,21 +40,15 @@ class Steadiness:
     medians: tuple[float, ...]
     errors: tuple[float, ...]
     backlog: tuple[float, ...]
-    swing: float = 0.0
+    swing: float
 
     TOLERANCE = 1.10
-    ANSWERED = 0.98
-
-    @property
-    def answered_share(self) -> float:
-        """The requests answered in the three windows over the requests due in them."""
-        return sum(self.answered) / max(sum(self.offered), 1)
 
     @property
     def answers_missing(self) -> bool:
         """Whether under 0.98 of the offered requests were answered, beyond what is in flight by chance."""
-        missing = sum(self.offered) - sum(self.answered)
-        return self.answered_share < self.ANSWERED and missing > self._chance
+        offered, answered = sum(self.offered), sum(self.answered)
+        return answered / max(offered, 1) < 0.98 and offered - answered > self._chance
 
     @property
     def backlog_growing(self) -> bool:
@@ -75,10 +69,9 @@ class Steadiness:
     @property
     def throughput_falling(self) -> bool:
         """Whether a later window answered a smaller share of what it was offered than an earlier one."""
-        shares = [a / max(o, 1) for a, o in zip(self.answered, self.offered, strict=True)]
-        noise = [
-            share / max(o, 1) + 2 * (self.swing / max(o, 1)) ** 2 for share, o in zip(shares, self.offered, strict=True)
-        ]
+        due = [max(offered, 1) for offered in self.offered]
+        shares = [answered / o for answered, o in zip(self.answered, due, strict=True)]
+        noise = [share / o + 2 * (self.swing / o) ** 2 for share, o in zip(shares, due, strict=True)]
         return any(
             shares[i] > self.TOLERANCE * shares[j] and shares[i] - shares[j] > 3 * math.sqrt(noise[i] + noise[j])
             for i, j in combinations(range(3), 2)
@@ -97,7 +90,7 @@ class Steadiness:
     def _apart(self, low: int, high: int) -> bool:
         small, large = self.medians[low], self.medians[high]
         if math.isinf(large) or math.isinf(small):
-            return math.isinf(large) and not math.isinf(small)
+            return math.isfinite(small)
         noise = math.hypot(self.errors[low], self.errors[high])
         return large > self.TOLERANCE * small and large - small > 4 * noise
 
@@ -105,37 +98,30 @@ class Steadiness:
 def steadiness(due: npt.ArrayLike, received: npt.ArrayLike, start: float) -> Steadiness | None:
     """Compare three equal windows of a trial from `start` to its last due time; None for under 60 requests.
 
-    `due` and `received` (shape (n,), one unit, +inf for an answer that never came) include the warm-up, whose
-    answers may fall into the first window. Answers are counted in the windows shifted by the shortest
-    latency: with a constant 100 ms on the way, the answers to a window arrive 100 ms after it.
+    `due` and `received` (shape (n,), one unit, +inf for an answer that never came) include the warm-up, whose answers
+    may fall into the first window. Answers are counted in the windows shifted by the shortest latency: with a constant
+    100 ms on the way, the answers to a window arrive 100 ms after it.
     """
     order = np.argsort(as_array(due), kind="stable")
     due_at, received_at = as_array(due)[order], as_array(received)[order]
-    measured = due_at >= start
-    if measured.sum() < 60:
+    if np.sum(due_at >= start) < 60:
         return None
-    edges = np.linspace(start, due_at[-1], 4)
-    shift = float(np.min(received_at - due_at))
-    latency, window = (received_at - due_at)[measured], np.searchsorted(edges[1:3], due_at[measured], "right")
-    spread = [_median_and_error(latency[window == w]) for w in range(3)]
-    open_at = np.isfinite(received_at)  # one that never was answered waits in no queue
-    backlog = np.searchsorted(due_at[open_at], due_at, "right") - np.searchsorted(
-        np.sort(received_at[open_at]), due_at, "right"
-    )
-    parts = [backlog[measured][window == w] for w in range(3)]
+    edges, latency, received_in_order = np.linspace(start, due_at[-1], 4), received_at - due_at, np.sort(received_at)
+    shift = float(np.min(latency))
+    begins = np.searchsorted(due_at, edges)
+    answers = np.searchsorted(received_in_order, edges + (shift if math.isfinite(shift) else 0.0))
+    ever = due_at[np.isfinite(received_at)]  # one that never was answered waits in no queue
+    backlog = np.searchsorted(ever, due_at, "right") - np.searchsorted(received_in_order, due_at, "right")
+    latencies, backlogs = (np.split(values, begins[:3])[1:] for values in (latency, backlog))
+    medians, errors = zip(*map(_median_and_error, latencies), strict=True)
     return Steadiness(
-        offered=_counts(due_at, edges),
-        answered=_counts(received_at, edges + (shift if math.isfinite(shift) else 0.0)),
-        medians=tuple(median for median, _ in spread),
-        errors=tuple(error for _, error in spread),
-        backlog=tuple(float(np.mean(part)) for part in parts),
-        swing=max(_swing(part) for part in parts),
+        offered=tuple(np.diff(begins).tolist()),
+        answered=tuple(np.diff(answers).tolist()),
+        medians=medians,
+        errors=errors,
+        backlog=tuple(float(np.mean(part)) for part in backlogs),
+        swing=max(map(_swing, backlogs)),
     )
-
-
-def _counts(times: FloatArray, edges: FloatArray) -> tuple[int, ...]:
-    finite = times[np.isfinite(times)]
-    return tuple(int(count) for count in np.diff([np.sum(finite < edge) for edge in edges]))
 
 
 def _swing(counts: npt.NDArray[np.int64]) -> float:

@@ -10,12 +10,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError, MissingExtraError
-from xedge.results import rows
+from xedge.results.rows import COLUMNS
 
 Format = Literal["csv", "parquet"]
 _SUFFIXES: dict[Format, str] = {"parquet": ".parquet", "csv": ".csv.gz"}
-_FILES: dict[Format, str] = {kind: f"rows{suffix}" for kind, suffix in _SUFFIXES.items()}
-_CONDITIONS, _VERDICT, _NA = "conditions.json", "verdict.json", "\\N"
+_CONDITIONS, _NA = "conditions.json", "\\N"
 
 
 def write(
@@ -36,8 +35,9 @@ def write(
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         new.mkdir()
         write_rows(rows, new / "rows", chosen)
-        _write_json(new / _CONDITIONS, conditions)
-        _write_json(new / _VERDICT, verdict)
+        for name, content in ((_CONDITIONS, conditions), ("verdict.json", verdict)):
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (new / name).write_text(f"{text}\n", encoding="utf-8")
         if target.exists():
             target.rename(old)
         try:
@@ -57,15 +57,16 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     if not (folder / _CONDITIONS).is_file():
         raise MeasurementError(f"{folder} is not a measurement: it has no {_CONDITIONS}")
-    for name in _FILES.values():
+    names = [f"rows{suffix}" for suffix in _SUFFIXES.values()]
+    for name in names:
         if (folder / name).is_file():
             return read_rows(folder / name), json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
-    raise MeasurementError(f"{folder} has neither {' nor '.join(_FILES.values())}: its rows are missing")
+    raise MeasurementError(f"{folder} has neither {' nor '.join(names)}: its rows are missing")
 
 
 def _format(wanted: Format | None) -> Format:
-    if wanted is not None and wanted not in _FILES:
-        raise MeasurementError(f"rows are written as {' or '.join(_FILES)}, not as {wanted!r}")
+    if wanted is not None and wanted not in _SUFFIXES:
+        raise MeasurementError(f"rows are written as {' or '.join(_SUFFIXES)}, not as {wanted!r}")
     try:
         importlib.import_module("pyarrow")
     except ImportError as error:
@@ -73,10 +74,6 @@ def _format(wanted: Format | None) -> Format:
             raise MissingExtraError('parquet needs pyarrow: pip install "xedge[parquet]", or format="csv"') from error
         return "csv"
     return wanted or "parquet"
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_rows(rows: pd.DataFrame, stem: Path, wanted: Format | None = None) -> Path:
@@ -95,5 +92,5 @@ def read_rows(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         _format("parquet")
         return pd.read_parquet(path, engine="pyarrow")
-    kinds = {**rows.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+    kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

@@ -21,7 +21,6 @@ from xedge.results import storage
 
 log = logging.getLogger(__name__)
 _PLAN, _STOPPED = "plan.json", "stopped.json"
-_OF_A_TRIAL = ("counts", "refused", "sender_reconnects")
 
 
 class Unfinished:
@@ -84,12 +83,10 @@ class Unfinished:
         Raises:
             MeasurementError: earlier trials of the placement measured another model file.
         """
-        name = self.conditions["trials"][number]["placement"]
-        before = [
-            known for other, known in self._facts.items() if self.conditions["trials"][other]["placement"] == name
-        ]
-        if any(known.get("sha256") != facts.get("sha256") for known in before):
-            raise MeasurementError(f"{name}: the model file is no longer the one that earlier trials measured")
+        names = [trial["placement"] for trial in self.conditions["trials"]]
+        before = {known.get("sha256") for other, known in self._facts.items() if names[other] == names[number]}
+        if before - {facts.get("sha256")}:
+            raise MeasurementError(f"{names[number]}: the model file is no longer the one that earlier trials measured")
         self._tables[number], self._facts[number] = table, dict(facts)
         if self.folder is None:
             return
@@ -118,10 +115,11 @@ class Unfinished:
         """
         if not self._tables:
             raise MeasurementError(f"no trial had ended when this measurement stopped: {self._stopped_by}")
-        trials = [{**trial, **self._of_trial(number)} for number, trial in enumerate(self.conditions["trials"])]
+        trials = [dict(trial) for trial in self.conditions["trials"]]
         services: dict[str, Any] = {}
-        for number in sorted(self._facts):
-            name, facts = trials[number]["placement"], self._facts[number]
+        for number, facts in sorted(self._facts.items()):
+            name = trials[number]["placement"]
+            trials[number] |= {key: facts[key] for key in ("counts", "refused", "sender_reconnects") if key in facts}
             before = services.get(name, {})
             sums = {key: dict(Counter(before.get(key)) + Counter(facts.get(key))) for key in ("counts", "refused")}
             services[name] = facts | sums
@@ -131,10 +129,6 @@ class Unfinished:
             conditions["interrupted"] = {"ended": len(self._tables), "planned": len(trials), "reason": self._stopped_by}
         rows = pd.concat([self._tables[number] for number in sorted(self._tables)], ignore_index=True)
         return rows, conditions
-
-    def _of_trial(self, number: int) -> dict[str, Any]:
-        facts = self._facts.get(number, {})
-        return {key: facts[key] for key in _OF_A_TRIAL if key in facts}
 
     def _stopped(self, reason: str) -> str:
         """Write why it ended early and return in a sentence what is kept."""
@@ -146,10 +140,8 @@ class Unfinished:
             files.write_json(self.folder / _STOPPED, {"reason": reason})
         except OSError as error:
             log.warning("%s: %s", self.folder, error)
-        return (
-            f"{done} and are kept in {self.folder}: Measurement.load(folder) reads them, "
-            "scenario.measure(resume=folder) or `xedge measure FILE.yaml --resume FOLDER` takes the rest"
-        )
+        rest = "scenario.measure(resume=folder) or `xedge measure FILE.yaml --resume FOLDER` takes the rest"
+        return f"{done} and are kept in {self.folder}: Measurement.load(folder) reads them, {rest}"
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress, grouped
 from xedge.models.kinds import registered_folder
-from xedge.results import merging
+from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
 from xedge.runs.calibration import check_links, noise_floor
@@ -98,7 +98,7 @@ def measure(
 def _resumed(folder: str | Path, conditions: dict[str, Any]) -> Unfinished:
     """Return the trials kept in `folder`, if those that `conditions` plan are the same, on the same machine."""
     kept = Unfinished.read(folder)
-    merging.check_alike(kept.conditions, conditions)
+    check_alike(kept.conditions, conditions)
     for name in ("seed", "replications"):
         before, now = ({**each["scenario"], **each}[name] for each in (kept.conditions, conditions))
         if before != now:

@@ -12,7 +12,7 @@ import pandas as pd
 from xedge.core.tables import html_table
 from xedge.reports.study import Findings, Headline, changed
 from xedge.results.measurement import Measurement
-from xedge.results.rows import latency_ms, trials
+from xedge.results.rows import latency_ms
 from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference, quantile_estimate
 from xedge.results.words import milliseconds
 from xedge.studies.instrument.exact import SERVICE_TIMES, same_draws_ms, theory
@@ -116,7 +116,7 @@ class InstrumentCheck:
             if trial["placement"] == queue
         }
         measured, exact = [], []
-        for replication, rows in trials(measurement.rows, queue):
+        for replication, rows in measurement.evidence[queue].trials.items():
             kept = ~rows["warm_up"].to_numpy(dtype=bool)
             latency = latency_ms(rows)[kept]
             measured.append(np.where(np.isnan(latency), np.inf, latency))

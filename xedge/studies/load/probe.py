@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xedge.results import rows, summary
 from xedge.results.measurement import Measurement
-from xedge.results.statistics import Estimate, FloatArray, mean_estimate
+from xedge.results.rows import latency_ms
+from xedge.results.statistics import Estimate, FloatArray, as_sections, mean_estimate
 from xedge.results.words import level_name, milliseconds
 from xedge.studies.load.search import Outcome, Tried
 
@@ -52,19 +52,19 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
     So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
     """
     latencies = measurement.latencies_ms(placement)
-    parts = summary.sections(latencies, p)
+    parts = as_sections(latencies, p)
     p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
-    answered_hz = rows.rates_hz(measurement.rows, placement)["answered_hz"]
+    answered_hz = measurement.evidence[placement].rates_hz["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)
-    every = rows.latency_ms(measurement.rows[measurement.rows["placement"] == placement])
+    every = latency_ms(measurement.evidence[placement].rows)
     fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
     return Probe(
         placement=placement,
         rate_hz=float(measurement.conditions["scenario"]["workload"]["rate_hz"]),
         outcome=outcome,
         reason=reason,
-        requests=len(rows.measured(measurement.rows, placement)),
+        requests=len(measurement.evidence[placement].measured),
         answered_hz=answered_hz,
         p50=p50,
         tail=tail,

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from xedge.reports import publish
 from xedge.reports.study import Findings, Headline, Table
-from xedge.results import comparison, summary, words
+from xedge.results import comparison, words
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
 from xedge.results.verdict import ORDER, Verdict
@@ -75,7 +75,7 @@ class CopyOrServe:
         rows, memory_mb = [], self.memory.set_index(["arrangement", "workers"])["total_mb"]
         for workers, measurement in self.measurements.items():
             for name in measurement.placements:
-                estimates = summary.estimates(measurement.rows, name)
+                estimates = measurement.evidence[name].estimates
                 stuck = name in measurement.verdict.saturated
                 row = {"workers": workers, "arrangement": name, "memory, MB": round(memory_mb[name, workers], 1)}
                 for p in LEVELS:
