@@ -1,11 +1,56 @@
 """What stands in a page: fragments that can do no harm, then anchors, contents and tables that scroll."""
 
+import base64
 import re
 from typing import Any
 
-_UNSAFE = ["script", "meta", "base", "link", "iframe", "object", "embed", "form", "frame", "applet"]
-_UNSAFE_ATTRIBUTES = {"srcset", "ping", "background", "border", "poster"}  # border: pandas frames its tables
-_LINKS = re.compile(r"https?:|mailto:|data:|#")  # a relative link leads nowhere once the page is passed on
+import nh3
+
+_INLINE_SVG = re.compile(r"<svg\b(.*?</svg\s*>)", re.IGNORECASE | re.DOTALL)
+_PANDAS_STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas frames its tables; the page does not
+_MATHML = """math menclose mfrac mi mn mo mover mpadded mphantom mroot mrow mspace msqrt mstyle msub msubsup msup mtable
+mtd mtext mtr munder munderover"""
+_MATHML_LOOKS = """accent columnalign columnlines columnspacing display displaystyle fence form height linethickness
+lspace mathcolor mathsize mathvariant maxsize minsize movablelimits notation rowlines rowspacing rspace scriptlevel
+separator stretchy voffset width"""
+_URLS = {
+    "src": "data:image/",
+    "href": ("http:", "https:", "mailto:", "#"),
+}  # a relative link leads nowhere once passed on
+
+
+def _attribute(_tag: str, name: str, value: str) -> str | None:
+    return value if name not in _URLS or value.lower().startswith(_URLS[name]) else None
+
+
+_CLEANER = nh3.Cleaner(
+    tags={*nh3.ALLOWED_TAGS, *_MATHML.split(), "input", "style", "tfoot"},
+    clean_content_tags={"script"},
+    attributes=nh3.ALLOWED_ATTRIBUTES
+    | {tag: set(_MATHML_LOOKS.split()) for tag in _MATHML.split()}
+    | {"*": {"class", "id", "style", "title"}, "details": {"open"}, "input": {"type", "disabled", "checked"}},
+    attribute_filter=_attribute,
+    url_schemes={"http", "https", "mailto", "data"},
+)
+
+
+def fragment(html: str) -> str:
+    """Return the HTML of one cell with its tags closed and without what runs, loads or leads away by itself.
+
+    The page's content policy stops scripts and requests in any case; a policy does not stop `<meta refresh>`.
+    """
+    return _CLEANER.clean(_INLINE_SVG.sub(_as_image, _PANDAS_STYLE.sub("", html)))
+
+
+def _as_image(svg: re.Match[str]) -> str:
+    """Return a drawing as an image: there it runs no script, loads nothing, and keeps its identifiers to itself."""
+    source = svg[0] if "xmlns=" in svg[0] else f'<svg xmlns="http://www.w3.org/2000/svg"{svg[1]}'
+    return f'<img alt="Figure without a description" src="data:image/svg+xml;base64,{as_base64(source)}">'
+
+
+def as_base64(content: str | bytes) -> str:
+    """Return bytes, or text in UTF-8, as base64."""
+    return base64.b64encode(content.encode() if isinstance(content, str) else content).decode("ascii")
 
 
 def finished(html: str) -> str:
@@ -16,45 +61,25 @@ def finished(html: str) -> str:
     _list_contents(soup)
     for table in soup.select("main table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+    for image in soup.select("img:not([src])"):
+        image.name, image.attrs = "em", {"class": "missing"}
+        image.string = "[an image that is not part of this page]"
     return str(soup)
 
 
-def fragment(html: str) -> str:
-    """Return the HTML of one cell with its tags closed and without what runs, loads or leads away by itself.
-
-    The page's content policy stops scripts and requests in any case; a policy does not stop `<meta refresh>`.
-    """
-    from bs4 import BeautifulSoup
-
-    cell: Any = BeautifulSoup(html, "html.parser")
-    for tag in cell.find_all(_UNSAFE) + cell.select("style[scoped]"):
-        tag.decompose()
-    for tag in cell.find_all(True):
-        for name in [name for name in tag.attrs if name.lower().startswith("on") or name in _UNSAFE_ATTRIBUTES]:
-            del tag[name]
-        if tag.name in ("a", "area") and not _LINKS.match(tag.get("href", "#")):
-            del tag["href"]
-        if tag.name == "img" and not tag.get("src", "").startswith("data:"):
-            tag.name, tag.attrs = "em", {"class": "missing"}
-            tag.string = "[an image that is not part of this page]"
-    return str(cell)
-
-
 def _list_contents(soup: Any) -> None:
-    contents = soup.select_one("#contents ol")
+    contents, headings = soup.select_one("#contents ol"), soup.select(".md h1, .md h2, .md h3")
     used = {tag["id"] for tag in soup.find_all(id=True)}
-    for heading in soup.select(".md h1, .md h2, .md h3"):
+    for heading in headings:
         slug = re.sub(r"\W+", "-", heading.get_text().lower()).strip("-") or "part"
-        anchor = next(a for a in (slug, *(f"{slug}-{n}" for n in range(2, 9999))) if a not in used)
-        used.add(anchor)
-        heading["id"] = anchor
+        heading["id"] = next(a for a in (slug, *(f"{slug}-{n}" for n in range(2, 9999))) if a not in used)
+        used.add(heading["id"])
         item = soup.new_tag("li", attrs={"class": f"of-{heading.name}"})
-        link = soup.new_tag("a", href=f"#{anchor}")
+        link = soup.new_tag("a", href=f"#{heading['id']}")
         link.string = heading.get_text()
         item.append(link)
         contents.append(item)
-    count = len(contents.find_all("li"))
-    if count > 10:
+    if len(headings) > 10:
         contents["class"] = "long"
-    if not count:
-        soup.select_one("#contents").decompose()
+    if not headings:
+        contents.parent.decompose()

@@ -1,6 +1,5 @@
 """One page that compares several runs, built from what their run.json files say and nothing else."""
 
-import base64
 import csv
 import hashlib
 import io
@@ -10,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from xedge.core import files
-from xedge.reports import estimates, page
+from xedge.reports import estimates, fragments, page
 from xedge.reports.commands import as_text
 from xedge.reports.run_table import GOOD, Row, RunTable
 
@@ -36,10 +35,10 @@ def _rendered(table: RunTable) -> str:
     from xedge.reports import index_figures
 
     script = (_TEMPLATES / "index" / "sort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    digest = fragments.as_base64(hashlib.sha256(script.encode()).digest())
     folders = [_TEMPLATES / "index", _TEMPLATES / "xedge"]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True)
-    environment.filters["base64"] = page.as_base64
+    environment.filters["base64"] = fragments.as_base64
     shared, differing = _conditions(table)
     return environment.get_template(
         "runs.html.j2"
@@ -156,4 +155,4 @@ def _csv(table: RunTable) -> str:
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
+    return f"data:text/csv;base64,{fragments.as_base64(text.getvalue())}"

@@ -1,6 +1,5 @@
 """An executed notebook as one HTML page: no script, no URL, everything inside."""
 
-import base64
 import copy
 import mimetypes
 import re
@@ -166,7 +165,7 @@ def file_size(size: int) -> str:
 
 def _data_url(path: Path) -> str:
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return f"data:{kind};base64,{fragments.as_base64(path.read_bytes())}"
 
 
 def _exporter() -> Any:
@@ -182,7 +181,7 @@ def _exporter() -> Any:
         filters={
             "markdown2html": _markdown(),
             "plain": _plain,
-            "base64": as_base64,
+            "base64": fragments.as_base64,
             "fragment": fragments.fragment,
             "formula": _formula,
         },
@@ -221,8 +220,3 @@ def _plain(text: str) -> str:
     """Return terminal text as it stood at the end: no colours, of a redrawn line the last state."""
     lines = _ANSI.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines).strip("\n")
-
-
-def as_base64(text: str) -> str:
-    """Return text as base64 of its UTF-8."""
-    return base64.b64encode(text.encode()).decode("ascii")
