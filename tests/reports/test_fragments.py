@@ -10,8 +10,7 @@ import pytest
 from bs4 import BeautifulSoup
 from hostile_fragments import HOSTILE, HOSTILE_TEX, hostile
 
-from xedge.reports import mathematics
-from xedge.reports.fragments import finished, fragment
+from xedge.reports.fragments import finished, formula, fragment
 
 HARMFUL = """script meta base link iframe object embed form frame svg foreignobject use animate set mglyph
 annotation-xml noscript xmp title textarea video source template button"""
@@ -64,7 +63,7 @@ def test_fragment_keeps_tables_of_pandas_and_their_styles() -> None:
     [r"\frac{C(k,\rho)}{k\mu} \left( \sum_{i=1}^n x_i \right)", r"\begin{aligned} a &= b \\ c &= d \end{aligned}"],
 )
 def test_fragment_keeps_formulas(tex: str) -> None:
-    shown = mathematics.shown(tex, block=True).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    shown = formula(tex, block=True).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     before, after = (BeautifulSoup(html, "html.parser") for html in (shown, fragment(shown)))
     assert [(tag.name, tag.attrs) for tag in after.find_all(True)] == [
         (tag.name, tag.attrs) for tag in before.find_all(True)
@@ -73,7 +72,7 @@ def test_fragment_keeps_formulas(tex: str) -> None:
 
 
 def test_fragment_keeps_nothing_that_hides_in_a_formula() -> None:
-    shown = mathematics.shown(HOSTILE_TEX, block=True)
+    shown = formula(HOSTILE_TEX, block=True)
     assert "<meta" in shown
     assert "javascript:" in shown
     assert fragment(shown).count("<mtext></mtext><mrow><mrow><mi>x</mi></mrow></mrow>") == 1

@@ -1,7 +1,7 @@
 """Numbers with intervals as a report's record holds them: of what, which, its value, and the text people read."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
@@ -25,19 +25,15 @@ def checked(estimates: Any) -> Estimates:
     """
     if not isinstance(estimates, Mapping) or not all(isinstance(numbers, Mapping) for numbers in estimates.values()):
         raise ConfigurationError(f"record: {_FORM}, not {estimates!r}")
-    return {
-        str(of): {str(name): _entry(name, value) for name, value in numbers.items()}
-        for of, numbers in estimates.items()
-    }
+    return {str(of): {str(name): _entry(name, n) for name, n in numbers.items()} for of, numbers in estimates.items()}
 
 
 def _entry(name: Any, source: Any) -> dict[str, Any]:
     if isinstance(source, Mapping):
         fields = dict(source)
     else:
-        fields = {"value": getattr(source, "value", source)} | {
-            key: getattr(source, key, None) for key in ("low", "high")
-        }
+        fields = {"value": getattr(source, "value", source)}
+        fields |= {key: getattr(source, key, None) for key in ("low", "high")}
     ends = [fields.get(key) for key in ("value", "low", "high")]
     if any(isinstance(end, str | bool) or (end is not None and not hasattr(end, "__float__")) for end in ends):
         raise ConfigurationError(f"record: {name} is {source!r}, but {_FORM}")
@@ -84,12 +80,3 @@ def heading(name: str) -> str:
     """Return a name with its unit as a column's heading: "p99, ms"."""
     label, unit = split(name)
     return f"{label}, {unit}" if unit else label
-
-
-def columns(estimates: Iterable[Estimates]) -> dict[str, list[str]]:
-    """Return what of → the names there are in any of `estimates`, in the order first seen."""
-    names: dict[str, dict[str, None]] = {}
-    for run in estimates:
-        for of, numbers in run.items():
-            names.setdefault(of, {}).update(dict.fromkeys(numbers))
-    return {of: list(known) for of, known in names.items()}

@@ -1,8 +1,10 @@
-"""What stands in a page: fragments that can do no harm, then anchors, contents and tables that scroll."""
+"""What stands in a page: fragments that can do no harm, formulas, then anchors, contents and tables that scroll."""
 
 import base64
+import html
 import re
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import nh3
 
@@ -13,14 +15,13 @@ mtd mtext mtr munder munderover"""
 _MATHML_LOOKS = """accent columnalign columnlines columnspacing display displaystyle fence form height linethickness
 lspace mathcolor mathsize mathvariant maxsize minsize movablelimits notation rowlines rowspacing rspace scriptlevel
 separator stretchy voffset width"""
-_URLS = {
-    "src": "data:image/",
-    "href": ("http:", "https:", "mailto:", "#"),
-}  # a relative link leads nowhere once passed on
+_CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "msubsup": 3, "munderover": 3, "mroot": 2}
+_ALIGNED = re.compile(r"(\\(?:begin|end)\{)aligned\}")
+_URLS = {"src": ("data:image/",), "href": ("http:", "https:", "mailto:", "#")}  # relative ones lead nowhere from a copy
 
 
 def _attribute(_tag: str, name: str, value: str) -> str | None:
-    return value if name not in _URLS or value.lower().startswith(_URLS[name]) else None
+    return value if value.lower().startswith(_URLS.get(name, ("",))) else None
 
 
 _CLEANER = nh3.Cleaner(
@@ -34,12 +35,12 @@ _CLEANER = nh3.Cleaner(
 )
 
 
-def fragment(html: str) -> str:
+def fragment(source: str) -> str:
     """Return the HTML of one cell with its tags closed and without what runs, loads or leads away by itself.
 
     The page's content policy stops scripts and requests in any case; a policy does not stop `<meta refresh>`.
     """
-    return _CLEANER.clean(_INLINE_SVG.sub(_as_image, _PANDAS_STYLE.sub("", html)))
+    return _CLEANER.clean(_INLINE_SVG.sub(_as_image, _PANDAS_STYLE.sub("", source)))
 
 
 def _as_image(svg: re.Match[str]) -> str:
@@ -53,11 +54,42 @@ def as_base64(content: str | bytes) -> str:
     return base64.b64encode(content.encode() if isinstance(content, str) else content).decode("ascii")
 
 
-def finished(html: str) -> str:
+def formula(tex: str, *, block: bool) -> str:
+    """Return a formula as HTML: MathML, or its source in `code` where it cannot be converted.
+
+    Args:
+        tex: the formula, with or without its dollar signs.
+        block: on lines of its own, not within a sentence.
+    """
+    tex = tex.strip()
+    while len(tex) > 2 and tex[0] == tex[-1] == "$":
+        tex = tex[1:-1].strip()
+    mathml = _mathml(tex, block) or f'<code class="math">{html.escape(tex)}</code>'
+    return f'<span class="formula">{mathml}</span>' if block else mathml
+
+
+def _mathml(tex: str, block: bool) -> str | None:
+    """Return MathML, None where the converter raised or passed on what it did not understand."""
+    from latex2mathml.converter import convert
+
+    try:
+        mathml = convert(_ALIGNED.sub(r"\1align*}", tex), display="block" if block else "inline")
+        mathml = mathml.replace("<mi>&#x000B1;</mi>", "<mo>&#x000B1;</mo>")  # ± is an operator, with room around it
+        tree = ET.fromstring(mathml)
+    except Exception:  # whatever a formula does to the converter, the page is written
+        return None
+    for element in tree.iter():
+        name = element.tag.rpartition("}")[2]
+        if len(element) != _CHILDREN.get(name, len(element)) or "\\" in (element.text or ""):
+            return None
+    return mathml
+
+
+def finished(page: str) -> str:
     """Return the page with anchors at its headings, the contents list, and tables that scroll."""
     from bs4 import BeautifulSoup
 
-    soup: Any = BeautifulSoup(html, "html.parser")
+    soup: Any = BeautifulSoup(page, "html.parser")
     _list_contents(soup)
     for table in soup.select("main table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from xedge.core import files
 from xedge.reports import estimates, fragments, page
-from xedge.reports.commands import as_text
+from xedge.reports.conversion import as_text
 from xedge.reports.run_table import GOOD, Row, RunTable
 
 NAME = "index.html"
@@ -40,6 +41,9 @@ def _rendered(table: RunTable) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True)
     environment.filters["base64"] = fragments.as_base64
     shared, differing = _conditions(table)
+    told: dict[str, dict[str, Any]] = {}  # the parameters with one value in all runs, as the first run tells them
+    for parameter in (p for row in table.runs for p in row.facts["parameters"] if p["name"] not in table.varied):
+        told.setdefault(parameter["name"], page.typed(parameter))
     return environment.get_template(
         "runs.html.j2"
     ).render(
@@ -54,7 +58,7 @@ def _rendered(table: RunTable) -> str:
         ranges=list(_ranges(table))[:3],
         trends=index_figures.trends(table),
         small=index_figures.small_multiples(table),
-        shared=_shared_parameters(table),
+        shared=list(told.values()),
         conditions=shared,
         differing=differing,
         command=table.plan.get("command", "\n".join(row.facts["command"] for row in table.runs)),
@@ -70,9 +74,11 @@ def _title(table: RunTable) -> str:
 
 
 def _cells(table: RunTable, row: Row) -> dict[str, Any]:
-    html = f"{row.name}.html"
-    numbers = [row.estimates.get(of, {}).get(name, {}) for of, names in table.shown.items() for name in names]
+    numbers = [row.number(of, name) for of, names in table.shown.items() for name in names]
     seconds = row.facts.get("duration_s")
+    names = ["run.json", *row.facts.get("files", [])] if row.facts else []
+    paths = {name: table.folder / row.name / name for name in names}
+    html = f"{row.name}.html"
     return {
         "label": row.title,
         "page": quote(html) if (table.folder / html).is_file() and row.facts else "",
@@ -81,16 +87,12 @@ def _cells(table: RunTable, row: Row) -> dict[str, Any]:
         "parameters": [as_text(row.parameters[n]) if n in row.parameters else "" for n in table.varied],
         "numbers": [{"text": number.get("text", ""), "value": number.get("value")} for number in numbers],
         "duration": {"text": f"{seconds:.1f}" if seconds is not None else "", "value": seconds},
-        "files": list(_links(table.folder, row)),
+        "files": [
+            {"name": name, "href": quote(f"{row.name}/{name}"), "size": page.file_size(path.stat().st_size)}
+            for name, path in paths.items()
+            if path.is_file()
+        ],
     }
-
-
-def _links(folder: Path, row: Row) -> Iterator[dict[str, str]]:
-    for name in ["run.json", *row.facts.get("files", [])] if row.facts else []:
-        path = folder / row.name / name
-        if path.is_file():
-            size = page.file_size(path.stat().st_size)
-            yield {"name": name, "href": quote(f"{row.name}/{name}"), "size": size}
 
 
 def _counts(table: RunTable) -> dict[str, Any]:
@@ -108,13 +110,11 @@ def _ranges(table: RunTable) -> Iterator[dict[str, str]]:
     """Yield the lowest and the highest of the last number of everything measured, over the runs that are VALID."""
     good = [row for row in table.rows if row.state in GOOD]
     for of, names in table.columns.items():
-        values = {
-            name: [(number, row) for row in good if (number := row.value(of, name)) is not None] for name in names
-        }
-        known = [name for name in names if values[name]]
+        known = [name for name in names if any(row.value(of, name) is not None for row in good)]
         if not known:
             continue
-        ordered = sorted(values[known[-1]], key=lambda pair: pair[0])
+        values = [(row.value(of, known[-1]), row) for row in good]
+        ordered = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0])
         (low, lowest), (high, highest) = ordered[0], ordered[-1]
         label, unit = estimates.split(known[-1])
         value = page.short(low) if low == high else f"{page.short(low)} to {page.short(high)}"
@@ -122,31 +122,16 @@ def _ranges(table: RunTable) -> Iterator[dict[str, str]]:
         yield {"label": f"{of}, {label}", "value": value, "unit": unit, "detail": detail}
 
 
-def _shared_parameters(table: RunTable) -> list[dict[str, Any]]:
-    """The parameters with one value in all runs, as the first run that has them tells them."""
-    shared: dict[str, dict[str, Any]] = {}
-    for row in table.runs:
-        for parameter in row.facts["parameters"]:
-            if parameter["name"] not in table.varied:
-                shared.setdefault(parameter["name"], page.parameter(parameter))
-    return list(shared.values())
-
-
-def _conditions(table: RunTable) -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, list[str]]]]]:
+def _conditions(table: RunTable) -> tuple[list[tuple[str, ...]], list[tuple[str, dict[str, list[str]]]]]:
     """Return the conditions that all finished runs share, and of the others each value with the runs under it."""
     finished = [row for row in table.runs if row.state != "unfinished"]
     conditions = {row.title: dict(page.conditions(row.facts)) for row in finished}
     names = dict.fromkeys(name for of_run in conditions.values() for name in of_run if name not in _NOT_COMPARED)
-    shared, differing = [], []
-    for name in names:
-        values: dict[str, list[str]] = {}
-        for label, of_run in conditions.items():
-            values.setdefault(of_run.get(name, "not recorded"), []).append(label)
-        if len(values) == 1:
-            shared.append((name, next(iter(values))))
-        else:
-            differing.append((name, values))
-    return shared, differing
+    values: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    for name, label in itertools.product(names, conditions):
+        values[name].setdefault(conditions[label].get(name, "not recorded"), []).append(label)
+    shared = [(name, *found) for name, found in values.items() if len(found) == 1]
+    return shared, [(name, found) for name, found in values.items() if len(found) > 1]
 
 
 def _csv(table: RunTable) -> str:

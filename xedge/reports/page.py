@@ -4,26 +4,19 @@ import copy
 import mimetypes
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from xedge.reports import estimates, fragments, mathematics
-from xedge.reports.commands import as_text
+from xedge.reports import estimates, fragments
+from xedge.reports.conversion import as_text
 
 EMBED_LIMIT_BYTES = 1_000_000
 _EMBED_TOTAL_BYTES = 5_000_000
 _TEMPLATES = Path(__file__).with_name("templates")
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_KINDS = [
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "text/html",
-    "text/markdown",
-    "text/latex",
-    "text/plain",
-]
+_KINDS = ["image/svg+xml", "image/png", "image/jpeg", "text/html", "text/markdown", "text/latex", "text/plain"]
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -45,11 +38,11 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
             **facts,
             "title": title,
             "policy": CONTENT_POLICY,
-            "headline": [_headline(number) for number in facts.get("headline") or []],
+            "headline": [_headline(**number) for number in facts.get("headline") or []],
             "summary": summary(facts.get("estimates") or {}),
             "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
             "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
-            "parameters": [parameter(row) for row in facts["parameters"]],
+            "parameters": [typed(row) for row in facts["parameters"]],
             "conditions": conditions(facts),
             "downloads": _downloads(facts, folder),
             "failing": failing is not None and failing >= 0,
@@ -61,34 +54,25 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
 
 
 def _role(cell: Any, index: int, failing: int | None) -> str:
-    tags = cell.metadata.get("tags", [])
-    if "parameters" in tags or "injected-parameters" in tags:
-        return "failing" if index == failing else "parameters"
     if index == failing:
         return "failing"
+    if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+        return "parameters"
     return "late" if failing is not None and index > failing else "done"
 
 
 def _take_title(notebook: Any) -> str:
-    """Take the first heading out of the notebook and return its text."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            lines = cell.source.strip().splitlines()
-            if lines and re.match(r"#\s+\S", lines[0]):
-                cell.source = "\n".join(lines[1:])
-                return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", lines[0].lstrip("# ").rstrip("# "))
-            return ""
-    return ""
+    """Take the heading that the first text begins with out of the notebook and return its words, "" without one."""
+    cell = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
+    if cell is None or not (found := re.match(r"\s*#\s+(\S.*?)[# ]*(\n|$)", cell.source)):
+        return ""
+    cell.source = cell.source[found.end() :]
+    return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", found[1])
 
 
-def _headline(number: Mapping[str, Any]) -> dict[str, str]:
-    value = number["value"]
-    return {
-        "label": str(number["label"]),
-        "value": short(value) if isinstance(value, int | float) else str(value),
-        "unit": str(number.get("unit") or ""),
-        "detail": str(number.get("detail") or ""),
-    }
+def _headline(label: Any, value: Any, unit: Any = "", detail: Any = "", **_: Any) -> dict[str, str]:
+    text = short(value) if isinstance(value, int | float) else str(value)
+    return {"label": str(label), "value": text, "unit": str(unit or ""), "detail": str(detail or "")}
 
 
 def short(number: float) -> str:
@@ -110,25 +94,23 @@ def summary(recorded: estimates.Estimates) -> dict[str, Any]:
     return {"interval": interval, "heads": [estimates.heading(name) for name in names], "rows": rows}
 
 
-def parameter(row: Mapping[str, Any]) -> dict[str, Any]:
+def typed(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a parameter of run.json with its values as one types them."""
     return {**row, "value": as_text(row["value"]), "default": as_text(row["default"])}
 
 
 def conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the conditions of a run as rows: the run's own, then those that the notebook recorded."""
-    host, git = facts["host"], facts["git"]
-    seconds = facts["duration_s"]
-    commit = f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git"
-    rows = [
-        ("notebook", str(facts["notebook"])),
-        ("started", str(facts["started_at"])),
-        ("duration", f"{seconds:.1f} s" if seconds is not None else "unknown"),
-        ("host", f"{host['cpu']}, {host['cores']} cores, {host['os']}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
-        ("commit", commit),
-    ]
-    return rows + _flat(facts.get("conditions") or {})
+    host, git, seconds = facts["host"], facts["git"], facts["duration_s"]
+    rows = {
+        "notebook": facts["notebook"],
+        "started": facts["started_at"],
+        "duration": f"{seconds:.1f} s" if seconds is not None else "unknown",
+        "host": f"{host['cpu']}, {host['cores']} cores, {host['os']}",
+        "versions": [f"{name} {version}" for name, version in facts["versions"].items()],
+        "commit": f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git",
+    }
+    return _flat(rows) + _flat(facts.get("conditions") or {})
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -142,17 +124,19 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
-    names = [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]
+def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     downloads, total = [], 0
-    for name in names:
+    for name in [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]:
         path = folder / name
         size = path.stat().st_size if path.is_file() else 0
         inside = size <= EMBED_LIMIT_BYTES and total + size <= _EMBED_TOTAL_BYTES and path.suffix != ".ipynb"
-        total += size if inside else 0
-        href = _data_url(path) if inside and path.is_file() else quote(f"{folder.name}/{name}")
-        where = file_size(size) if inside else f"{file_size(size)}, beside this page"
-        downloads.append({"name": name, "file": path.name, "href": href, "where": where, "inside": str(inside)})
+        href, where = quote(f"{folder.name}/{name}"), f"{file_size(size)}, beside this page"
+        if inside:
+            total, where = total + size, file_size(size)
+        if inside and path.is_file():
+            kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            href = f"data:{kind};base64,{fragments.as_base64(path.read_bytes())}"
+        downloads.append({"name": name, "file": path.name, "href": href, "where": where, "inside": inside})
     return downloads
 
 
@@ -161,11 +145,6 @@ def file_size(size: int) -> str:
     if size < 1e3:
         return f"{size} bytes"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-
-
-def _data_url(path: Path) -> str:
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return f"data:{kind};base64,{fragments.as_base64(path.read_bytes())}"
 
 
 def _exporter() -> Any:
@@ -183,7 +162,7 @@ def _exporter() -> Any:
             "plain": _plain,
             "base64": fragments.as_base64,
             "fragment": fragments.fragment,
-            "formula": _formula,
+            "formula": partial(fragments.formula, block=True),
         },
     )
 
@@ -195,13 +174,13 @@ def _markdown() -> Any:
 
     class Renderer(IPythonRenderer):
         def inline_math(self, body: str) -> str:
-            return mathematics.shown(body, block=False)
+            return fragments.formula(body, block=False)
 
         def block_math(self, body: str) -> str:
-            return mathematics.shown(body, block=True)
+            return fragments.formula(body, block=True)
 
         def latex_environment(self, name: str, body: str) -> str:
-            return mathematics.shown(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+            return fragments.formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
     @pass_context
     def markdown2html(context: Any, source: str) -> str:
@@ -210,10 +189,6 @@ def _markdown() -> Any:
         return str(MarkdownWithMath(renderer=renderer).render(source))
 
     return markdown2html
-
-
-def _formula(tex: str) -> str:
-    return mathematics.shown(tex, block=True)
 
 
 def _plain(text: str) -> str:
