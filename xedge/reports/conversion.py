@@ -72,15 +72,12 @@ def close_choice(value: Any, kind: Any) -> Any:
 
 
 def convert(value: Any, kind: Any, *, text: bool = True) -> Any:
-    """Return `value` as the type `kind` wants it: text is read, numbers of NumPy become those of Python.
+    """Return a value of a command line, a file or Python as the type `kind` (as `parse` returns it) wants it.
+
+    Numbers of NumPy become those of Python, and `text` such as "false" or "1e3" is read, else the type must be right.
 
     >>> convert("1e3", int), convert("50, 100", list[float]), convert("none", str | None)
     (1000, [50.0, 100.0], None)
-
-    Args:
-        value: a value from a command line, a file or Python.
-        kind: a type as `parse` returns it.
-        text: read text such as "false" or "1e3"; without it a value must have the type already.
 
     Raises:
         ValueError: the value is not one of this type.

@@ -55,34 +55,30 @@ def as_base64(content: str | bytes) -> str:
 
 
 def formula(tex: str, *, block: bool) -> str:
-    """Return a formula as HTML: MathML, or its source in `code` where it cannot be converted.
+    """Return TeX, with or without its dollar signs, as MathML, or its source in `code` where that is not possible.
 
-    Args:
-        tex: the formula, with or without its dollar signs.
-        block: on lines of its own, not within a sentence.
+    A `block` stands on lines of its own, not within a sentence.
     """
+    from latex2mathml.converter import convert
+
     tex = tex.strip()
     while len(tex) > 2 and tex[0] == tex[-1] == "$":
         tex = tex[1:-1].strip()
-    mathml = _mathml(tex, block) or f'<code class="math">{html.escape(tex)}</code>'
-    return f'<span class="formula">{mathml}</span>' if block else mathml
-
-
-def _mathml(tex: str, block: bool) -> str | None:
-    """Return MathML, None where the converter raised or passed on what it did not understand."""
-    from latex2mathml.converter import convert
-
     try:
         mathml = convert(_ALIGNED.sub(r"\1align*}", tex), display="block" if block else "inline")
         mathml = mathml.replace("<mi>&#x000B1;</mi>", "<mo>&#x000B1;</mo>")  # ± is an operator, with room around it
-        tree = ET.fromstring(mathml)
+        whole = all(map(_is_understood, ET.fromstring(mathml).iter()))
     except Exception:  # whatever a formula does to the converter, the page is written
-        return None
-    for element in tree.iter():
-        name = element.tag.rpartition("}")[2]
-        if len(element) != _CHILDREN.get(name, len(element)) or "\\" in (element.text or ""):
-            return None
-    return mathml
+        whole = False
+    if not whole:
+        mathml = f'<code class="math">{html.escape(tex)}</code>'
+    return f'<span class="formula">{mathml}</span>' if block else mathml
+
+
+def _is_understood(element: ET.Element) -> bool:
+    """Return False where the converter passed on what it did not know, such as a command as text."""
+    children = _CHILDREN.get(element.tag.rpartition("}")[2], len(element))
+    return len(element) == children and "\\" not in (element.text or "")
 
 
 def finished(page: str) -> str:
@@ -90,24 +86,16 @@ def finished(page: str) -> str:
     from bs4 import BeautifulSoup
 
     soup: Any = BeautifulSoup(page, "html.parser")
-    _list_contents(soup)
-    for table in soup.select("main table"):
-        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
-    for image in soup.select("img:not([src])"):
-        image.name, image.attrs = "em", {"class": "missing"}
-        image.string = "[an image that is not part of this page]"
-    return str(soup)
-
-
-def _list_contents(soup: Any) -> None:
     contents, headings = soup.select_one("#contents ol"), soup.select(".md h1, .md h2, .md h3")
     used = {tag["id"] for tag in soup.find_all(id=True)}
     for heading in headings:
         slug = re.sub(r"\W+", "-", heading.get_text().lower()).strip("-") or "part"
         heading["id"] = next(a for a in (slug, *(f"{slug}-{n}" for n in range(2, 9999))) if a not in used)
         used.add(heading["id"])
-        item = soup.new_tag("li", attrs={"class": f"of-{heading.name}"})
-        link = soup.new_tag("a", href=f"#{heading['id']}")
+        item, link = (
+            soup.new_tag("li", attrs={"class": f"of-{heading.name}"}),
+            soup.new_tag("a", href=f"#{heading['id']}"),
+        )
         link.string = heading.get_text()
         item.append(link)
         contents.append(item)
@@ -115,3 +103,9 @@ def _list_contents(soup: Any) -> None:
         contents["class"] = "long"
     if not headings:
         contents.parent.decompose()
+    for table in soup.select("main table"):
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+    for image in soup.select("img:not([src])"):
+        image.name, image.attrs = "em", {"class": "missing"}
+        image.string = "[an image that is not part of this page]"
+    return str(soup)

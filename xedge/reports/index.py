@@ -40,16 +40,22 @@ def _rendered(table: RunTable) -> str:
     folders = [_TEMPLATES / "index", _TEMPLATES / "xedge"]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True)
     environment.filters["base64"] = fragments.as_base64
+    template = environment.get_template("runs.html.j2")
+    notebooks = {str(row.facts["notebook"]) for row in table.runs} | {table.plan.get("notebook", "")} - {""}
+    named = {Path(name).name.removesuffix(".ipynb") for name in notebooks}
+    what = named.pop() if len(named) == 1 else table.folder.name
+    records, text = table.records(), io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     shared, differing = _conditions(table)
     told: dict[str, dict[str, Any]] = {}  # the parameters with one value in all runs, as the first run tells them
     for parameter in (p for row in table.runs for p in row.facts["parameters"] if p["name"] not in table.varied):
         told.setdefault(parameter["name"], page.typed(parameter))
-    return environment.get_template(
-        "runs.html.j2"
-    ).render(
+    return template.render(
         policy=f"{page.CONTENT_POLICY}; script-src 'sha256-{digest}'",
         script=script,
-        title=_title(table),
+        title=f"{what.lstrip('0123456789_-').replace('_', ' ').capitalize()}: {len(table.rows)} runs compared",
         rows=[_cells(table, row) for row in table.rows],
         numbered=bool(table.varied and table.plan),  # the columns say what a run is
         varied=table.varied,
@@ -62,15 +68,8 @@ def _rendered(table: RunTable) -> str:
         conditions=shared,
         differing=differing,
         command=table.plan.get("command", "\n".join(row.facts["command"] for row in table.runs)),
-        csv=_csv(table),
+        csv=f"data:text/csv;base64,{fragments.as_base64(text.getvalue())}",
     )
-
-
-def _title(table: RunTable) -> str:
-    notebooks = {str(row.facts["notebook"]) for row in table.runs} | {table.plan.get("notebook", "")} - {""}
-    named = {Path(name).name.removesuffix(".ipynb") for name in notebooks}
-    what = named.pop() if len(named) == 1 else table.folder.name
-    return f"{what.lstrip('0123456789_-').replace('_', ' ').capitalize()}: {len(table.rows)} runs compared"
 
 
 def _cells(table: RunTable, row: Row) -> dict[str, Any]:
@@ -132,12 +131,3 @@ def _conditions(table: RunTable) -> tuple[list[tuple[str, ...]], list[tuple[str,
         values[name].setdefault(conditions[label].get(name, "not recorded"), []).append(label)
     shared = [(name, *found) for name, found in values.items() if len(found) == 1]
     return shared, [(name, found) for name, found in values.items() if len(found) > 1]
-
-
-def _csv(table: RunTable) -> str:
-    """Return the table as the address of a CSV file inside the page."""
-    records, text = table.records(), io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return f"data:text/csv;base64,{fragments.as_base64(text.getvalue())}"

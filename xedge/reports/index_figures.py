@@ -30,9 +30,8 @@ def small_multiples(table: RunTable) -> dict[str, Any]:
     drawn = [curve["latency_ms"] for row in table.rows for curve in row.distributions.values()]
     span = np.array([x for xs in drawn for x in xs if x > 0])
     figures = [{"row": row, "image": _small(row, names, span) if row.distributions else None} for row in table.rows]
-    last = {as_text(row.parameters.get(table.varied[-1])) for row in table.rows} if table.varied else ()
-    wide = len(table.varied) > 1 and 2 <= len(last) <= 5
-    return {"figures": figures, "columns": len(last) if wide else 0, "key": _key(names)}
+    last = {as_text(row.parameters.get(table.varied[-1])) for row in table.rows} if len(table.varied) > 1 else ()
+    return {"figures": figures, "columns": len(last) if 2 <= len(last) <= 5 else 0, "key": _key(names)}
 
 
 def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[str, str]:

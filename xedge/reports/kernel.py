@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
@@ -42,26 +42,6 @@ class Execution:
         return "interrupted" if self.interruption is not None else "failed" if self.error else "completed"
 
 
-@dataclass
-class _Watch:
-    """What nbclient's hooks saw; the verdict comes from here, never from the notebook's outputs."""
-
-    on_cell: Callable[[int, int], None]
-    notebook: Any = None
-    cell: int = -1
-    reply: dict[str, Any] = field(default_factory=dict)
-
-    def started(self, notebook: Any) -> None:
-        self.notebook = notebook
-
-    def cell_started(self, cell: Any, cell_index: int) -> None:  # noqa: ARG002 - nbclient passes both by name
-        self.cell = cell_index
-        self.on_cell(cell_index, len(self.notebook.cells))
-
-    def cell_failed(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:  # noqa: ARG002
-        self.cell, self.reply = cell_index, execute_reply["content"]
-
-
 def execute(
     source: Path,
     parameters: Mapping[str, Any],
@@ -81,12 +61,21 @@ def execute(
     import nbformat
     import papermill
 
-    watch, timeout_s = _Watch(on_cell), max(1, math.ceil(timeout_s))  # nbclient wants whole seconds
-    hooks = {
-        "on_notebook_start": watch.started,
-        "on_cell_start": watch.cell_started,
-        "on_cell_error": watch.cell_failed,
-    }
+    execution, reply = Execution(None), dict[str, Any]()  # what the hooks saw: never the notebook's outputs
+    timeout_s = max(1, math.ceil(timeout_s))  # nbclient wants whole seconds
+
+    def started(notebook: Any) -> None:
+        execution.notebook = notebook
+
+    def cell_started(cell: Any, cell_index: int) -> None:  # noqa: ARG001 - nbclient passes both by name
+        execution.cell = cell_index
+        on_cell(cell_index, len(execution.notebook.cells))
+
+    def cell_failed(cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:  # noqa: ARG001
+        execution.cell = cell_index
+        reply.update(execute_reply["content"])
+
+    hooks = {"on_notebook_start": started, "on_cell_start": cell_started, "on_cell_error": cell_failed}
     path = str(source).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
     caught: BaseException | None = None
     with tempfile.TemporaryFile() as words, terminated_as_exception(), _quiet_loggers():
@@ -97,18 +86,14 @@ def execute(
             caught = exc.with_traceback(None)  # its frames hold tasks that would complain when they are collected
         if caught is not None:
             gc.collect()
-        words.seek(0)
-        lines = words.read()[-8000:].decode(errors="replace").splitlines()
-    read: Any = nbformat.read
-    notebook = watch.notebook if watch.notebook is not None else read(source, as_version=4)
-    # papermill's banner cells go: the report says how it ended
-    notebook.cells[:] = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
-    execution = Execution(notebook, watch.cell)
-    if caught is not None and not isinstance(caught, Exception):
-        execution.interruption = caught
-    if caught is not None or watch.reply:
-        last_words = "\n".join(line for line in lines if not line.startswith("[IPKernelApp]"))
-        execution.error = _error(watch, caught, timeout_s, last_words)
+            execution.interruption = None if isinstance(caught, Exception) else caught
+        if caught is not None or reply:
+            words.seek(0)
+            execution.error = _error(reply, caught, timeout_s, words.read()[-8000:].decode(errors="replace"))
+    if execution.notebook is None:
+        execution.notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    cells = execution.notebook.cells  # papermill's banners go: the report says how it ended
+    cells[:] = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     return execution
 
 
@@ -161,13 +146,13 @@ def terminated_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _error(watch: _Watch, caught: BaseException | None, timeout_s: int, words: str) -> dict[str, Any]:
-    if watch.reply:
-        kind, message = watch.reply.get("ename", "Error"), watch.reply.get("evalue", "")
-        trace = "\n".join(watch.reply.get("traceback", []))
-    else:
+def _error(reply: dict[str, Any], caught: BaseException | None, timeout_s: int, words: str) -> dict[str, Any]:
+    kind, message = reply.get("ename", "Error"), reply.get("evalue", "")
+    trace = "\n".join(reply.get("traceback", []))
+    if not reply:
         kind, message = type(caught).__name__, str(caught)
-        trace = words if kind == "DeadKernelError" else ""
+    if kind == "DeadKernelError":  # what its process wrote before it died, without the chatter of ipykernel
+        trace = "\n".join(line for line in words.splitlines() if not line.startswith("[IPKernelApp]"))
     message = {
         "DeadKernelError": "the kernel died while this cell ran: killed, out of memory, or a crash in compiled code",
         "CellTimeoutError": f"this cell took longer than the {timeout_s} s allowed: raise timeout_s, or ask for less",

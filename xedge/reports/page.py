@@ -21,13 +21,10 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | None = None) -> str:
-    """Return the report as HTML.
+    """Return the report as HTML: of the executed notebook, which is not changed, and of the `facts` in run.json.
 
-    Args:
-        notebook: the executed notebook; it is not changed.
-        facts: what run.json says.
-        folder: where the run's files are; those up to 1 MB are put into the page, larger ones linked.
-        failing: the index of the cell that ended the run.
+    Of the run's files in `folder` those up to 1 MB are put into the page, larger ones linked; `failing` is the index of
+    the cell that ended the run.
     """
     notebook = copy.deepcopy(notebook)
     for index, cell in enumerate(notebook.cells):
@@ -87,10 +84,9 @@ def short(number: float) -> str:
 def summary(recorded: estimates.Estimates) -> dict[str, Any]:
     """Return the summary table: `heads`, `rows` of what of and a text for each head, and whether a ± is in it."""
     names = list(dict.fromkeys(name for numbers in recorded.values() for name in numbers))
-    rows = [
-        [of, *(numbers.get(name, {}).get("text", estimates.NONE) for name in names)] for of, numbers in recorded.items()
-    ]
-    interval = any("±" in text for row in rows for text in row[1:])
+    texts = {of: [n.get(name, {}).get("text", estimates.NONE) for name in names] for of, n in recorded.items()}
+    interval = any("±" in text for row in texts.values() for text in row)
+    rows = [[of, *row] for of, row in texts.items()]
     return {"interval": interval, "heads": [estimates.heading(name) for name in names], "rows": rows}
 
 

@@ -1,6 +1,7 @@
 """The annotated parameters of a notebook, and the check of the values for them."""
 
 import ast
+import contextlib
 import difflib
 import io
 import os
@@ -16,13 +17,10 @@ from xedge.reports import conversion
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of the cell tagged `parameters`: `rate_hz: float = 200.0  # requests per second offered`.
-
-    `kind` is its annotation as `conversion.parse` returns it.
-    """
+    """One line of the cell tagged `parameters`: `rate_hz: float = 200.0  # requests per second offered`."""
 
     name: str
-    kind: Any
+    kind: Any  # its annotation, as `conversion.parse` returns it
     default: Any
     help: str = ""
     notebook: str = "the notebook"
@@ -69,14 +67,10 @@ def _parameter(node: ast.stmt, path: Path, comment: str) -> Parameter:
 
 
 def convert(parameters: list[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values, converted by the annotations of the notebook's parameters.
+    """Return values by name, as a command line, a file or Python gives them, converted by the parameters' annotations.
 
     Text is read as the annotation says: "false" is False for a bool, "1e3" a float, "007" stays text for a
     str, "50,100" and "[50, 100]" are lists, "none" is None where that is allowed.
-
-    Args:
-        parameters: those of the notebook.
-        values: by name, as a command line, a file or Python gives them.
 
     Raises:
         ConfigurationError: a name the notebook does not have, or a value its annotation does not allow.
@@ -153,8 +147,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
 
     The same check that a batch run makes, for values typed in Jupyter. An int will do for a float.
 
-    Args:
-        namespace: the notebook's `globals()`; its annotated names are checked, others left alone.
+    The annotated names in `namespace` are checked, others left alone.
 
     Raises:
         ConfigurationError: nothing is annotated, or a value is not what its annotation says.
@@ -178,12 +171,9 @@ def _typed(namespace: Mapping[str, Any]) -> dict[str, str]:
     """Return the annotations in the cells run so far: Python 3.14 keeps none in the namespace."""
     annotations: dict[str, str] = {}
     for source in namespace.get("In", []):
-        try:
-            body = ast.parse(source).body
-        except SyntaxError:  # a cell with magics
-            continue
-        lines = [node for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-        annotations |= {ast.unparse(node.target): ast.unparse(node.annotation) for node in lines}
+        with contextlib.suppress(SyntaxError):  # of a cell with magics
+            nodes = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+            annotations |= {ast.unparse(node.target): ast.unparse(node.annotation) for node in nodes}
     return annotations
 
 

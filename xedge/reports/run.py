@@ -8,17 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xedge.core import files, machine, paths
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
-from xedge.reports import conversion, estimates
+from xedge.reports import conversion, estimates, kernel
 from xedge.reports import parameters as notebook_parameters
 from xedge.reports.notebooks import Notebook, report_name
-
-if TYPE_CHECKING:
-    from xedge.reports import kernel
 
 DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)
 VERDICTS = ("VALID", "SATURATED", "INVALID")  # the worst last
@@ -121,9 +118,9 @@ def run(
 ) -> Run:
     """Run a notebook in a kernel of this interpreter and write its report.
 
-    Writes `NAME.html` and, in the folder `NAME`, the executed `NAME.ipynb`, `run.json` and what the notebook
-    saves in `data_dir()`. Files that an earlier run left there are removed first; other files are left alone.
-    A cell that fails does not raise here: the run's status then says "failed".
+    Writes `NAME.html` and, in the folder `NAME`, the executed `NAME.ipynb`, `run.json` and what the notebook saves in
+    `data_dir()`. Files that an earlier run left there are removed first, other files left alone. A cell that fails does
+    not raise here: the run's status then says "failed".
 
     Args:
         notebook: a path, a stem or a name, as `notebooks.find` takes them, or an open notebook.
@@ -138,8 +135,6 @@ def run(
         ConfigurationError: an unknown notebook, parameter or value; nothing was started.
         KeyboardInterrupt: interrupted, with the report written; SIGTERM ends as SystemExit(143) the same way.
     """
-    from xedge.reports import kernel
-
     source = Notebook.open(notebook)
     values = notebook_parameters.convert(source.parameters, parameters or {})
     out = Path(out_dir or paths.reports_dir()).resolve()
@@ -214,8 +209,8 @@ def _finish(source: Path, folder: Path, facts: dict[str, Any], execution: kernel
     facts = {**facts, **files.read_json(folder / "record.json"), **{n: facts[n] for n in facts if n != "verdict"}}
     notebook = execution.notebook
     notebook.metadata["xedge"] = {"status": facts["status"], "error": facts["error"]}
-    writes: Any = nbformat.writes
-    files.write_text(folder / f"{folder.name}.ipynb", writes(notebook) + "\n")
+    text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    files.write_text(folder / f"{folder.name}.ipynb", f"{text}\n")
     files.write_json(folder / "run.json", facts)
     html = page.page(notebook, facts, folder, execution.cell if execution.error else None)
     files.write_text(folder.with_name(f"{folder.name}.html"), html)
@@ -232,12 +227,12 @@ def record(key: str, value: Any) -> None:
     """Put one fact on top of the report and into its run.json; does nothing when interactive.
 
     Args:
-        key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label,
-            value, unit and detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a
-            paragraph), `conditions` (a mapping), `estimates` (what the summary table and the index over several runs
-            show: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}, "load": 0.7}}, the
-            unit at the end of each name), `distributions` (what the index draws small: {"edge": {"latency_ms": […],
-            "share": […]}}), or a name of your own, which goes to run.json only.
+        key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label, value, unit and
+            detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a paragraph),
+            `conditions` (a mapping), `estimates` (for the summary table and the index over several runs, the unit at
+            the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}}}),
+            `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}), or a name of your
+            own, which goes to run.json only.
         value: anything that JSON can hold; numbers and arrays of NumPy too.
 
     Raises:
@@ -246,8 +241,7 @@ def record(key: str, value: Any) -> None:
     _check_record(key, value)
     if key == "estimates":
         value = estimates.checked(value)
-    folder = data_dir()
-    if folder is not None:
+    if (folder := data_dir()) is not None:
         files.write_json(folder / "record.json", {**recorded(), key: value})
 
 

@@ -38,10 +38,8 @@ class Row:
     @property
     def state(self) -> str:
         """Return the verdict of a completed run, else "completed", "failed", "interrupted", "unfinished", "missing"."""
-        status = self.facts.get("status", "missing")
-        if status == "completed":
-            return str(self.facts.get("verdict") or status)
-        return "unfinished" if status == "running" else str(status)
+        status = str(self.facts.get("status", "missing"))
+        return {"completed": self.facts.get("verdict") or status, "running": "unfinished"}.get(status, status)
 
     @property
     def estimates(self) -> Estimates:

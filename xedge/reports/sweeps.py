@@ -7,8 +7,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xedge.core import files, paths
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress
-from xedge.reports import conversion, index, parameters
+from xedge.reports import conversion, index, kernel, parameters
 from xedge.reports import run as report
 from xedge.reports.notebooks import Notebook, report_name
 from xedge.reports.run_table import OUTDATED, PLAN, RunTable, values_of
@@ -30,7 +30,7 @@ _NAME_LENGTH = 100
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a sweep: those that there are, the names of those that are missing, and the page comparing them."""
+    """The runs of a sweep that there are, the labels of those that are missing, and the page that compares them."""
 
     notebook: str
     index: Path
@@ -87,11 +87,9 @@ def sweep(
 
     Args:
         notebook: a path, a stem or a name, as `report.find` takes them.
-        grid: parameter → one value or several, as `parameters.convert_several` reads them. A parameter that is a
-            list takes a list of lists.
+        grid: parameter → a value or several, lists of those that are lists, or text (`parameters.convert_several`).
         out_dir: the folder of the sweep; by default `NAME_sweep` in the project's `reports`.
-        again: what to run although it is there: "failed" (also interrupted ones), "invalid" (those and what is not
-            VALID) or "all".
+        again: what to run although it is there: "failed" or interrupted, "invalid" (also what is not VALID), "all".
         timeout_s: the longest that one cell of the notebook may take, seconds.
         progress: show how far the sweep is and how long it will take.
 
@@ -102,8 +100,7 @@ def sweep(
     source = Notebook.open(notebook)
     grid = parameters.convert_several(source.parameters, grid)
     combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
-    texts = {name: conversion.as_texts(values) for name, values in grid.items()}
-    command = conversion.command("sweep", str(notebook), texts)
+    command = conversion.command("sweep", str(notebook), {name: conversion.as_texts(grid[name]) for name in grid})
     out = Path(out_dir or paths.reports_dir() / f"{report_name(source.path)}_sweep").resolve()
     return _run(source, combinations, command, out, again, timeout_s, progress)
 
@@ -132,8 +129,6 @@ def run_sets(
 def _run(
     source: Notebook, sets: list[dict[str, Any]], command: str, out: Path, again: str, timeout_s: float, progress: bool
 ) -> Sweep:
-    from xedge.reports import kernel
-
     if again not in AGAIN:
         raise ConfigurationError(f"again is {again!r}, expected one of {', '.join(AGAIN)}")
     planned = _planned(source, sets)
@@ -169,20 +164,18 @@ def _planned(source: Notebook, sets: list[dict[str, Any]]) -> list[_Cell]:
     labels = [",".join(f"{name}={conversion.as_text(row[name])}" for name in varied) or "run" for row in values]
     names = [_file_name(label) for label in labels]
     folded = [name.casefold() for name in names]  # not every file system tells a from A
-    for place, label in enumerate(labels):
-        if folded.count(folded[place]) > 1:
-            names[place] += f"~{_short_hash(label)}"
+    names = [_hashed(n, label) if folded.count(n.casefold()) > 1 else n for n, label in zip(names, labels, strict=True)]
     return [_Cell(*cell) for cell in zip(names, labels, sets, values, strict=True)]
 
 
 def _file_name(label: str) -> str:
     """Return the label if every file system takes it, else what is left of it with a short hash of the whole."""
     safe = re.sub(r"[^\w.,=+-]+", "-", label, flags=re.ASCII).strip("-. ")
-    return safe if safe == label and len(label) <= _NAME_LENGTH else f"{safe[:_NAME_LENGTH]}~{_short_hash(label)}"
+    return safe if safe == label and len(label) <= _NAME_LENGTH else _hashed(safe[:_NAME_LENGTH], label)
 
 
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _hashed(name: str, label: str) -> str:
+    return f"{name}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _placed(cells: list[_Cell], out: Path, sha256: str) -> list[_Cell]:
@@ -212,28 +205,19 @@ def _keeps(folder: Path, cell: _Cell, sha256: str, again: str) -> bool:
 
 
 def _result(source: Notebook, cells: list[_Cell], out: Path) -> Sweep:
-    folders = {cell.name: out / cell.name for cell in cells if (out / cell.name / "run.json").is_file()}
-    runs = [report.Run.read(folder) for folder in folders.values()]
+    runs = [report.Run.read(out / cell.name) for cell in cells if (out / cell.name / "run.json").is_file()]
     runs = [run for run in runs if run.status != OUTDATED]
-    there = {run.folder.name for run in runs}
-    missing = [cell.label for cell in cells if cell.name not in there]
+    missing = [cell.label for cell in cells if cell.name not in {run.folder.name for run in runs}]
     return Sweep(notebook=source.path.stem, index=out / index.NAME, runs=runs, missing=missing)
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases however this process ends.
-
-    Raises:
-        ConfigurationError: another sweep holds it.
-    """
+def _alone(out: Path) -> AbstractContextManager[Any]:
+    """Return the folder's lock, held; the system releases it however this process ends."""
     from filelock import FileLock, Timeout
 
     out.mkdir(parents=True, exist_ok=True)
     try:
-        held = FileLock(out / ".lock").acquire(timeout=0)
+        return FileLock(out / ".lock").acquire(timeout=0)
     except Timeout as exc:
         message = f"another sweep is at work in {out}: wait until it is done, or give another folder (--out)"
         raise ConfigurationError(message) from exc
-    with held:
-        yield
