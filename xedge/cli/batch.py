@@ -30,6 +30,7 @@ def add(command: Adder) -> None:
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
+    sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
     _add_report(command("report", report))
     _add_sweep(command("sweep", sweep))
     sub = command("index", index)
@@ -80,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> int:
     scenario = Scenario.from_yaml(arguments.scenario)
     if arguments.out and Path(arguments.out).exists() and not (Path(arguments.out) / "conditions.json").is_file():
         raise ConfigurationError(f"--out {arguments.out} is there and is not a measurement: give another folder")
-    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict)
+    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict, resume=arguments.resume)
     print(measurement)
     if arguments.out:
         print(f"saved in {measurement.save(arguments.out)}")

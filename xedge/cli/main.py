@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with needed("lab", "this command"):
             status: int = arguments.command(arguments)
     except XedgeError as exc:
-        print(f"xedge: {exc}", file=sys.stderr)
+        print("\n".join([f"xedge: {exc}", *getattr(exc, "__notes__", [])]), file=sys.stderr)
         return EXIT_USAGE if isinstance(exc, ConfigurationError | ModelError) else EXIT_FAILED
-    except KeyboardInterrupt:
-        print("xedge: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as exc:
+        print("\n".join(["xedge: interrupted", *getattr(exc, "__notes__", [])]), file=sys.stderr)
         return EXIT_INTERRUPTED
     return status
 
