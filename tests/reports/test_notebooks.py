@@ -17,6 +17,7 @@ from checks_of_runs import assert_sound
 from xedge.core import paths
 from xedge.reports import parameters
 from xedge.reports import run as report
+from xedge.reports.notebooks import Notebook, report_name
 
 #: What conclusions must say whatever the machine: a pattern, and between what its numbers must lie.
 NUMBERS = {
@@ -39,7 +40,7 @@ def _registry_of_the_notebooks(empty_registry: Path, tmp_path_factory: pytest.Te
 def quick_parameters(notebook: Path) -> dict[str, object]:
     """The same few words for every notebook, as far as it has them."""
     wanted = {"quick": True, "duration_s": 0.6, "replications": 2, "windows": 200, "budget_s": 6.0}
-    known = {one.name for one in parameters.inspect(notebook)}
+    known = {one.name for one in Notebook.open(notebook).parameters}
     return {name: value for name, value in wanted.items() if name in known}
 
 
@@ -76,5 +77,5 @@ def test_notebook_runs_as_it_stands_in_nbval(notebook: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(paths.notebooks_dir().glob("parameters/*.yaml")), ids=lambda path: path.stem)
 def test_parameter_file_fits_its_notebook(file: Path) -> None:
-    notebook = next(path for path in NOTEBOOKS if report.report_name(path) == file.stem)
-    assert parameters.convert(parameters.inspect(notebook), parameters.load_file(file))
+    notebook = next(path for path in NOTEBOOKS if report_name(path) == file.stem)
+    assert parameters.convert(Notebook.open(notebook).parameters, parameters.load_file(file))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xedge.reports import parameters
+from xedge.reports.notebooks import Notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -120,7 +120,7 @@ def test_notebook_keeps_to_the_style(path, rule):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebook_parameters_are_explained_and_quick_by_default(path):
-    found = parameters.inspect(path)
+    found = Notebook.open(path).parameters
     assert found
     assert [p.name for p in found if not p.help] == []
     for p in found:

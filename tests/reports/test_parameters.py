@@ -11,7 +11,8 @@ import pytest
 
 import xedge
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import parameters
+from xedge.reports import conversion, parameters
+from xedge.reports.notebooks import Notebook
 
 SOURCE = """from typing import Literal
 
@@ -32,13 +33,17 @@ def notebook(folder: Path, source: str, tags: tuple[str, ...] = ("parameters",))
     return path
 
 
+def inspected(path: Path) -> list[parameters.Parameter]:
+    return Notebook.open(path).parameters
+
+
 def converted(annotation: str, value: Any) -> Any:
-    one = parameters.Parameter("x", annotation, None, "", "01_sweep.ipynb")
+    one = parameters.Parameter("x", conversion.parse(annotation), None, "", "01_sweep.ipynb")
     return parameters.convert([one], {"x": value})["x"]
 
 
 def test_inspect_reads_names_types_defaults_and_help(tmp_path: Path) -> None:
-    found = parameters.inspect(notebook(tmp_path, SOURCE))
+    found = inspected(notebook(tmp_path, SOURCE))
     assert [(one.name, one.default) for one in found] == [
         ("rate_hz", 200.0),
         ("replications", 3),
@@ -48,7 +53,7 @@ def test_inspect_reads_names_types_defaults_and_help(tmp_path: Path) -> None:
         ("limit", None),
         ("rates", [50, 100]),
     ]
-    assert found[0].annotation == "float"
+    assert found[0].kind is float
     assert isinstance(found[0].default, float)
     assert [one.help for one in found][:4] == [
         "requests per second offered",
@@ -59,7 +64,7 @@ def test_inspect_reads_names_types_defaults_and_help(tmp_path: Path) -> None:
 
 
 def test_inspect_without_parameters_cell(tmp_path: Path) -> None:
-    assert parameters.inspect(notebook(tmp_path, "1 / 0", tags=())) == []
+    assert inspected(notebook(tmp_path, "1 / 0", tags=())) == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_inspect_without_parameters_cell(tmp_path: Path) -> None:
 )
 def test_inspect_refuses_a_line(tmp_path: Path, source: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        parameters.inspect(notebook(tmp_path, source))
+        inspected(notebook(tmp_path, source))
     assert words in str(caught.value)
     assert "01_sweep.ipynb" in str(caught.value)
 
@@ -85,9 +90,12 @@ def test_inspect_refuses_a_line(tmp_path: Path, source: str, words: str) -> None
 def test_inspect_refuses_what_is_no_notebook(tmp_path: Path) -> None:
     (tmp_path / "a.ipynb").write_text("[]")
     with pytest.raises(ConfigurationError, match=r"a\.ipynb is not a notebook"):
-        parameters.inspect(tmp_path / "a.ipynb")
-    with pytest.raises(ConfigurationError, match="cannot read the notebook"):
-        parameters.inspect(tmp_path / "b.ipynb")
+        inspected(tmp_path / "a.ipynb")
+    (tmp_path / "a.ipynb").write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match=r"a\.ipynb is not a notebook"):
+        inspected(tmp_path / "a.ipynb")
+    with pytest.raises(ConfigurationError, match="no notebook"):
+        inspected(tmp_path / "b.ipynb")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +166,7 @@ def test_convert_refuses_with_name_value_type_and_notebook(annotation: str, valu
 
 
 def test_convert_unknown_name_suggests_the_closest(tmp_path: Path) -> None:
-    known = parameters.inspect(notebook(tmp_path, SOURCE))
+    known = inspected(notebook(tmp_path, SOURCE))
     with pytest.raises(ConfigurationError, match=r"no parameter 'rate_hs': did you mean 'rate_hz'\? It has rate_"):
         parameters.convert(known, {"rate_hs": 3})
     with pytest.raises(ConfigurationError, match="this notebook has no parameters"):

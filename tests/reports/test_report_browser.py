@@ -13,22 +13,13 @@ import nbformat
 import pytest
 import saved_runs as runs
 from browser import CHROMIUM, FLAGS, Page, browser
+from bs4 import BeautifulSoup
+from hostile_fragments import HOSTILE, HOSTILE_TEX, PLAIN, hostile
 
 from xedge.reports.index import build
 from xedge.reports.page import page as rendered
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
-
-HOSTILE = """</div></section></article><h2 id="x">Harmless words</h2>
-<script>document.title = "script ran"; fetch("URL/fetched")</script>
-<script src="URL/script.js"></script><link rel="stylesheet" href="URL/style.css">
-<meta http-equiv="refresh" content="0; url=URL/away"><base href="URL/">
-<img src="URL/image.png" onerror="document.title = 'handler ran'">
-<img src="data:image/png;base64,AAAA" onerror="document.title = 'handler ran'">
-<iframe src="URL/frame.html"></iframe><object data="URL/object"></object>
-<svg onload="document.title = 'handler ran'"></svg><a href="javascript:alert(1)">a link</a>
-<style>body { background: url(URL/background.png) } @import "URL/import.css";</style>
-<form action="URL/form"><input autofocus onfocus="document.title = 'handler ran'"></form>"""
 
 
 class Listener:
@@ -67,48 +58,39 @@ def opened(path: Path, folder: Path) -> str:
     return done.stdout
 
 
-def page(folder: Path, html: str) -> str:
+def page(folder: Path, *fragments: str, tex: str = "") -> str:
+    """A report whose notebook holds each fragment as markdown and as an output, and a formula."""
     new: Any = nbformat.v4
-    data = {"text/html": html}
+    show = [new.new_output("display_data", data={"text/html": html}) for html in fragments]
     cells = [
-        new.new_markdown_cell("# Hostile\n\n" + html.replace("\n", "")),
-        new.new_code_cell("show()", outputs=[new.new_output("display_data", data=data)]),
-        new.new_markdown_cell("## After it"),
+        new.new_markdown_cell("# Hostile"),
+        *(new.new_markdown_cell(html) for html in fragments),
+        new.new_code_cell("show()", outputs=[*show, new.new_output("display_data", data={"text/latex": tex})]),
+        new.new_markdown_cell(f"${tex}$\n\n## After it"),
     ]
-    facts: dict[str, Any] = {
-        "name": "hostile",
-        "notebook": "hostile",
-        "status": "completed",
-        "error": None,
-        "parameters": [],
-        "command": "xedge report hostile",
-        "started_at": "2026-11-21T00:00:00+00:00",
-        "duration_s": 1.0,
-        "versions": {"xedge": "0"},
-        "host": {"cpu": "x", "cores": 1, "os": "x"},
-        "git": None,
-        "conclusion": "<script>document.title = 'script ran'</script>",
-    }
+    changes = {"parameters": [], "conclusion": "<script>document.title = 'script ran'</script>", "files": []}
+    facts = runs.facts("hostile", 50.0, "lte", headline=[], **changes)
     return rendered(new.new_notebook(cells=cells), facts, folder)
 
 
-def test_page_of_a_hostile_notebook_runs_and_fetches_nothing(tmp_path: Path, listener: Listener) -> None:
-    hostile = HOSTILE.replace("URL", listener.url)
+def test_page_of_a_hostile_notebook_stays_runs_and_fetches_nothing(tmp_path: Path, listener: Listener) -> None:
     path = tmp_path / "hostile.html"
-    path.write_text(page(tmp_path, hostile), encoding="utf-8")
+    html = page(tmp_path, *hostile(HOSTILE, listener.url), tex=HOSTILE_TEX.replace("URL", listener.url))
+    path.write_text(html, encoding="utf-8")
     dom = opened(path, tmp_path / "browser")
     assert "<title>Hostile</title>" in dom
-    assert "Harmless words" in dom
+    assert dom.count("Harmless words</h2>") == 2
     assert '<a href="#after-it">After it</a>' in dom
     assert dom.index("After it</h2>") < dom.index("</article>")
-    assert "javascript:" not in dom
+    article = BeautifulSoup(dom, "html.parser").article
+    assert article.find_all(["meta", "script", "base", "svg", "iframe", "form", "object", "embed", "link"]) == []
+    assert not [tag for tag in article.find_all(True) if any(name.startswith("on") for name in tag.attrs)]
+    assert "javascript:" not in str(article)
     assert listener.asked == []
 
 
 def test_policy_alone_stops_scripts_and_requests(tmp_path: Path, listener: Listener) -> None:
-    lines = HOSTILE.replace("URL", listener.url).splitlines()
-    hostile = "\n".join(line for line in lines if "refresh" not in line)  # what no policy stops
-    html = page(tmp_path, "").replace("<footer>", hostile + "<footer>", 1)
+    html = page(tmp_path).replace("<footer>", "\n".join([*hostile(PLAIN, listener.url), "<footer>"]), 1)
     guarded, bare = tmp_path / "guarded.html", tmp_path / "bare.html"
     guarded.write_text(html, encoding="utf-8")
     bare.write_text(html.replace("Content-Security-Policy", "X-Nothing"), encoding="utf-8")
@@ -190,12 +172,12 @@ def test_index_fits_a_phone(window: Page, index: Path) -> None:
 
 
 def test_index_of_hostile_runs_runs_and_fetches_nothing(window: Page, listener: Listener, tmp_path: Path) -> None:
-    hostile = HOSTILE.replace("URL", listener.url)
-    error = {"type": hostile, "message": hostile, "cell_index": 1, "source": hostile}
+    fragments = "\n".join(hostile(HOSTILE, listener.url))
+    error = {"type": fragments, "message": fragments, "cell_index": 1, "source": fragments}
     changes = {
-        0: {"error": error, "status": "failed", "files": [hostile]},
-        1: {"conditions": {hostile: hostile}},
-        2: {"estimates": {hostile: {"p99_ms": {"value": 1, "low": None, "high": None, "text": hostile}}}},
+        0: {"error": error, "status": "failed", "files": [fragments]},
+        1: {"conditions": {fragments: fragments}},
+        2: {"estimates": {fragments: {"p99_ms": {"value": 1, "low": None, "high": None, "text": fragments}}}},
     }
     path = build(runs.write(tmp_path, changes))
     shown(window, path)

@@ -19,7 +19,7 @@ from helpers import wait_until
 
 import xedge
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import commands, parameters, sweeps
+from xedge.reports import conversion, notebooks, parameters, sweeps
 from xedge.reports import run as report
 from xedge.reports.notebooks import Notebook
 
@@ -103,13 +103,13 @@ def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -
 
 
 def test_sweep_opens_its_notebook_once(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, read_cells = [], parameters.read_cells
+    opened, find = [], notebooks.find
 
-    def counted(path: Path) -> list[dict[str, Any]]:
+    def counted(path: Path) -> Path:
         opened.append(path)
-        return read_cells(path)
+        return find(path)
 
-    monkeypatch.setattr(parameters, "read_cells", counted)
+    monkeypatch.setattr(notebooks, "find", counted)
     assert go(notebook, {"rate_hz": "1,2"}).ok
     assert opened == [notebook]
 
@@ -232,9 +232,9 @@ def test_runs_have_names_that_every_file_system_takes(
     [[1.0, 2.5], [[50, 100], [200]], [[50, 100]], ["lte", "wifi"], ["a,b"], ["a,b", "c"], [True, False], ["it's"]],
 )
 def test_command_of_a_sweep_means_the_same_values(values: list[Any]) -> None:
-    kinds = {float: "float", list: "list[int]", str: "str", bool: "bool"}
-    known = [parameters.Parameter("p", kinds[type(values[0])], values[0])]
-    assert parameters.convert_several(known, {"p": commands.as_texts(values)}) == {"p": values}
+    kind = list[int] if isinstance(values[0], list) else type(values[0])
+    known = [parameters.Parameter("p", kind, values[0])]
+    assert parameters.convert_several(known, {"p": conversion.as_texts(values)}) == {"p": values}
 
 
 def test_sweep_says_what_came_of_each_run_and_how_long_it_will_take(

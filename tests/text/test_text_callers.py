@@ -16,8 +16,7 @@ import pytest
 from snippets import snippets
 
 from xedge.cli.main import _parser
-from xedge.core.paths import notebooks_dir
-from xedge.reports import parameters
+from xedge.reports.notebooks import Notebook
 from xedge.text import predict_sentiment, predict_sentiments, predict_topic, predict_topics
 from xedge.text.model import TextModel
 from xedge.text.registry.registry import Registry
@@ -161,7 +160,7 @@ def test_command_lines_of_the_page_are_understood() -> None:
         arguments = _parser().parse_args(shlex.split(line)[1:])
         if "report" in line:
             assert arguments.parameter == [["must_pass", "true"]]
-    assert "must_pass" in {one.name for one in parameters.inspect(notebooks_dir() / "09_train_text.ipynb")}
+    assert "must_pass" in {one.name for one in Notebook.open("09_train_text").parameters}
     for block in blocks:
         if "import" in block:
             ast.parse(block)

@@ -1,70 +1,52 @@
-"""Annotations such as `int | None` read from their source, and values converted as they say."""
+"""Annotations such as `int | None` read from their source, and values converted as they say, from text and to text."""
 
 import ast
 import difflib
+import shlex
+import typing
+from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, Literal, Optional, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 SUPPORTED = "bool, int, float, str, Literal[...], Optional[X] or X | None, and list[X] of these"
 _PLAIN = {"bool": bool, "int": int, "float": float, "str": str}
+_NAMES = {**vars(typing), **_PLAIN, "list": list, "typing": typing, "t": typing, "__builtins__": {}}
+_CALLING_NOTHING = ast.Expression | ast.Name | ast.Attribute | ast.Load | ast.Constant | ast.Subscript | ast.Tuple
+_OPERATORS = ast.BinOp | ast.BitOr | ast.UnaryOp | ast.USub
 _BOOL_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 def parse(annotation: Any) -> Any:
-    """Return the type that an annotation means, given as a real type or as its source; nothing is executed.
+    """Return the type that an annotation means, given as a real type or as its source, of which nothing is called.
 
     >>> parse("int | None"), parse("list[typing.Literal['edge', 'cloud']]")
-    (typing.Optional[int], list[typing.Literal['edge', 'cloud']])
+    (int | None, list[typing.Literal['edge', 'cloud']])
 
     Raises:
         ValueError: an annotation that parameters cannot have; the message lists those they can.
     """
-    if not isinstance(annotation, str):
-        is_class = isinstance(annotation, type) and not hasattr(annotation, "__origin__")
-        annotation = annotation.__name__ if is_class else repr(annotation)
+    kind, unsupported = annotation, f"the annotation {annotation} is not supported: use {SUPPORTED}"
     try:
-        return _type(ast.parse(annotation.strip(), mode="eval").body)
-    except (SyntaxError, ValueError) as exc:
-        raise ValueError(f"the annotation {annotation} is not supported: use {SUPPORTED}") from exc
-
-
-def _type(node: ast.expr) -> Any:
-    match node:
-        case ast.Constant(value=str(source)):
-            return _type(ast.parse(source, mode="eval").body)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _optional([left, right])
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _PLAIN:
-            return _PLAIN[name]
-        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
-            return _generic(name, inner.elts if isinstance(inner, ast.Tuple) else [inner])
-    raise ValueError(ast.unparse(node))
-
-
-def _generic(name: str, parts: list[ast.expr]) -> Any:
-    if name == "Literal":
-        return Literal[tuple(ast.literal_eval(part) for part in parts)]
-    if name in ("Optional", "Union"):
-        return _optional([*parts, ast.Constant(None)] if name == "Optional" else parts)
-    item = _type(parts[0])
-    if name not in ("list", "List") or len(parts) > 1 or is_list(item):
-        raise ValueError(name)
-    return list[item]  # type: ignore[valid-type]
-
-
-def _optional(parts: list[ast.expr]) -> Any:
-    others = [part for part in parts if not (isinstance(part, ast.Constant) and part.value is None)]
-    if len(others) != 1:
-        raise ValueError("only X | None")
-    return Optional[_type(others[0])] if len(parts) > 1 else _type(others[0])  # noqa: UP045 - a type made here
+        while isinstance(kind, str):
+            tree = ast.parse(kind.strip(), mode="eval")
+            if not all(isinstance(node, _CALLING_NOTHING | _OPERATORS) for node in ast.walk(tree)):
+                raise ValueError(unsupported)
+            kind = eval(compile(tree, "annotation", "eval"), _NAMES)
+    except (SyntaxError, NameError, AttributeError, TypeError) as exc:
+        raise ValueError(unsupported) from exc
+    inner = required(kind)
+    item = get_args(inner)[0] if is_list(inner) and len(get_args(inner)) == 1 else inner
+    if required(item) not in _PLAIN.values() and get_origin(required(item)) is not Literal:
+        raise ValueError(unsupported)
+    return kind
 
 
 def required(kind: Any) -> Any:
     """Return X of the type X | None, and any other type as it is."""
     others = [part for part in get_args(kind) if part is not NoneType]
-    return others[0] if NoneType in get_args(kind) else kind
+    return others[0] if NoneType in get_args(kind) and len(others) == 1 else kind
 
 
 def is_list(kind: Any) -> bool:
@@ -90,52 +72,42 @@ def close_choice(value: Any, kind: Any) -> Any:
 
 
 def convert(value: Any, kind: Any, *, text: bool = True) -> Any:
-    """Return `value` as the type `kind` wants it: text is read, numbers of NumPy become those of Python.
+    """Return a value of a command line, a file or Python as the type `kind` (as `parse` returns it) wants it.
+
+    Numbers of NumPy become those of Python, and `text` such as "false" or "1e3" is read, else the type must be right.
 
     >>> convert("1e3", int), convert("50, 100", list[float]), convert("none", str | None)
     (1000, [50.0, 100.0], None)
 
-    Args:
-        value: a value from a command line, a file or Python.
-        kind: a type as `parse` returns it.
-        text: read text such as "false" or "1e3"; without it a value must have the type already.
-
     Raises:
         ValueError: the value is not one of this type.
     """
-    if type(value).__module__ == "numpy":
-        value = value.tolist()
-    inner = required(kind)
-    is_text = text and isinstance(value, str)
-    if inner is not kind and (value is None or (is_text and value.strip().lower() in ("none", "null"))):
+    value, inner = plain(value), required(kind)
+    word = value.strip().lower() if text and isinstance(value, str) else None
+    if inner is not kind and (value is None or word in ("none", "null")):
         return None
     if get_origin(inner) is Literal:
-        return _choice(value, get_args(inner), is_text)
+        for choice in get_args(inner):
+            same = type(choice) is type(value) and choice == value
+            if same or (word is not None and not isinstance(choice, str) and str(choice).lower() == word):
+                return choice
+        raise ValueError("not one of the choices")
     if is_list(inner):
-        parts = split(value) if is_text else value
+        parts = value if word is None else split(value)
         if not isinstance(parts, (list, tuple) if text else list):
             raise ValueError("not a list")
         return [convert(part, get_args(inner)[0], text=text) for part in parts]
-    lenient = is_text and inner is not str
+    if lenient := word is not None and inner is not str:
+        value = _BOOL_WORDS.get(word, word) if inner is bool else word.replace("_", "")
     try:
-        return msgspec.convert(_readable(value, inner) if lenient else value, inner, strict=not lenient)
+        return msgspec.convert(value, inner, strict=not lenient)
     except msgspec.ValidationError as exc:
         raise ValueError(str(exc)) from exc
 
 
-def _readable(text: str, kind: type) -> str:
-    """Return text that people write for a bool or a number as msgspec reads it."""
-    word = text.strip().lower()
-    return _BOOL_WORDS.get(word, word) if kind is bool else word.replace("_", "")
-
-
-def _choice(value: Any, choices: tuple[Any, ...], is_text: bool) -> Any:
-    for choice in choices:
-        if type(choice) is type(value) and choice == value:
-            return choice
-        if is_text and not isinstance(choice, str) and str(choice).lower() == value.strip().lower():
-            return choice
-    raise ValueError("not one of the choices")
+def plain(value: Any) -> Any:
+    """Return a value of NumPy as one of Python, any other as it is."""
+    return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def split(text: str) -> list[Any]:
@@ -145,3 +117,27 @@ def split(text: str) -> list[Any]:
         return list(ast.literal_eval(inner if inner.startswith("[") else f"[{inner}]"))
     inner = inner.removeprefix("[").removesuffix("]").strip()
     return [part.strip() for part in inner.split(",")] if inner else []
+
+
+def as_text(value: Any) -> str:
+    """Return a parameter's value as one types it: true, none, 50,100."""
+    if isinstance(value, list):
+        parts = [as_text(part) for part in value]
+        unquoted = parts and not any(set(part) & set(",'\"[] ") or not part for part in parts)
+        return ",".join(parts) if unquoted else str(value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def as_texts(values: Sequence[Any]) -> str:
+    """Return the values of a sweep as one types them: 50,100 or, of lists, 50,100;200."""
+    texts = [as_text(value) for value in values]
+    if any(isinstance(value, list) for value in values) or any(set(text) & set(",;'\"[]") for text in texts):
+        return ";".join(texts) + ";" * (len(texts) == 1 and not isinstance(values[0], list))
+    return ",".join(texts)
+
+
+def command(verb: str, notebook: str, texts: Mapping[str, str]) -> str:
+    """Return the command that runs `notebook` again with these values: `xedge report NAME -p rate_hz 500`."""
+    return shlex.join(["xedge", verb, notebook, *(word for pair in texts.items() for word in ("-p", *pair))])

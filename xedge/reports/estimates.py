@@ -1,7 +1,7 @@
 """Numbers with intervals as a report's record holds them: of what, which, its value, and the text people read."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
@@ -16,45 +16,32 @@ Estimates = dict[str, dict[str, dict[str, Any]]]
 def checked(estimates: Any) -> Estimates:
     """Return estimates in the form that run.json holds: what of → name with unit → value, low, high and text.
 
-    Args:
-        estimates: the same with plain numbers or `statistics.Estimate`s allowed as values; what is not finite has
-            no value, only a text.
+    Given are the same, plain numbers or `statistics.Estimate`s; what is not finite has no value, only a text.
 
     Raises:
         ConfigurationError: of another form.
     """
     if not isinstance(estimates, Mapping) or not all(isinstance(numbers, Mapping) for numbers in estimates.values()):
         raise ConfigurationError(f"record: {_FORM}, not {estimates!r}")
-    return {
-        str(of): {str(name): _entry(name, value) for name, value in numbers.items()}
-        for of, numbers in estimates.items()
-    }
+    return {str(of): {str(name): _entry(name, n) for name, n in numbers.items()} for of, numbers in estimates.items()}
 
 
 def _entry(name: Any, source: Any) -> dict[str, Any]:
-    if isinstance(source, Mapping):
-        fields = dict(source)
-    else:
-        fields = {"value": getattr(source, "value", source)} | {
-            key: getattr(source, key, None) for key in ("low", "high")
-        }
+    known = {"value": getattr(source, "value", source), **{key: getattr(source, key, None) for key in ("low", "high")}}
+    fields = dict(source) if isinstance(source, Mapping) else known
     ends = [fields.get(key) for key in ("value", "low", "high")]
     if any(isinstance(end, str | bool) or (end is not None and not hasattr(end, "__float__")) for end in ends):
         raise ConfigurationError(f"record: {name} is {source!r}, but {_FORM}")
     value, low, high = (None if end is None or not math.isfinite(end) else float(end) for end in ends)
+    text = fields.get("text") or NONE
     if hasattr(source, "half_width"):
         from xedge.results.words import milliseconds
 
-        fields["text"] = milliseconds(source, unit="")
-    return {"value": value, "low": low, "high": high, "text": str(fields.get("text") or _text(value, low, high))}
-
-
-def _text(value: float | None, low: float | None, high: float | None) -> str:
-    """Return "0.61 ± 0.04", "0.61 (0.60 to 0.70)" where the interval is lopsided, "–" where there is nothing."""
-    if value is None:
-        return NONE
-    figure, interval = parts(value, low, high)
-    return f"{figure} {interval}" if interval.startswith("±") else f"{figure} ({interval})" if interval else figure
+        text = milliseconds(source, unit="")
+    elif text == NONE and value is not None:  # "0.61 ± 0.04", "0.61 (0.60 to 0.70)" where the interval is lopsided
+        figure, interval = parts(value, low, high)
+        text = f"{figure} ({interval})" if "to" in interval else f"{figure} {interval}".strip()
+    return {"value": value, "low": low, "high": high, "text": str(text)}
 
 
 def parts(value: float, low: float | None, high: float | None) -> tuple[str, str]:
@@ -84,12 +71,3 @@ def heading(name: str) -> str:
     """Return a name with its unit as a column's heading: "p99, ms"."""
     label, unit = split(name)
     return f"{label}, {unit}" if unit else label
-
-
-def columns(estimates: Iterable[Estimates]) -> dict[str, list[str]]:
-    """Return what of → the names there are in any of `estimates`, in the order first seen."""
-    names: dict[str, dict[str, None]] = {}
-    for run in estimates:
-        for of, numbers in run.items():
-            names.setdefault(of, {}).update(dict.fromkeys(numbers))
-    return {of: list(known) for of, known in names.items()}

@@ -1,17 +1,17 @@
 """One page that compares several runs, built from what their run.json files say and nothing else."""
 
-import base64
 import csv
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from xedge.core import files
-from xedge.reports import estimates, page
-from xedge.reports.commands import as_text
+from xedge.reports import estimates, fragments, page
+from xedge.reports.conversion import as_text
 from xedge.reports.run_table import GOOD, Row, RunTable
 
 NAME = "index.html"
@@ -36,17 +36,26 @@ def _rendered(table: RunTable) -> str:
     from xedge.reports import index_figures
 
     script = (_TEMPLATES / "index" / "sort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    digest = fragments.as_base64(hashlib.sha256(script.encode()).digest())
     folders = [_TEMPLATES / "index", _TEMPLATES / "xedge"]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True)
-    environment.filters["base64"] = page.as_base64
+    environment.filters["base64"] = fragments.as_base64
+    template = environment.get_template("runs.html.j2")
+    notebooks = {str(row.facts["notebook"]) for row in table.runs} | {table.plan.get("notebook", "")} - {""}
+    named = {Path(name).name.removesuffix(".ipynb") for name in notebooks}
+    what = named.pop() if len(named) == 1 else table.folder.name
+    records, text = table.records(), io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     shared, differing = _conditions(table)
-    return environment.get_template(
-        "runs.html.j2"
-    ).render(
+    told: dict[str, dict[str, Any]] = {}  # the parameters with one value in all runs, as the first run tells them
+    for parameter in (p for row in table.runs for p in row.facts["parameters"] if p["name"] not in table.varied):
+        told.setdefault(parameter["name"], page.typed(parameter))
+    return template.render(
         policy=f"{page.CONTENT_POLICY}; script-src 'sha256-{digest}'",
         script=script,
-        title=_title(table),
+        title=f"{what.lstrip('0123456789_-').replace('_', ' ').capitalize()}: {len(table.rows)} runs compared",
         rows=[_cells(table, row) for row in table.rows],
         numbered=bool(table.varied and table.plan),  # the columns say what a run is
         varied=table.varied,
@@ -55,25 +64,20 @@ def _rendered(table: RunTable) -> str:
         ranges=list(_ranges(table))[:3],
         trends=index_figures.trends(table),
         small=index_figures.small_multiples(table),
-        shared=_shared_parameters(table),
+        shared=list(told.values()),
         conditions=shared,
         differing=differing,
         command=table.plan.get("command", "\n".join(row.facts["command"] for row in table.runs)),
-        csv=_csv(table),
+        csv=f"data:text/csv;base64,{fragments.as_base64(text.getvalue())}",
     )
 
 
-def _title(table: RunTable) -> str:
-    notebooks = {str(row.facts["notebook"]) for row in table.runs} | {table.plan.get("notebook", "")} - {""}
-    named = {Path(name).name.removesuffix(".ipynb") for name in notebooks}
-    what = named.pop() if len(named) == 1 else table.folder.name
-    return f"{what.lstrip('0123456789_-').replace('_', ' ').capitalize()}: {len(table.rows)} runs compared"
-
-
 def _cells(table: RunTable, row: Row) -> dict[str, Any]:
-    html = f"{row.name}.html"
-    numbers = [row.estimates.get(of, {}).get(name, {}) for of, names in table.shown.items() for name in names]
+    numbers = [row.number(of, name) for of, names in table.shown.items() for name in names]
     seconds = row.facts.get("duration_s")
+    names = ["run.json", *row.facts.get("files", [])] if row.facts else []
+    paths = {name: table.folder / row.name / name for name in names}
+    html = f"{row.name}.html"
     return {
         "label": row.title,
         "page": quote(html) if (table.folder / html).is_file() and row.facts else "",
@@ -82,16 +86,12 @@ def _cells(table: RunTable, row: Row) -> dict[str, Any]:
         "parameters": [as_text(row.parameters[n]) if n in row.parameters else "" for n in table.varied],
         "numbers": [{"text": number.get("text", ""), "value": number.get("value")} for number in numbers],
         "duration": {"text": f"{seconds:.1f}" if seconds is not None else "", "value": seconds},
-        "files": list(_links(table.folder, row)),
+        "files": [
+            {"name": name, "href": quote(f"{row.name}/{name}"), "size": page.file_size(path.stat().st_size)}
+            for name, path in paths.items()
+            if path.is_file()
+        ],
     }
-
-
-def _links(folder: Path, row: Row) -> Iterator[dict[str, str]]:
-    for name in ["run.json", *row.facts.get("files", [])] if row.facts else []:
-        path = folder / row.name / name
-        if path.is_file():
-            size = page.file_size(path.stat().st_size)
-            yield {"name": name, "href": quote(f"{row.name}/{name}"), "size": size}
 
 
 def _counts(table: RunTable) -> dict[str, Any]:
@@ -109,13 +109,11 @@ def _ranges(table: RunTable) -> Iterator[dict[str, str]]:
     """Yield the lowest and the highest of the last number of everything measured, over the runs that are VALID."""
     good = [row for row in table.rows if row.state in GOOD]
     for of, names in table.columns.items():
-        values = {
-            name: [(number, row) for row in good if (number := row.value(of, name)) is not None] for name in names
-        }
-        known = [name for name in names if values[name]]
+        known = [name for name in names if any(row.value(of, name) is not None for row in good)]
         if not known:
             continue
-        ordered = sorted(values[known[-1]], key=lambda pair: pair[0])
+        values = [(row.value(of, known[-1]), row) for row in good]
+        ordered = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0])
         (low, lowest), (high, highest) = ordered[0], ordered[-1]
         label, unit = estimates.split(known[-1])
         value = page.short(low) if low == high else f"{page.short(low)} to {page.short(high)}"
@@ -123,37 +121,13 @@ def _ranges(table: RunTable) -> Iterator[dict[str, str]]:
         yield {"label": f"{of}, {label}", "value": value, "unit": unit, "detail": detail}
 
 
-def _shared_parameters(table: RunTable) -> list[dict[str, Any]]:
-    """The parameters with one value in all runs, as the first run that has them tells them."""
-    shared: dict[str, dict[str, Any]] = {}
-    for row in table.runs:
-        for parameter in row.facts["parameters"]:
-            if parameter["name"] not in table.varied:
-                shared.setdefault(parameter["name"], page.parameter(parameter))
-    return list(shared.values())
-
-
-def _conditions(table: RunTable) -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, list[str]]]]]:
+def _conditions(table: RunTable) -> tuple[list[tuple[str, ...]], list[tuple[str, dict[str, list[str]]]]]:
     """Return the conditions that all finished runs share, and of the others each value with the runs under it."""
     finished = [row for row in table.runs if row.state != "unfinished"]
     conditions = {row.title: dict(page.conditions(row.facts)) for row in finished}
     names = dict.fromkeys(name for of_run in conditions.values() for name in of_run if name not in _NOT_COMPARED)
-    shared, differing = [], []
-    for name in names:
-        values: dict[str, list[str]] = {}
-        for label, of_run in conditions.items():
-            values.setdefault(of_run.get(name, "not recorded"), []).append(label)
-        if len(values) == 1:
-            shared.append((name, next(iter(values))))
-        else:
-            differing.append((name, values))
-    return shared, differing
-
-
-def _csv(table: RunTable) -> str:
-    """Return the table as the address of a CSV file inside the page."""
-    records, text = table.records(), io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
+    values: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    for name, label in itertools.product(names, conditions):
+        values[name].setdefault(conditions[label].get(name, "not recorded"), []).append(label)
+    shared = [(name, *found) for name, found in values.items() if len(found) == 1]
+    return shared, [(name, found) for name, found in values.items() if len(found) > 1]

@@ -1,15 +1,14 @@
 """The figures of the index: one small distribution a run on common axes, and the numbers over a parameter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xedge.reports import estimates
-from xedge.reports.commands import as_text
+from xedge.reports.conversion import as_text
 from xedge.reports.run_table import GOOD, Row, RunTable
 from xedge.results import figures as plots
 
@@ -31,9 +30,8 @@ def small_multiples(table: RunTable) -> dict[str, Any]:
     drawn = [curve["latency_ms"] for row in table.rows for curve in row.distributions.values()]
     span = np.array([x for xs in drawn for x in xs if x > 0])
     figures = [{"row": row, "image": _small(row, names, span) if row.distributions else None} for row in table.rows]
-    last = {as_text(row.parameters.get(table.varied[-1])) for row in table.rows} if table.varied else ()
-    wide = len(table.varied) > 1 and 2 <= len(last) <= 5
-    return {"figures": figures, "columns": len(last) if wide else 0, "key": _key(names)}
+    last = {as_text(row.parameters.get(table.varied[-1])) for row in table.rows} if len(table.varied) > 1 else ()
+    return {"figures": figures, "columns": len(last) if 2 <= len(last) <= 5 else 0, "key": _key(names)}
 
 
 def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[str, str]:
@@ -47,21 +45,15 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
         ax.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         ax.set_xlabel("latency, ms", labelpad=1)
-        figure.alt = f"Share of requests answered within a latency at {row.title}. {row.state}. {_sentence(row)}"
+        figure.alt = f"Share of requests answered within a latency at {row.title}. {row.state}."
+        for of, known in row.estimates.items():
+            texts = [f"{estimates.heading(name)} {number['text']}" for name, number in known.items()]
+            figure.alt += f" {of}: {', '.join(texts)}."
     return {"svg": figure.svg(), "alt": figure.alt}
 
 
 def _look(place: int) -> dict[str, Any]:
     return plots.LOOKS[place % len(plots.LOOKS)]
-
-
-def _sentence(row: Row) -> str:
-    """Return the numbers of a row in words, for those who do not see the figure."""
-    sentences = []
-    for of, numbers in row.estimates.items():
-        texts = [f"{estimates.heading(name)} {number['text']}" for name, number in numbers.items()]
-        sentences.append(f"{of}: {', '.join(texts)}.")
-    return " ".join(sentences)
 
 
 def _key(names: Sequence[str]) -> dict[str, str]:
@@ -83,8 +75,12 @@ def trends(table: RunTable) -> list[dict[str, str]]:
 
     One figure if its lines can be told apart, else one for every combination of the other parameters.
     """
-    over = _over(table)
-    names = [name for name in dict.fromkeys(n for ns in table.columns.values() for n in ns) if _drawable(table, name)]
+    # over a number rather than a word, then over what has the most values
+    counts = {n: len({repr(row.parameters.get(n)) for row in table.rows}) for n in table.varied}
+    over = max(counts, key=lambda name: (_is_numeric(table, name), counts[name]), default=None)
+    every = dict.fromkeys(name for names in table.columns.values() for name in names)
+    with_it = {n: sum(any(row.value(of, n) is not None for of in row.estimates) for row in table.rows) for n in every}
+    names = [name for name, count in with_it.items() if count > 1]
     if over is None or not names:
         return []
     groups: dict[str, list[Row]] = {}
@@ -96,20 +92,9 @@ def trends(table: RunTable) -> list[dict[str, str]]:
     return [_trend(table, over, names[-4:], part) for part in parts]
 
 
-def _over(table: RunTable) -> str | None:
-    """Return the parameter to draw over: a number rather than a word, then the one with the most values."""
-    counts = {n: len({repr(row.parameters.get(n)) for row in table.rows}) for n in table.varied}
-    return max(counts, key=lambda name: (_is_numeric(table, name), counts[name]), default=None)
-
-
 def _is_numeric(table: RunTable, name: str) -> bool:
     values = [row.parameters.get(name) for row in table.rows]
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _drawable(table: RunTable, name: str) -> bool:
-    rows = [row for row in table.rows if any(row.value(of, name) is not None for of in row.estimates)]
-    return len(rows) > 1
 
 
 def _trend(table: RunTable, over: str, names: Sequence[str], groups: dict[str, list[Row]]) -> dict[str, str]:
@@ -118,7 +103,7 @@ def _trend(table: RunTable, over: str, names: Sequence[str], groups: dict[str, l
         figure = plots.ReportFigure(figsize=(4.5 * columns, 2.7 * lines))
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for ax, name in zip(axes, names, strict=False):
-            draw(ax, table, over, name, groups)
+            _draw(ax, table, over, name, groups)
         for ax in axes[len(names) :]:
             ax.set_visible(False)
         title = ", ".join(filter(None, groups)) if len(groups) == 1 else ""
@@ -129,58 +114,35 @@ def _trend(table: RunTable, over: str, names: Sequence[str], groups: dict[str, l
     return {"svg": figure.svg(), "alt": figure.alt}
 
 
-def draw(ax: Axes, table: RunTable, over: str, name: str, groups: dict[str, list[Row]]) -> list[Artist]:
+def _draw(ax: Axes, table: RunTable, over: str, name: str, groups: dict[str, list[Row]]) -> None:
     """Draw one number over a parameter, a line for every group of rows and thing measured, with its intervals.
 
     A run that is not VALID has a hollow mark; one without the number has none.
     """
-    artists: list[Artist] = []
-    numeric = _is_numeric(table, over)
-    texts = list(dict.fromkeys(as_text(row.parameters.get(over)) for row in table.rows))
-    place = 0
-    for title, rows in groups.items():
-        for of in table.columns:
-            points = [
-                (_x(row, over, texts, numeric), row.estimates.get(of, {}).get(name, {}), row.state) for row in rows
-            ]
-            points = sorted((p for p in points if p[1].get("value") is not None), key=lambda point: point[0])
-            label = ", ".join(filter(None, [of, title if len(groups) > 1 else ""]))
-            artists += _line(ax, points, label, _look(place))
-            place += 1
-    at = [float(row.parameters[over]) for row in table.rows] if numeric else range(len(texts))
-    if numeric and min(at) > 0 and max(at) / min(at) > WIDE:
+    numeric, at = _is_numeric(table, over), dict[str, float]()
+    for row in table.rows:
+        at.setdefault(as_text(row.parameters.get(over)), float(row.parameters[over]) if numeric else len(at))
+    lines = [(title, rows, of) for title, rows in groups.items() for of in table.columns]
+    for place, (title, rows, of) in enumerate(lines):
+        found = [(at[as_text(row.parameters.get(over))], row.number(of, name), row.state) for row in rows]
+        points = sorted((p for p in found if p[1].get("value") is not None), key=lambda point: point[0])
+        if not points:
+            continue
+        look, label = _look(place), ", ".join(filter(None, [of, title if len(groups) > 1 else ""]))
+        ax.plot([x for x, _, _ in points], [number["value"] for _, number, _ in points], label=label, **look)
+        for x, number, state in points:
+            face = look["color"] if state in GOOD else "white"
+            ax.plot([x], [number["value"]], "o", color=look["color"], markerfacecolor=face, markersize=4.5)
+            if number.get("low") is not None and number.get("high") is not None:
+                ax.vlines(x, number["low"], number["high"], color=look["color"], linewidth=1)
+    if numeric and min(at.values()) > 0 and max(at.values()) / min(at.values()) > WIDE:
         ax.set_xscale("log")
-    ticks = sorted(set(at)) if len(texts) <= MOST_TICKS else []
-    ax.set_xticks(ticks, sorted(texts, key=float) if numeric else texts) if ticks else None
-    ax.xaxis.set_minor_locator(NullLocator()) if ticks else None
+    if len(at) <= MOST_TICKS:
+        ax.set_xticks(sorted(at.values()), sorted(at, key=lambda text: at[text]))
+        ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.08)
     ax.set(xlabel=over, title=estimates.heading(name))
-    _scale(ax, table, name)
-    return artists
-
-
-def _x(row: Row, over: str, texts: list[str], numeric: bool) -> float:
-    value: Any = row.parameters.get(over)
-    return float(value) if numeric else float(texts.index(as_text(value)))
-
-
-def _line(
-    ax: Axes, points: list[tuple[float, dict[str, Any], str]], label: str, look: dict[str, Any]
-) -> Iterator[Artist]:
-    if not points:
-        return
-    x, y = [at for at, _, _ in points], [number["value"] for _, number, _ in points]
-    yield from ax.plot(x, y, label=label, **look)
-    for at, number, state in points:
-        face = look["color"] if state in GOOD else "white"
-        yield from ax.plot([at], [number["value"]], "o", color=look["color"], markerfacecolor=face, markersize=4.5)
-        if number.get("low") is not None and number.get("high") is not None:
-            yield ax.vlines(at, number["low"], number["high"], color=look["color"], linewidth=1)
-
-
-def _scale(ax: Axes, table: RunTable, name: str) -> None:
-    """Make the vertical axis logarithmic where the numbers lie more than a factor `WIDE` apart, else begin at 0."""
-    values = [n[name]["value"] for row in table.rows for n in row.estimates.values() if n.get(name, {}).get("value")]
+    values = [value for row in table.rows for of in row.estimates if (value := row.value(of, name))]
     if values and min(values) > 0 and max(values) / min(values) > WIDE:
         plots.log_ms(ax.yaxis, np.array(values))
     elif values and min(values) >= 0:

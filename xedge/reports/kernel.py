@@ -10,12 +10,21 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_OPTIONS = {
+    "kernel_name": "python3",
+    "language": "python",
+    "progress_bar": False,
+    "request_save_on_cell_execute": False,
+    "autosave_cell_every": 0,
+    "start_timeout": 120,
+    "coalesce_streams": True,
+}
 
 
 @dataclass
@@ -30,29 +39,7 @@ class Execution:
     @property
     def status(self) -> str:
         """Return "completed", "failed" or "interrupted"."""
-        if self.interruption is not None:
-            return "interrupted"
-        return "failed" if self.error else "completed"
-
-
-@dataclass
-class _Watch:
-    """What nbclient's hooks saw; the verdict comes from here, never from the notebook's outputs."""
-
-    on_cell: Callable[[int, int], None]
-    notebook: Any = None
-    cell: int = -1
-    reply: dict[str, Any] = field(default_factory=dict)
-
-    def started(self, notebook: Any) -> None:
-        self.notebook = notebook
-
-    def cell_started(self, cell: Any, cell_index: int) -> None:  # noqa: ARG002 - nbclient passes both by name
-        self.cell = cell_index
-        self.on_cell(cell_index, len(self.notebook.cells))
-
-    def cell_failed(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:  # noqa: ARG002
-        self.cell, self.reply = cell_index, execute_reply["content"]
+        return "interrupted" if self.interruption is not None else "failed" if self.error else "completed"
 
 
 def execute(
@@ -72,51 +59,42 @@ def execute(
         on_cell: called with (cells done, cells in all) when a cell starts.
     """
     import nbformat
-
-    watch, timeout_s = _Watch(on_cell), max(1, math.ceil(timeout_s))  # nbclient wants whole seconds
-    with tempfile.TemporaryFile() as words, terminated_as_exception(), _quiet_loggers():
-        caught = _caught(source, dict(parameters), _options(_manager_class(env, words), timeout_s, watch))
-        last_words = _last_words(words)
-    read: Any = nbformat.read
-    notebook = watch.notebook if watch.notebook is not None else read(source, as_version=4)
-    execution = Execution(notebook, watch.cell)
-    if caught is not None and not isinstance(caught, Exception):
-        execution.interruption = caught
-    if caught is not None or watch.reply:
-        execution.error = _error(watch, caught, timeout_s, last_words)
-    _drop_marks(notebook)
-    return execution
-
-
-def _caught(source: Path, parameters: dict[str, Any], options: dict[str, Any]) -> BaseException | None:
     import papermill
 
+    execution, reply = Execution(None), dict[str, Any]()  # what the hooks saw: never the notebook's outputs
+    timeout_s = max(1, math.ceil(timeout_s))  # nbclient wants whole seconds
+
+    def started(notebook: Any) -> None:
+        execution.notebook = notebook
+
+    def cell_started(cell: Any, cell_index: int) -> None:  # noqa: ARG001 - nbclient passes both by name
+        execution.cell = cell_index
+        on_cell(cell_index, len(execution.notebook.cells))
+
+    def cell_failed(cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:  # noqa: ARG001
+        execution.cell = cell_index
+        reply.update(execute_reply["content"])
+
+    hooks = {"on_notebook_start": started, "on_cell_start": cell_started, "on_cell_error": cell_failed}
     path = str(source).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
-    try:
-        papermill.execute_notebook(path, None, parameters, **options)
-    except BaseException as exc:  # an interruption too: the caller writes the report and raises it again
-        caught = exc.with_traceback(None)  # its frames hold tasks that would complain when they are collected
-    else:
-        return None
-    gc.collect()
-    return caught
-
-
-def _options(manager: type[Any], timeout_s: int, watch: _Watch) -> dict[str, Any]:
-    return {
-        "kernel_name": "python3",
-        "language": "python",
-        "kernel_manager_class": manager,
-        "progress_bar": False,
-        "request_save_on_cell_execute": False,
-        "autosave_cell_every": 0,
-        "execution_timeout": timeout_s,
-        "start_timeout": 120,
-        "coalesce_streams": True,
-        "on_notebook_start": watch.started,
-        "on_cell_start": watch.cell_started,
-        "on_cell_error": watch.cell_failed,
-    }
+    caught: BaseException | None = None
+    with tempfile.TemporaryFile() as words, terminated_as_exception(), _quiet_loggers():
+        options = {"kernel_manager_class": _manager_class(env, words), "execution_timeout": timeout_s, **hooks}
+        try:
+            papermill.execute_notebook(path, None, dict(parameters), **_OPTIONS, **options)
+        except BaseException as exc:  # an interruption too: the caller writes the report and raises it again
+            caught = exc.with_traceback(None)  # its frames hold tasks that would complain when they are collected
+        if caught is not None:
+            gc.collect()
+            execution.interruption = None if isinstance(caught, Exception) else caught
+        if caught is not None or reply:
+            words.seek(0)
+            execution.error = _error(reply, caught, timeout_s, words.read()[-8000:].decode(errors="replace"))
+    if execution.notebook is None:
+        execution.notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    cells = execution.notebook.cells  # papermill's banners go: the report says how it ended
+    cells[:] = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    return execution
 
 
 def _manager_class(env: Mapping[str, str], words: IO[bytes]) -> type[Any]:
@@ -138,24 +116,16 @@ def _manager_class(env: Mapping[str, str], words: IO[bytes]) -> type[Any]:
     return Manager
 
 
-def _last_words(words: IO[bytes]) -> str:
-    """Return what the kernel's process itself wrote before it died, without the chatter of ipykernel."""
-    words.seek(0)
-    lines = words.read()[-8000:].decode(errors="replace").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("[IPKernelApp]"))
-
-
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
     """Keep papermill and asyncio from logging what the report says better."""
-    loggers = [logging.getLogger("papermill"), logging.getLogger("asyncio")]
-    levels = [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("papermill", "asyncio"))}
     try:
-        for logger in loggers:
+        for logger in levels:
             logger.setLevel(logging.CRITICAL)
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
 
 
@@ -176,31 +146,19 @@ def terminated_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _error(watch: _Watch, caught: BaseException | None, timeout_s: int, words: str) -> dict[str, Any]:
-    if watch.reply:
-        kind, message = watch.reply.get("ename", "Error"), watch.reply.get("evalue", "")
-        trace = "\n".join(watch.reply.get("traceback", []))
-    else:
-        kind, message, trace = type(caught).__name__, str(caught), ""
-    if kind == "DeadKernelError":
-        trace = words
-        message = "the kernel died while this cell ran: killed, out of memory, or a crash in compiled code"
-    elif kind == "CellTimeoutError":
-        message = f"this cell took longer than the {timeout_s} s allowed: raise timeout_s, or ask for less"
-    elif kind == "SystemExit":
-        message = f"the cell left the notebook (exit status {message or 0}); the cells after it did not run"
-    elif kind == "KeyboardInterrupt":
-        message = "interrupted by the user"
+def _error(reply: dict[str, Any], caught: BaseException | None, timeout_s: int, words: str) -> dict[str, Any]:
+    kind, message = reply.get("ename", "Error"), reply.get("evalue", "")
+    trace = "\n".join(reply.get("traceback", []))
+    if not reply:
+        kind, message = type(caught).__name__, str(caught)
+    if kind == "DeadKernelError":  # what its process wrote before it died, without the chatter of ipykernel
+        trace = "\n".join(line for line in words.splitlines() if not line.startswith("[IPKernelApp]"))
+    message = {
+        "DeadKernelError": "the kernel died while this cell ran: killed, out of memory, or a crash in compiled code",
+        "CellTimeoutError": f"this cell took longer than the {timeout_s} s allowed: raise timeout_s, or ask for less",
+        "SystemExit": f"the cell left the notebook (exit status {message or 0}); the cells after it did not run",
+        "KeyboardInterrupt": "interrupted by the user",
+    }.get(kind, message)
     if isinstance(caught, SystemExit):
         message = f"ended from outside (exit status {caught.code})"
     return {"type": kind, "message": _ANSI.sub("", message), "traceback": _ANSI.sub("", trace)}
-
-
-def _drop_marks(notebook: Any) -> None:
-    """Take papermill's banner cells out again, in place; the report says how it ended."""
-    notebook.cells[:] = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
-
-
-def position_in_source(notebook: Any, index: int) -> int:
-    """Return the place, from 0, that the cell at `index` has in the notebook as its author wrote it."""
-    return index - sum("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells[:index])

@@ -29,15 +29,14 @@ def find(notebook: str | os.PathLike[str]) -> Path:
     there = {path.stem: path for path in sorted(paths.notebooks_dir().glob("*.ipynb"))}
     wanted = path.name.removesuffix(".ipynb")
     fitting = [source for stem, source in there.items() if wanted in (stem, report_name(source))]
-    exact = [source for source in fitting if source.stem == wanted]
-    if len(exact or fitting) == 1 and path.name == str(path):
-        return (exact or fitting)[0].resolve()
+    fitting = [there[wanted]] if wanted in there else fitting
     if fitting and path.name == str(path):
-        raise ConfigurationError(f"{notebook} can be {' or '.join(source.stem for source in fitting)}: say which")
+        if len(fitting) > 1:
+            raise ConfigurationError(f"{notebook} can be {' or '.join(source.stem for source in fitting)}: say which")
+        return fitting[0].resolve()
     close = difflib.get_close_matches(wanted, [*there, *map(report_name, there.values())], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    names = ", ".join(there) or "none"
-    raise ConfigurationError(f"no notebook {notebook}: {hint}In {paths.notebooks_dir()}: {names}")
+    raise ConfigurationError(f"no notebook {notebook}: {hint}In {paths.notebooks_dir()}: {', '.join(there) or 'none'}")
 
 
 def report_name(notebook: Path) -> str:
@@ -62,22 +61,17 @@ class Notebook:
         if isinstance(notebook, Notebook):
             return notebook
         path = find(notebook)
-        return cls(path, parameters.read_cells(path))
-
-    @property
-    def stem(self) -> str:
-        """The file's name without its ending: "02_edge_vs_cloud"."""
-        return self.path.stem
-
-    @property
-    def report_name(self) -> str:
-        """The base name of its report: "edge_vs_cloud"."""
-        return report_name(self.path)
+        try:
+            return cls(path, json.loads(path.read_text(encoding="utf-8"))["cells"])
+        except OSError as exc:
+            raise ConfigurationError(f"cannot read the notebook {path}: {exc.strerror or exc}") from exc
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ConfigurationError(f"{path} is not a notebook (format 4): open it in Jupyter and save it") from exc
 
     @property
     def name(self) -> str:
         """How a command names it: by its stem if it is one of the project's, else by its path."""
-        return self.stem if self.path.parent == paths.notebooks_dir().resolve() else str(self.path)
+        return self.path.stem if self.path.parent == paths.notebooks_dir().resolve() else str(self.path)
 
     @cached_property
     def parameters(self) -> list[parameters.Parameter]:

@@ -1,41 +1,30 @@
 """An executed notebook as one HTML page: no script, no URL, everything inside."""
 
-import base64
 import copy
 import mimetypes
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from xedge.reports import estimates, fragments, mathematics
-from xedge.reports.commands import as_text
+from xedge.reports import estimates, fragments
+from xedge.reports.conversion import as_text
 
 EMBED_LIMIT_BYTES = 1_000_000
 _EMBED_TOTAL_BYTES = 5_000_000
 _TEMPLATES = Path(__file__).with_name("templates")
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_KINDS = [
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "text/html",
-    "text/markdown",
-    "text/latex",
-    "text/plain",
-]
+_KINDS = ["image/svg+xml", "image/png", "image/jpeg", "text/html", "text/markdown", "text/latex", "text/plain"]
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | None = None) -> str:
-    """Return the report as HTML.
+    """Return the report as HTML: of the executed notebook, which is not changed, and of the `facts` in run.json.
 
-    Args:
-        notebook: the executed notebook; it is not changed.
-        facts: what run.json says.
-        folder: where the run's files are; those up to 1 MB are put into the page, larger ones linked.
-        failing: the index of the cell that ended the run.
+    Of the run's files in `folder` those up to 1 MB are put into the page, larger ones linked; `failing` is the index of
+    the cell that ended the run.
     """
     notebook = copy.deepcopy(notebook)
     for index, cell in enumerate(notebook.cells):
@@ -46,11 +35,11 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
             **facts,
             "title": title,
             "policy": CONTENT_POLICY,
-            "headline": [_headline(number) for number in facts.get("headline") or []],
+            "headline": [_headline(**number) for number in facts.get("headline") or []],
             "summary": summary(facts.get("estimates") or {}),
             "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
             "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
-            "parameters": [parameter(row) for row in facts["parameters"]],
+            "parameters": [typed(row) for row in facts["parameters"]],
             "conditions": conditions(facts),
             "downloads": _downloads(facts, folder),
             "failing": failing is not None and failing >= 0,
@@ -62,34 +51,25 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
 
 
 def _role(cell: Any, index: int, failing: int | None) -> str:
-    tags = cell.metadata.get("tags", [])
-    if "parameters" in tags or "injected-parameters" in tags:
-        return "failing" if index == failing else "parameters"
     if index == failing:
         return "failing"
+    if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+        return "parameters"
     return "late" if failing is not None and index > failing else "done"
 
 
 def _take_title(notebook: Any) -> str:
-    """Take the first heading out of the notebook and return its text."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            lines = cell.source.strip().splitlines()
-            if lines and re.match(r"#\s+\S", lines[0]):
-                cell.source = "\n".join(lines[1:])
-                return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", lines[0].lstrip("# ").rstrip("# "))
-            return ""
-    return ""
+    """Take the heading that the first text begins with out of the notebook and return its words, "" without one."""
+    cell = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
+    if cell is None or not (found := re.match(r"\s*#\s+(\S.*?)[# ]*(\n|$)", cell.source)):
+        return ""
+    cell.source = cell.source[found.end() :]
+    return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", found[1])
 
 
-def _headline(number: Mapping[str, Any]) -> dict[str, str]:
-    value = number["value"]
-    return {
-        "label": str(number["label"]),
-        "value": short(value) if isinstance(value, int | float) else str(value),
-        "unit": str(number.get("unit") or ""),
-        "detail": str(number.get("detail") or ""),
-    }
+def _headline(label: Any, value: Any, unit: Any = "", detail: Any = "", **_: Any) -> dict[str, str]:
+    text = short(value) if isinstance(value, int | float) else str(value)
+    return {"label": str(label), "value": text, "unit": str(unit or ""), "detail": str(detail or "")}
 
 
 def short(number: float) -> str:
@@ -104,32 +84,29 @@ def short(number: float) -> str:
 def summary(recorded: estimates.Estimates) -> dict[str, Any]:
     """Return the summary table: `heads`, `rows` of what of and a text for each head, and whether a ± is in it."""
     names = list(dict.fromkeys(name for numbers in recorded.values() for name in numbers))
-    rows = [
-        [of, *(numbers.get(name, {}).get("text", estimates.NONE) for name in names)] for of, numbers in recorded.items()
-    ]
-    interval = any("±" in text for row in rows for text in row[1:])
+    texts = {of: [n.get(name, {}).get("text", estimates.NONE) for name in names] for of, n in recorded.items()}
+    interval = any("±" in text for row in texts.values() for text in row)
+    rows = [[of, *row] for of, row in texts.items()]
     return {"interval": interval, "heads": [estimates.heading(name) for name in names], "rows": rows}
 
 
-def parameter(row: Mapping[str, Any]) -> dict[str, Any]:
+def typed(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a parameter of run.json with its values as one types them."""
     return {**row, "value": as_text(row["value"]), "default": as_text(row["default"])}
 
 
 def conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the conditions of a run as rows: the run's own, then those that the notebook recorded."""
-    host, git = facts["host"], facts["git"]
-    seconds = facts["duration_s"]
-    commit = f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git"
-    rows = [
-        ("notebook", str(facts["notebook"])),
-        ("started", str(facts["started_at"])),
-        ("duration", f"{seconds:.1f} s" if seconds is not None else "unknown"),
-        ("host", f"{host['cpu']}, {host['cores']} cores, {host['os']}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
-        ("commit", commit),
-    ]
-    return rows + _flat(facts.get("conditions") or {})
+    host, git, seconds = facts["host"], facts["git"], facts["duration_s"]
+    rows = {
+        "notebook": facts["notebook"],
+        "started": facts["started_at"],
+        "duration": f"{seconds:.1f} s" if seconds is not None else "unknown",
+        "host": f"{host['cpu']}, {host['cores']} cores, {host['os']}",
+        "versions": [f"{name} {version}" for name, version in facts["versions"].items()],
+        "commit": f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git",
+    }
+    return _flat(rows) + _flat(facts.get("conditions") or {})
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -143,17 +120,19 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
-    names = [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]
+def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     downloads, total = [], 0
-    for name in names:
+    for name in [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]:
         path = folder / name
         size = path.stat().st_size if path.is_file() else 0
         inside = size <= EMBED_LIMIT_BYTES and total + size <= _EMBED_TOTAL_BYTES and path.suffix != ".ipynb"
-        total += size if inside else 0
-        href = _data_url(path) if inside and path.is_file() else quote(f"{folder.name}/{name}")
-        where = file_size(size) if inside else f"{file_size(size)}, beside this page"
-        downloads.append({"name": name, "file": path.name, "href": href, "where": where, "inside": str(inside)})
+        href, where = quote(f"{folder.name}/{name}"), f"{file_size(size)}, beside this page"
+        if inside:
+            total, where = total + size, file_size(size)
+        if inside and path.is_file():
+            kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            href = f"data:{kind};base64,{fragments.as_base64(path.read_bytes())}"
+        downloads.append({"name": name, "file": path.name, "href": href, "where": where, "inside": inside})
     return downloads
 
 
@@ -162,11 +141,6 @@ def file_size(size: int) -> str:
     if size < 1e3:
         return f"{size} bytes"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-
-
-def _data_url(path: Path) -> str:
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _exporter() -> Any:
@@ -182,9 +156,9 @@ def _exporter() -> Any:
         filters={
             "markdown2html": _markdown(),
             "plain": _plain,
-            "base64": as_base64,
+            "base64": fragments.as_base64,
             "fragment": fragments.fragment,
-            "formula": _formula,
+            "formula": partial(fragments.formula, block=True),
         },
     )
 
@@ -196,13 +170,13 @@ def _markdown() -> Any:
 
     class Renderer(IPythonRenderer):
         def inline_math(self, body: str) -> str:
-            return mathematics.shown(body, block=False)
+            return fragments.formula(body, block=False)
 
         def block_math(self, body: str) -> str:
-            return mathematics.shown(body, block=True)
+            return fragments.formula(body, block=True)
 
         def latex_environment(self, name: str, body: str) -> str:
-            return mathematics.shown(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+            return fragments.formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
     @pass_context
     def markdown2html(context: Any, source: str) -> str:
@@ -213,16 +187,7 @@ def _markdown() -> Any:
     return markdown2html
 
 
-def _formula(tex: str) -> str:
-    return mathematics.shown(tex, block=True)
-
-
 def _plain(text: str) -> str:
     """Return terminal text as it stood at the end: no colours, of a redrawn line the last state."""
     lines = _ANSI.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines).strip("\n")
-
-
-def as_base64(text: str) -> str:
-    """Return text as base64 of its UTF-8."""
-    return base64.b64encode(text.encode()).decode("ascii")

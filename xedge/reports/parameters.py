@@ -1,12 +1,12 @@
 """The annotated parameters of a notebook, and the check of the values for them."""
 
 import ast
+import contextlib
 import difflib
 import io
-import json
 import os
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,102 +20,63 @@ class Parameter:
     """One line of the cell tagged `parameters`: `rate_hz: float = 200.0  # requests per second offered`."""
 
     name: str
-    annotation: str
+    kind: Any  # its annotation, as `conversion.parse` returns it
     default: Any
     help: str = ""
     notebook: str = "the notebook"
 
 
-def inspect(notebook_path: str | os.PathLike[str]) -> list[Parameter]:
-    """Return the parameters of a notebook in the order written; nothing in it is executed.
+def of_cells(cells: Sequence[Mapping[str, Any]], path: Path) -> list[Parameter]:
+    """Return the parameters in the cells of the notebook at `path`, in the order written; nothing is executed.
 
-    A notebook without a cell tagged `parameters` has none.
+    A notebook without a code cell tagged `parameters` has none.
 
     Raises:
-        ConfigurationError: not a notebook, or a line of the cell that is not `name: type = value  # help`.
+        ConfigurationError: several such cells, or a line in one that is not `name: type = value  # help`.
     """
-    path = Path(notebook_path)
-    return of_cells(read_cells(path), path)
-
-
-def of_cells(cells: list[dict[str, Any]], path: Path) -> list[Parameter]:
-    """Return the parameters that the cells of the notebook at `path` have, as `inspect` does."""
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
-    tagged = [cell for cell in tagged if cell["cell_type"] == "code"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    tagged = [cell for cell in code if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) > 1:
         raise ConfigurationError(f"{path} has {len(tagged)} cells tagged `parameters`: keep one")
-    return _parameters("".join(tagged[0]["source"]), path) if tagged else []
-
-
-def read_cells(path: Path) -> list[dict[str, Any]]:
-    """Return the cells of the notebook at `path` as its file holds them.
-
-    Raises:
-        ConfigurationError: no such file, or not a notebook.
-    """
-    try:
-        cells: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except OSError as exc:
-        raise ConfigurationError(f"cannot read the notebook {path}: {exc.strerror or exc}") from exc
-    except (ValueError, KeyError, TypeError) as exc:
-        raise ConfigurationError(f"{path} is not a notebook (format 4): open it in Jupyter and save it") from exc
-    return cells
-
-
-def _parameters(source: str, path: Path) -> list[Parameter]:
+    source = "".join(tagged[0]["source"]) if tagged else ""
     try:
         body = ast.parse(source).body
     except SyntaxError as exc:
         raise ConfigurationError(f"{path}: the parameters cell, line {exc.lineno}: {exc.msg}") from exc
-    comments = _comments(source)
-    return [
-        _parameter(node, path, comments.get(node.end_lineno or 0, ""))
-        for node in body
-        if not isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-
-
-def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+    comments = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+    lines = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return [_parameter(node, path, comments.get(node.end_lineno or 0, "")) for node in lines]
 
 
 def _parameter(node: ast.stmt, path: Path, comment: str) -> Parameter:
     where = f"{path}: the parameters cell, line {node.lineno}"
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
         raise ConfigurationError(f"{where}: `{ast.unparse(node)}` is not `name: type = value  # help`")
-    name, annotation = node.target.id, ast.unparse(node.annotation)
+    name = node.target.id
     try:
-        kind = conversion.parse(annotation)
+        kind = conversion.parse(ast.unparse(node.annotation))
     except ValueError as exc:
         raise ConfigurationError(f"{where}: {name}: {exc}") from exc
     try:
         default = conversion.convert(ast.literal_eval(node.value), kind, text=False)
     except (ValueError, TypeError) as exc:
-        default_source, words = ast.unparse(node.value), conversion.words(kind)
-        message = f"{where}: the default of {name}, {default_source}, must be a plain value: {words}"
-        raise ConfigurationError(message) from exc
-    return Parameter(name, annotation, default, comment, path.name)
+        message = f"the default of {name}, {ast.unparse(node.value)}, must be a plain value: {conversion.words(kind)}"
+        raise ConfigurationError(f"{where}: {message}") from exc
+    return Parameter(name, kind, default, comment, path.name)
 
 
 def convert(parameters: list[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values, converted by the annotations of the notebook's parameters.
+    """Return values by name, as a command line, a file or Python gives them, converted by the parameters' annotations.
 
     Text is read as the annotation says: "false" is False for a bool, "1e3" a float, "007" stays text for a
     str, "50,100" and "[50, 100]" are lists, "none" is None where that is allowed.
 
-    Args:
-        parameters: what `inspect` returned.
-        values: by name, as a command line, a file or Python gives them.
-
     Raises:
         ConfigurationError: a name the notebook does not have, or a value its annotation does not allow.
     """
-    known = {parameter.name: parameter for parameter in parameters}
-    for name in values:
-        if name not in known:
-            raise ConfigurationError(_unknown(name, parameters))
-    return {name: _converted(known[name], value) for name, value in values.items()}
+    known = _known(parameters, values)
+    return {name: _checked(name, value, known[name].kind, known[name].notebook) for name, value in values.items()}
 
 
 def convert_several(parameters: list[Parameter], grid: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -129,14 +90,13 @@ def convert_several(parameters: list[Parameter], grid: Mapping[str, Any]) -> dic
         ConfigurationError: a name the notebook does not have, a value its annotation does not allow, no value at
             all, or one twice.
     """
-    known = {parameter.name: conversion.parse(parameter.annotation) for parameter in parameters}
-    converted: dict[str, list[Any]] = {}
+    known, converted = _known(parameters, grid), {}
     for name, value in grid.items():
         try:
-            parts = _several(value, conversion.is_list(known[name])) if name in known else [value]
+            parts = _several(conversion.plain(value), conversion.is_list(known[name].kind))
         except (ValueError, SyntaxError) as exc:
             raise ConfigurationError(f"parameter {name}: {value!r} is not a list of values: {exc}") from exc
-        values = [convert(parameters, {name: part})[name] for part in parts]
+        values = [_checked(name, part, known[name].kind, known[name].notebook) for part in parts]
         if not values:
             raise ConfigurationError(f"parameter {name} has no value to sweep over")
         if twice := [value for place, value in enumerate(values) if value in values[:place]]:
@@ -147,41 +107,39 @@ def convert_several(parameters: list[Parameter], grid: Mapping[str, Any]) -> dic
 
 def _several(value: Any, of_lists: bool) -> list[Any]:
     """Return the values that one entry of a grid means: split text, a list of lists, or one value."""
-    if type(value).__module__ == "numpy":
-        value = value.tolist()
     if isinstance(value, str):
         if ";" in value:
             return [part.strip() for part in value.removesuffix(";").split(";")]
         return [value] if of_lists else conversion.split(value) or [value]
     if not isinstance(value, list | tuple | range):
         return [value]
-    values = list(value)
-    return values if not of_lists or any(isinstance(value, list | tuple) for value in values) else [values]
+    return [value] if of_lists and not any(isinstance(part, list | tuple) for part in value) else list(value)
 
 
-def _unknown(name: str, parameters: list[Parameter]) -> str:
-    if not parameters:
-        return f"there is no parameter {name!r}: this notebook has no parameters"
-    names = [parameter.name for parameter in parameters]
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{parameters[0].notebook} has no parameter {name!r}: {hint}It has {', '.join(names)}"
+def _known(parameters: list[Parameter], asked: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Return name → parameter; raise for a name asked for that is not among them."""
+    known = {parameter.name: parameter for parameter in parameters}
+    for name in asked:
+        if not known:
+            raise ConfigurationError(f"there is no parameter {name!r}: this notebook has no parameters")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            there = f"{hint}It has {', '.join(known)}"
+            raise ConfigurationError(f"{parameters[0].notebook} has no parameter {name!r}: {there}")
+    return known
 
 
-def _converted(parameter: Parameter, value: Any) -> Any:
-    kind = conversion.parse(parameter.annotation)
+def _checked(name: str, value: Any, kind: Any, where: str, *, text: bool = True) -> Any:
     try:
-        return conversion.convert(value, kind)
+        return conversion.convert(value, kind, text=text)
     except (ValueError, TypeError, SyntaxError) as exc:
-        raise ConfigurationError(_wrong(parameter.name, value, kind, parameter.notebook)) from exc
-
-
-def _wrong(name: str, value: Any, kind: Any, where: str) -> str:
-    is_bare = conversion.required(kind) is str and not isinstance(value, str)
-    advice = "; put it into quotes in the file" if is_bare else ""
-    if (close := conversion.close_choice(value, kind)) is not None:
-        advice = f": did you mean {close!r}?"
-    return f"{where}: parameter {name} is {value!r} ({type(value).__name__}), expected {conversion.words(kind)}{advice}"
+        is_bare = conversion.required(kind) is str and not isinstance(value, str)
+        advice = "; put it into quotes in the file" if is_bare else ""
+        if (close := conversion.close_choice(value, kind)) is not None:
+            advice = f": did you mean {close!r}?"
+        found = f"{value!r} ({type(value).__name__}), expected {conversion.words(kind)}{advice}"
+        raise ConfigurationError(f"{where}: parameter {name} is {found}") from exc
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
@@ -189,8 +147,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
 
     The same check that a batch run makes, for values typed in Jupyter. An int will do for a float.
 
-    Args:
-        namespace: the notebook's `globals()`; its annotated names are checked, others left alone.
+    The annotated names in `namespace` are checked, others left alone.
 
     Raises:
         ConfigurationError: nothing is annotated, or a value is not what its annotation says.
@@ -207,35 +164,24 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
         except ValueError:
             continue  # an annotated name of a later cell that is no parameter
         if name in namespace:
-            _check(name, namespace[name], kind)
+            _checked(name, namespace[name], kind, "this notebook", text=False)
 
 
 def _typed(namespace: Mapping[str, Any]) -> dict[str, str]:
     """Return the annotations in the cells run so far: Python 3.14 keeps none in the namespace."""
-    annotations = {}
+    annotations: dict[str, str] = {}
     for source in namespace.get("In", []):
-        try:
-            body = ast.parse(source).body
-        except SyntaxError:  # a cell with magics
-            continue
-        for node in body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                annotations[node.target.id] = ast.unparse(node.annotation)
+        with contextlib.suppress(SyntaxError):  # of a cell with magics
+            nodes = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+            annotations |= {ast.unparse(node.target): ast.unparse(node.annotation) for node in nodes}
     return annotations
-
-
-def _check(name: str, value: Any, kind: Any) -> None:
-    try:
-        conversion.convert(value, kind, text=False)
-    except ValueError as exc:
-        raise ConfigurationError(_wrong(name, value, kind, "this notebook")) from exc
 
 
 def load_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the values in a YAML file of `name: value` lines, as YAML reads them (`convert` does the rest).
 
     Raises:
-        ConfigurationError: no such file, not YAML, not names with values, or a name twice; with the line.
+        ConfigurationError: as `load_sets`, or several sets.
     """
     sets = load_sets(path)
     if len(sets) != 1:
@@ -253,8 +199,7 @@ def load_sets(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     try:
         text = Path(path).read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        loaded = yaml.safe_load(text)
+        node, loaded = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except OSError as exc:
         raise ConfigurationError(f"cannot read the parameter file {path}: {exc.strerror or exc}") from exc
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as exc:
@@ -267,19 +212,17 @@ def load_sets(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         raise ConfigurationError(f"{path}, line 1: an empty list: expected sets of `name: value` lines")
     nodes, sets = (node.value, loaded) if isinstance(loaded, list) else ([node], [loaded])
     for mapping, values in zip(nodes, sets, strict=True):
-        line = mapping.start_mark.line + 1
+        where = f"{path}, line {mapping.start_mark.line + 1}"
         if not isinstance(values, dict):
-            kind = type(values).__name__
-            raise ConfigurationError(f"{path}, line {line}: expected lines `name: value`, got a {kind}")
-        _check_names(path, [(key.value, key.tag, key.start_mark.line + 1) for key, _ in mapping.value])
+            raise ConfigurationError(f"{where}: expected lines `name: value`, got a {type(values).__name__}")
+        seen: dict[Any, int] = {}
+        for key, line in ((key, key.start_mark.line + 1) for key, _ in mapping.value):
+            if not key.tag.endswith(":str"):
+                message = f"{key.value!r} is not a parameter's name: put it into quotes"
+                raise ConfigurationError(f"{path}, line {line}: {message}")
+            if key.value in seen:
+                raise ConfigurationError(
+                    f"{path}, line {line}: {key.value!r} is there already in line {seen[key.value]}"
+                )
+            seen[key.value] = line
     return list(sets)
-
-
-def _check_names(path: str | os.PathLike[str], keys: list[tuple[Any, str, int]]) -> None:
-    seen: dict[Any, int] = {}
-    for name, tag, line in keys:
-        if not tag.endswith(":str"):
-            raise ConfigurationError(f"{path}, line {line}: {name!r} is not a parameter's name: put it into quotes")
-        if name in seen:
-            raise ConfigurationError(f"{path}, line {line}: {name!r} is there already in line {seen[name]}")
-        seen[name] = line

@@ -36,14 +36,13 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
     conclusion is returned all the same.
 
     Args:
-        study: what to publish: a measurement, or anything else with `findings()`.
+        study: a measurement, or anything else with `findings()`.
         name: stands before its numbers and its files; needed where a notebook publishes more than one.
 
     Raises:
         ConfigurationError: this run has published another one under this name.
     """
-    shown = findings(study) if isinstance(study, Measurement) else study.findings()
-    before = report.recorded()
+    shown, before = findings(study) if isinstance(study, Measurement) else study.findings(), report.recorded()
     if name in (names := before.get("published", [])):
         raise ConfigurationError(f"publish: {name!r} is published already: give every study a name of its own")
     for key, value in _merged(before, shown, name).items():
@@ -64,11 +63,9 @@ def findings(measurement: Measurement) -> Findings:
         conclusion=measurement.conclusion(),
         verdict=measurement.verdict.word,
         headline=[
-            Headline(
-                f"{name}, {text}", latencies[name][p], "ms", "no steady state" * (name in saturated), minor=p < 0.99
-            )
+            Headline(f"{of}, {text}", latencies[of][p], "ms", "no steady state" * (of in saturated), minor=p < 0.99)
             for p, text in LEVELS.items()
-            for name in placements
+            for of in placements
         ],
         estimates={name: _numbers(measurement, name, latencies[name]) for name in placements},
         measurements={"": measurement},
@@ -88,10 +85,9 @@ def _latencies(measurement: Measurement, placement: str) -> dict[float, Estimate
 
 def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float, Estimate | str]) -> dict[str, Any]:
     numbers: dict[str, Any] = {"answered_hz": measurement.evidence[placement].rates_hz["answered_hz"]}
-    for p in COMPARED_LEVELS:
-        latency = latencies[p]
-        word = isinstance(latency, str)
-        numbers[f"{words.level_name(p)}_ms"] = {"value": None, "text": latency} if word else latency
+    for p, latency in latencies.items():
+        number = {"value": None, "text": latency} if isinstance(latency, str) else latency
+        numbers[f"{words.level_name(p)}_ms"] = number
     return numbers
 
 
@@ -106,12 +102,11 @@ def _merged(before: Mapping[str, Any], shown: Findings, name: str) -> dict[str, 
         names = [word for word in (name, part) if word]
         curves |= {": ".join([*names, of]): _curve(measurement, of) for of in measurement.placements}
         conditions = _joined(conditions, shown_conditions(measurement.conditions), " ".join(names))
-    texts = [before["conclusion"]] if before.get("conclusion") else []
     merged = {
         "headline": headline,
         "estimates": before.get("estimates", {}) | {f"{prefix}{of}": n for of, n in shown.estimates.items()},
         "distributions": curves,
-        "conclusion": "\n\n".join([*texts, f"{prefix}{shown.conclusion}"]),
+        "conclusion": "\n\n".join(filter(None, [before.get("conclusion"), f"{prefix}{shown.conclusion}"])),
         "conditions": _joined(conditions, shown.conditions, name),
         **shown.facts,
     }
@@ -122,10 +117,8 @@ def _merged(before: Mapping[str, Any], shown: Findings, name: str) -> dict[str, 
 
 def _joined(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The conditions of both; what differs is told apart by the name of the later one."""
-    return {
-        **before,
-        **{key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()},
-    }
+    told = {key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()}
+    return {**before, **told}
 
 
 def _curve(measurement: Measurement, placement: str) -> dict[str, list[float]]:
@@ -148,9 +141,9 @@ def shown_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name, check in (conditions.get("link_check") or {}).items():
         asked, measured_ms = check.get("requested_ms") or {}, check.get("measured_ms") or {}
-        levels = [
-            f"{level.removesuffix('_ms')} {measured_ms[level]} ms measured for {asked[level]} ms" for level in asked
-        ]
+        levels = (
+            f"{k.removesuffix('_ms')} {measured_ms[k]} ms measured for {asked_ms} ms" for k, asked_ms in asked.items()
+        )
         wanted[f"links of {name}, both ways"] = ", ".join(levels) or "nothing came back"
     for name, facts in (conditions.get("services") or {}).items():
         wanted[f"engine of {name}"] = (

@@ -1,4 +1,4 @@
-"""Run a notebook with parameters and leave one page that can be shared, also when it fails."""
+"""Run a notebook with parameters and leave one page that can be shared, also when it fails; what a notebook records."""
 
 from __future__ import annotations
 
@@ -6,33 +6,25 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xedge.core import files, machine, paths
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
-from xedge.reports import commands
+from xedge.reports import conversion, estimates, kernel
 from xedge.reports import parameters as notebook_parameters
 from xedge.reports.notebooks import Notebook, report_name
-from xedge.reports.record import FOLDER_VARIABLE, VERDICTS, data_dir, record, recorded
 
-if TYPE_CHECKING:
-    from xedge.reports import kernel
-
-__all__ = [  # what a notebook records stands in `record`, and is called as `run.record` in notebooks
-    "DEFAULT_NOTEBOOKS", "VERDICTS", "Run", "data_dir", "record", "recorded", "report_name", "run", "run_many",
-]  # fmt: skip
 DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)
+VERDICTS = ("VALID", "SATURATED", "INVALID")  # the worst last
+FOLDER_VARIABLE = "XEDGE_REPORT_DIR"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a notebook and where its results are.
-
-    `record` is what the notebook recorded, `error` says what ended it early (None when completed).
-    """
+    """One run of a notebook and where its results are: `record` is what run.json says, `error` what ended it early."""
 
     name: str
     notebook: Path
@@ -69,7 +61,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Return the run whose run.json is in `folder`; `record` is all that run.json says."""
+        """Return the run whose run.json is in `folder`."""
         facts = files.read_json(folder / "run.json")
         return cls(
             name=facts["name"],
@@ -99,20 +91,14 @@ def run_many(
 ) -> list[Run]:
     """Run notebooks one after the other and return their runs; a failed one does not stop the rest.
 
-    Names, values and notebooks are checked before the first one starts.
-
-    Args:
-        notebooks: paths, stems or names, as `find` takes them; by default `02_edge_vs_cloud`.
-        parameters: values by name; every notebook must have every name.
-        out_dir: where to write; by default the project's `reports`.
-        timeout_s: the longest that one cell may take, seconds.
-        progress: show the cells' progress.
+    Names, values and notebooks (by default `02_edge_vs_cloud`) are checked before the first one starts; every notebook
+    must have every parameter. The arguments are those of `run`.
 
     Raises:
         ConfigurationError: an unknown notebook, parameter or value, or two notebooks for one report.
     """
     opened = [Notebook.open(notebook) for notebook in notebooks or DEFAULT_NOTEBOOKS]
-    names = [notebook.report_name for notebook in opened]
+    names = [report_name(notebook.path) for notebook in opened]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigurationError(f"two notebooks for one report: {', '.join(sorted(twice))}; run them apart")
     for notebook in opened:
@@ -132,9 +118,9 @@ def run(
 ) -> Run:
     """Run a notebook in a kernel of this interpreter and write its report.
 
-    Writes `NAME.html` and, in the folder `NAME`, the executed `NAME.ipynb`, `run.json` and what the notebook
-    saves in `data_dir()`. Files that an earlier run left there are removed first; other files are left alone.
-    A cell that fails does not raise here: the run's status then says "failed".
+    Writes `NAME.html` and, in the folder `NAME`, the executed `NAME.ipynb`, `run.json` and what the notebook saves in
+    `data_dir()`. Files that an earlier run left there are removed first, other files left alone. A cell that fails does
+    not raise here: the run's status then says "failed".
 
     Args:
         notebook: a path, a stem or a name, as `notebooks.find` takes them, or an open notebook.
@@ -149,18 +135,16 @@ def run(
         ConfigurationError: an unknown notebook, parameter or value; nothing was started.
         KeyboardInterrupt: interrupted, with the report written; SIGTERM ends as SystemExit(143) the same way.
     """
-    from xedge.reports import kernel
-
     source = Notebook.open(notebook)
     values = notebook_parameters.convert(source.parameters, parameters or {})
     out = Path(out_dir or paths.reports_dir()).resolve()
-    folder = out / (name or source.report_name)
+    folder = out / (name or report_name(source.path))
     files.clear(folder)
     before = files.files(folder)
     facts = {"name": folder.name, **_facts(source, values)}
     files.write_json(folder / "run.json", facts)
     began = time.monotonic()
-    with Progress(1, "cells", source.stem, enabled=progress) as line:
+    with Progress(1, "cells", source.path.stem, enabled=progress) as line:
 
         def show(done: int, total: int) -> None:
             line.total = total
@@ -168,27 +152,27 @@ def run(
             if on_cell is not None:
                 on_cell(done, total)
 
-        execution = kernel.execute(source.path, values, _environment(folder), timeout_s, show)
+        kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
+        env = kept | {FOLDER_VARIABLE: str(folder)}
+        execution = kernel.execute(source.path, values, env, timeout_s, show)
         facts |= {"status": execution.status, "duration_s": round(time.monotonic() - began, 3)}
         facts["error"] = _located(execution)
         facts["files"] = [path for path, changed in files.files(folder).items() if before.get(path) != changed]
-        finished = _finish(source.path, out / f"{folder.name}.html", folder, facts, execution)
+        finished = _finish(source.path, folder, facts, execution)
         line.finish(finished.sentence)
     if execution.interruption is not None:
         raise execution.interruption
     return finished
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Return the kernel's environment: MPLBACKEND would leave it without figures."""
-    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    return kept | {FOLDER_VARIABLE: str(folder)}
-
-
 def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
     """Return what run.json says before the first cell runs."""
-    rows = [_parameter_row(parameter, values) for parameter in notebook.parameters]
-    changed = {row["name"]: row["value"] for row in rows if row["changed"]}
+    rows = []
+    for parameter in notebook.parameters:
+        value = values.get(parameter.name, parameter.default)
+        about = {"default": parameter.default, "changed": value != parameter.default, "help": parameter.help}
+        rows.append({"name": parameter.name, "value": value} | about)
+    changed = {row["name"]: conversion.as_text(row["value"]) for row in rows if row["changed"]}
     return {
         "notebook": notebook.name,
         "notebook_sha256": notebook.sha256,
@@ -196,7 +180,7 @@ def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
         "verdict": None,
         "error": None,
         "parameters": rows,
-        "command": commands.command("report", notebook.name, changed),
+        "command": conversion.command("report", notebook.name, changed),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": None,
         "versions": machine.versions(),
@@ -205,46 +189,82 @@ def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parameter_row(parameter: notebook_parameters.Parameter, values: dict[str, Any]) -> dict[str, Any]:
-    value = values.get(parameter.name, parameter.default)
-    facts = {"name": parameter.name, "value": value, "default": parameter.default}
-    return facts | {"changed": value != parameter.default, "help": parameter.help}
-
-
 def _located(execution: kernel.Execution) -> dict[str, Any] | None:
     """Return the error with the cell it happened in, counted as in the notebook's source."""
-    from xedge.reports import kernel
-
     if execution.error is None:
         return None
     if execution.cell < 0:
         return {**execution.error, "cell_index": None, "source": ""}
-    index = kernel.position_in_source(execution.notebook, execution.cell)
-    return {**execution.error, "cell_index": index, "source": execution.notebook.cells[execution.cell].source}
+    cells = execution.notebook.cells
+    injected = sum("injected-parameters" in cell.metadata.get("tags", []) for cell in cells[: execution.cell])
+    return {**execution.error, "cell_index": execution.cell - injected, "source": cells[execution.cell].source}
 
 
-def _finish(source: Path, html: Path, folder: Path, facts: dict[str, Any], execution: kernel.Execution) -> Run:
+def _finish(source: Path, folder: Path, facts: dict[str, Any], execution: kernel.Execution) -> Run:
     """Write the executed notebook, run.json and the page, in this order, and return the run."""
     import nbformat
 
     from xedge.reports import page
 
-    from_notebook = files.read_json(folder / "record.json")
-    facts |= {**from_notebook, **{name: facts[name] for name in facts if name != "verdict"}}
+    facts = {**facts, **files.read_json(folder / "record.json"), **{n: facts[n] for n in facts if n != "verdict"}}
     notebook = execution.notebook
     notebook.metadata["xedge"] = {"status": facts["status"], "error": facts["error"]}
-    writes: Any = nbformat.writes
-    files.write_text(folder / f"{folder.name}.ipynb", writes(notebook) + "\n")
+    text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    files.write_text(folder / f"{folder.name}.ipynb", f"{text}\n")
     files.write_json(folder / "run.json", facts)
-    cell = execution.cell if execution.error else None
-    files.write_text(html, page.page(notebook, facts, folder, cell))
-    return Run(
-        name=facts["name"],
-        notebook=source,
-        status=facts["status"],
-        duration_s=facts["duration_s"],
-        html=html,
-        folder=folder,
-        record=from_notebook,
-        error=facts["error"],
-    )
+    html = page.page(notebook, facts, folder, execution.cell if execution.error else None)
+    files.write_text(folder.with_name(f"{folder.name}.html"), html)
+    return replace(Run.read(folder), notebook=source)
+
+
+def data_dir() -> Path | None:
+    """Return the folder a notebook saves its data in while a report is made of it; None when interactive."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return Path(folder) if folder else None
+
+
+def record(key: str, value: Any) -> None:
+    """Put one fact on top of the report and into its run.json; does nothing when interactive.
+
+    Args:
+        key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label, value, unit and
+            detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a paragraph),
+            `conditions` (a mapping), `estimates` (for the summary table and the index over several runs, the unit at
+            the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}}}),
+            `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}), or a name of your
+            own, which goes to run.json only.
+        value: anything that JSON can hold; numbers and arrays of NumPy too.
+
+    Raises:
+        ConfigurationError: a verdict, headline, conditions or estimates of another form.
+    """
+    _check_record(key, value)
+    if key == "estimates":
+        value = estimates.checked(value)
+    if (folder := data_dir()) is not None:
+        files.write_json(folder / "record.json", {**recorded(), key: value})
+
+
+def recorded() -> dict[str, Any]:
+    """Return what this run has recorded so far; nothing when interactive."""
+    folder = data_dir()
+    return {} if folder is None else files.read_json(folder / "record.json")
+
+
+def _check_record(key: str, value: Any) -> None:
+    if key == "verdict" and value not in VERDICTS:
+        raise ConfigurationError(f"record: the verdict is {value!r}, expected one of {', '.join(VERDICTS)}")
+    if key == "conditions" and not isinstance(value, Mapping):
+        raise ConfigurationError(f"record: conditions is a {type(value).__name__}, expected a mapping")
+    if key == "distributions" and not _are_curves(value):
+        raise ConfigurationError("record: distributions is {of what: {latency_ms: [numbers], share: [as many]}}")
+    if key == "headline":
+        is_list = isinstance(value, list | tuple) and len(value) <= 4
+        if not is_list or not all(isinstance(entry, Mapping) and {"label", "value"} <= entry.keys() for entry in value):
+            raise ConfigurationError("record: headline is a list of up to four {label, value, unit, detail}")
+
+
+def _are_curves(value: Any) -> bool:
+    curves: list[Any] = list(value.values()) if isinstance(value, Mapping) else [None]
+    known = all(isinstance(curve, Mapping) and curve.keys() == {"latency_ms", "share"} for curve in curves)
+    return known and all(len(curve["latency_ms"]) == len(curve["share"]) for curve in curves)

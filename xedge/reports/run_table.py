@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xedge.core import files
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import estimates
+from xedge.reports.estimates import Estimates
 
 PLAN = "sweep.json"
 OUTDATED = "outdated"
@@ -18,6 +19,11 @@ OUTDATED = "outdated"
 
 GOOD = ("VALID", "completed")
 _LEVEL = re.compile(r"p[0-9.]+_\w+")
+
+
+def values_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of all parameters of the run whose run.json says `facts`."""
+    return {row["name"]: row["value"] for row in facts["parameters"]}
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,11 @@ class Row:
     @property
     def state(self) -> str:
         """Return the verdict of a completed run, else "completed", "failed", "interrupted", "unfinished", "missing"."""
-        status = self.facts.get("status", "missing")
-        if status == "completed":
-            return str(self.facts.get("verdict") or status)
-        return "unfinished" if status == "running" else str(status)
+        status = str(self.facts.get("status", "missing"))
+        return {"completed": self.facts.get("verdict") or status, "running": "unfinished"}.get(status, status)
 
     @property
-    def estimates(self) -> estimates.Estimates:
+    def estimates(self) -> Estimates:
         """Return the numbers recorded, none of a run that did not complete."""
         return (self.facts.get("estimates") or {}) if self.facts.get("status") == "completed" else {}
 
@@ -47,9 +51,13 @@ class Row:
         """Return what of → the curve of its distribution, none of a run that did not complete."""
         return (self.facts.get("distributions") or {}) if self.facts.get("status") == "completed" else {}
 
-    def value(self, of: str, name: str) -> float | None:
-        """Return one number recorded, None if there is none."""
-        return self.estimates.get(of, {}).get(name, {}).get("value")
+    def number(self, of: str, name: str) -> dict[str, Any]:
+        """Return one number recorded, with its ends and its text, {} if there is none."""
+        return self.estimates.get(of, {}).get(name, {})
+
+    def value(self, of: str, name: str) -> Any:
+        """Return one number recorded as such, None if there is none."""
+        return self.number(of, name).get("value")
 
     @property
     def title(self) -> str:
@@ -82,20 +90,17 @@ class RunTable:
         planned = [Row(cell["name"], cell["label"], cell["parameters"], {}) for cell in plan.get("runs", [])]
         if not planned:
             planned = [Row(path.parent.name, path.parent.name, {}, {}) for path in folder.glob("*/run.json")]
-        rows = [cls._row(folder, row) for row in planned]
+        rows = []
+        for row in planned:
+            facts = files.read_json(folder / row.name / "run.json")
+            if facts and facts["status"] != OUTDATED:
+                row = replace(row, parameters=row.parameters or values_of(facts), facts=facts)
+            rows.append(row)
         if not rows:
             raise ConfigurationError(f"no runs in {folder}: it has no folder with a run.json, as `xedge report` writes")
         if not plan:
             rows.sort(key=lambda row: str(row.facts.get("started_at")))
         return cls(folder, plan, rows)
-
-    @staticmethod
-    def _row(folder: Path, row: Row) -> Row:
-        facts = files.read_json(folder / row.name / "run.json")
-        if not facts or facts["status"] == OUTDATED:
-            return row
-        values = {parameter["name"]: parameter["value"] for parameter in facts["parameters"]}
-        return Row(row.name, row.label, row.parameters or values, facts)
 
     @cached_property
     def runs(self) -> list[Row]:
@@ -113,16 +118,16 @@ class RunTable:
     @cached_property
     def columns(self) -> dict[str, list[str]]:
         """What of → the numbers recorded in any of the runs."""
-        return estimates.columns(row.estimates for row in self.rows)
+        names: dict[str, dict[str, None]] = {}
+        for of, numbers in (item for row in self.rows for item in row.estimates.items()):
+            names.setdefault(of, {}).update(dict.fromkeys(numbers))
+        return {of: list(known) for of, known in names.items()}
 
     @cached_property
     def shown(self) -> dict[str, list[str]]:
         """What of → the numbers for the table: of the percentiles the lowest and the highest; all are in the CSV."""
-        shown = {}
-        for of, names in self.columns.items():
-            inner = [name for name in names if _LEVEL.fullmatch(name)][1:-1]
-            shown[of] = [name for name in names if name not in inner]
-        return shown
+        inner = {of: [name for name in names if _LEVEL.fullmatch(name)][1:-1] for of, names in self.columns.items()}
+        return {of: [name for name in names if name not in inner[of]] for of, names in self.columns.items()}
 
     def records(self) -> list[dict[str, Any]]:
         """Return one mapping a row: label, parameters that differ, state, duration, and the numbers with their ends."""
@@ -131,7 +136,7 @@ class RunTable:
             record: dict[str, Any] = {"run": row.label, **{name: row.parameters.get(name) for name in self.varied}}
             record |= {"state": row.state, "duration_s": row.facts.get("duration_s")}
             for of, name in ((of, name) for of, names in self.columns.items() for name in names):
-                number = row.estimates.get(of, {}).get(name, {})
+                number = row.number(of, name)
                 for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
                     record[f"{of} {name}{suffix}"] = number.get(key)
             records.append(record)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from xedge.reports.estimates import parts
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,15 +28,11 @@ class Study(Protocol):
 class Findings:
     """What a study came to.
 
-    Args:
-        conclusion: in words; an empty line begins a paragraph.
-        verdict: VALID, SATURATED or INVALID; empty where nothing was measured.
-        headline: the numbers to begin with; a page shows four.
-        estimates: what of → name with unit → number, as `report.record` takes them.
-        measurements: name → measurement whose distributions and conditions the page shows; "" for one alone.
-        conditions: what else a reader must know.
-        files: name → what is saved beside the page by its method `save(path, format="csv")`.
-        facts: a name of your own → anything JSON can hold, for run.json only.
+    Its `conclusion` in words (an empty line begins a paragraph); the `verdict` VALID, SATURATED or INVALID, empty where
+    nothing was measured; the `headline` numbers, of which a page shows four; `estimates`, what of → name with unit →
+    number, as `report.record` takes them; `measurements` whose distributions and conditions the page shows, by name, ""
+    for one alone; `conditions` that a reader must know besides; `files`, name → what is saved beside the page by its
+    method `save(path, format="csv")`; `facts`, a name of your own → anything JSON can hold, for run.json only.
     """
 
     conclusion: str
@@ -69,13 +67,10 @@ class Headline:
         figure, interval = self._parts()
         detail = "; ".join(filter(None, (f"{interval} (95 %)" if interval else "", self.detail)))
         unit = "" if isinstance(self.value, str) else self.unit
-        return {"label": self.label, "value": figure, "unit": unit, "detail": detail} | (
-            {"minor": True} if self.minor else {}
-        )
+        found = {"label": self.label, "value": figure, "unit": unit, "detail": detail}
+        return found | {"minor": True} if self.minor else found
 
     def _parts(self) -> tuple[str, str]:
-        from xedge.reports.estimates import parts
-
         if isinstance(self.value, str):
             return self.value, ""
         if isinstance(self.value, int | float):

@@ -7,8 +7,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from xedge.core import files, paths
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress
-from xedge.reports import commands, index, parameters
+from xedge.reports import conversion, index, kernel, parameters
 from xedge.reports import run as report
-from xedge.reports.notebooks import Notebook
-from xedge.reports.run_table import OUTDATED, PLAN, RunTable
+from xedge.reports.notebooks import Notebook, report_name
+from xedge.reports.run_table import OUTDATED, PLAN, RunTable, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ _NAME_LENGTH = 100
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a sweep: those that there are, the names of those that are missing, and the page comparing them."""
+    """The runs of a sweep that there are, the labels of those that are missing, and the page that compares them."""
 
     notebook: str
     index: Path
@@ -87,11 +87,9 @@ def sweep(
 
     Args:
         notebook: a path, a stem or a name, as `report.find` takes them.
-        grid: parameter → one value or several, as `parameters.convert_several` reads them. A parameter that is a
-            list takes a list of lists.
+        grid: parameter → a value or several, lists of those that are lists, or text (`parameters.convert_several`).
         out_dir: the folder of the sweep; by default `NAME_sweep` in the project's `reports`.
-        again: what to run although it is there: "failed" (also interrupted ones), "invalid" (those and what is not
-            VALID) or "all".
+        again: what to run although it is there: "failed" or interrupted, "invalid" (also what is not VALID), "all".
         timeout_s: the longest that one cell of the notebook may take, seconds.
         progress: show how far the sweep is and how long it will take.
 
@@ -100,10 +98,10 @@ def sweep(
         KeyboardInterrupt: interrupted, with the runs so far and the index written; SIGTERM ends as SystemExit(143).
     """
     source = Notebook.open(notebook)
-    values = parameters.convert_several(source.parameters, grid)
-    combinations = [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
-    command = commands.command("sweep", str(notebook), {name: commands.as_texts(values[name]) for name in values})
-    out = Path(out_dir or paths.reports_dir() / f"{source.report_name}_sweep").resolve()
+    grid = parameters.convert_several(source.parameters, grid)
+    combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
+    command = conversion.command("sweep", str(notebook), {name: conversion.as_texts(grid[name]) for name in grid})
+    out = Path(out_dir or paths.reports_dir() / f"{report_name(source.path)}_sweep").resolve()
     return _run(source, combinations, command, out, again, timeout_s, progress)
 
 
@@ -117,32 +115,20 @@ def run_sets(
 ) -> Sweep:
     """Run a notebook once with each set of parameters, and compare the runs on one page.
 
-    Args:
-        notebook: a path, a stem or a name, as `report.find` takes them.
-        sets: values by name, one mapping a run.
-        out_dir: the folder of the runs; by default `NAME_runs` in the project's `reports`.
-        timeout_s: the longest that one cell of the notebook may take, seconds.
-        progress: show how far it is and how long it will take.
-
-    Raises:
-        ConfigurationError: as `sweep`.
-        KeyboardInterrupt: as `sweep`.
+    The sets are values by name, one mapping a run; the folder is by default `NAME_runs` in the project's `reports`. The
+    other arguments are those of `sweep`, as is what it raises.
     """
     source = Notebook.open(notebook)
     converted = [parameters.convert(source.parameters, values) for values in sets]
-    repeat = [
-        commands.command("report", str(notebook), {name: commands.as_text(value) for name, value in values.items()})
-        for values in converted
-    ]
-    out = Path(out_dir or paths.reports_dir() / f"{source.report_name}_runs").resolve()
-    return _run(source, converted, "\n".join(repeat), out, "all", timeout_s, progress)
+    texts = [{name: conversion.as_text(value) for name, value in values.items()} for values in converted]
+    repeat = "\n".join(conversion.command("report", str(notebook), each) for each in texts)
+    out = Path(out_dir or paths.reports_dir() / f"{report_name(source.path)}_runs").resolve()
+    return _run(source, converted, repeat, out, "all", timeout_s, progress)
 
 
 def _run(
     source: Notebook, sets: list[dict[str, Any]], command: str, out: Path, again: str, timeout_s: float, progress: bool
 ) -> Sweep:
-    from xedge.reports import kernel
-
     if again not in AGAIN:
         raise ConfigurationError(f"again is {again!r}, expected one of {', '.join(AGAIN)}")
     planned = _planned(source, sets)
@@ -150,32 +136,22 @@ def _run(
         cells = _placed(planned, out, source.sha256)
         to_do = [cell for cell in cells if not _keeps(out / cell.name, cell, source.sha256, again)]
         plan = [{"name": cell.name, "label": cell.label, "parameters": cell.values} for cell in cells]
-        facts = {"notebook": source.stem, "notebook_sha256": source.sha256, "command": command, "runs": plan}
+        facts = {"notebook": source.path.stem, "notebook_sha256": source.sha256, "command": command, "runs": plan}
         files.write_json(out / PLAN, facts)
+        options: dict[str, Any] = {"out_dir": out, "timeout_s": timeout_s, "progress": False}
         try:
-            with Progress(len(to_do), "runs", source.stem, enabled=progress) as line:
-                for count, cell in enumerate(to_do):
+            with Progress(len(to_do), "runs", source.path.stem, enabled=progress) as line:
+                for done, cell in enumerate(to_do):
                     index.build(out)
-                    _run_cell(source, cell, out, timeout_s, line, count)
+                    options["on_cell"] = lambda *_, done=done: line.update(done)
+                    run = report.run(source, cell.changes, name=cell.name, **options)
+                    line.update(done + 1)
+                    said = f"{done + 1} of {line.total}, {cell.label}: {run.outcome}"
+                    line.note("; ".join(filter(None, [said, line.left(done + 1)])))
                 line.finish(_result(source, cells, out).sentence)
         finally:
             index.build(out)
     return _result(source, cells, out)
-
-
-def _run_cell(source: Notebook, cell: _Cell, out: Path, timeout_s: float, line: Progress, count: int) -> None:
-    run = report.run(
-        source,
-        cell.changes,
-        out_dir=out,
-        name=cell.name,
-        timeout_s=timeout_s,
-        progress=False,
-        on_cell=lambda *_: line.update(count),
-    )
-    line.update(count + 1)
-    sentences = [f"{count + 1} of {line.total}, {cell.label}: {run.outcome}", line.left(count + 1)]
-    line.note("; ".join(filter(None, sentences)))
 
 
 def _planned(source: Notebook, sets: list[dict[str, Any]]) -> list[_Cell]:
@@ -185,24 +161,21 @@ def _planned(source: Notebook, sets: list[dict[str, Any]]) -> list[_Cell]:
     if twice := next((row for place, row in enumerate(values) if row in values[:place]), None):
         raise ConfigurationError(f"two runs have the same parameters: {twice}")
     varied = [name for name in defaults if any(row[name] != values[0][name] for row in values)]
-    labels = [",".join(f"{name}={commands.as_text(row[name])}" for name in varied) or "run" for row in values]
+    labels = [",".join(f"{name}={conversion.as_text(row[name])}" for name in varied) or "run" for row in values]
     names = [_file_name(label) for label in labels]
     folded = [name.casefold() for name in names]  # not every file system tells a from A
-    names = [
-        f"{n}~{_short_hash(label)}" if folded.count(n.casefold()) > 1 else n
-        for n, label in zip(names, labels, strict=True)
-    ]
+    names = [_hashed(n, label) if folded.count(n.casefold()) > 1 else n for n, label in zip(names, labels, strict=True)]
     return [_Cell(*cell) for cell in zip(names, labels, sets, values, strict=True)]
 
 
 def _file_name(label: str) -> str:
     """Return the label if every file system takes it, else what is left of it with a short hash of the whole."""
     safe = re.sub(r"[^\w.,=+-]+", "-", label, flags=re.ASCII).strip("-. ")
-    return safe if safe == label and len(label) <= _NAME_LENGTH else f"{safe[:_NAME_LENGTH]}~{_short_hash(label)}"
+    return safe if safe == label and len(label) <= _NAME_LENGTH else _hashed(safe[:_NAME_LENGTH], label)
 
 
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _hashed(name: str, label: str) -> str:
+    return f"{name}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _placed(cells: list[_Cell], out: Path, sha256: str) -> list[_Cell]:
@@ -210,16 +183,13 @@ def _placed(cells: list[_Cell], out: Path, sha256: str) -> list[_Cell]:
 
     A sweep that is extended by another parameter names its runs longer than before.
     """
-    completed = {}
-    for path in sorted(out.glob("*/run.json")):
-        facts = files.read_json(path)
-        if facts.get("status") == "completed" and facts.get("notebook_sha256") == sha256:
-            completed[json.dumps(_values(facts))] = path.parent.name
+    found = {path.parent.name: files.read_json(path) for path in sorted(out.glob("*/run.json"))}
+    completed = {
+        json.dumps(values_of(facts)): name
+        for name, facts in found.items()
+        if facts.get("status") == "completed" and facts.get("notebook_sha256") == sha256
+    }
     return [replace(cell, name=completed.get(json.dumps(cell.values), cell.name)) for cell in cells]
-
-
-def _values(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {row["name"]: row["value"] for row in facts["parameters"]}
 
 
 def _keeps(folder: Path, cell: _Cell, sha256: str, again: str) -> bool:
@@ -227,7 +197,7 @@ def _keeps(folder: Path, cell: _Cell, sha256: str, again: str) -> bool:
     facts = files.read_json(folder / "run.json")
     if facts.get("status") != "completed":
         return False
-    same = facts.get("notebook_sha256") == sha256 and _values(facts) == cell.values
+    same = facts.get("notebook_sha256") == sha256 and values_of(facts) == cell.values
     kept = same and again != "all" and (again != "invalid" or facts["verdict"] in (None, "VALID"))
     if not kept:  # or a sweep that is interrupted and taken up again would keep it after all
         files.write_json(folder / "run.json", facts | {"status": OUTDATED})
@@ -235,30 +205,19 @@ def _keeps(folder: Path, cell: _Cell, sha256: str, again: str) -> bool:
 
 
 def _result(source: Notebook, cells: list[_Cell], out: Path) -> Sweep:
-    started = [cell for cell in cells if (out / cell.name / "run.json").is_file()]
-    runs = {cell.name: report.Run.read(out / cell.name) for cell in started}
-    runs = {name: run for name, run in runs.items() if run.status != OUTDATED}
-    missing = [cell.label for cell in cells if cell.name not in runs]
-    return Sweep(notebook=source.stem, index=out / index.NAME, runs=list(runs.values()), missing=missing)
+    runs = [report.Run.read(out / cell.name) for cell in cells if (out / cell.name / "run.json").is_file()]
+    runs = [run for run in runs if run.status != OUTDATED]
+    missing = [cell.label for cell in cells if cell.name not in {run.folder.name for run in runs}]
+    return Sweep(notebook=source.path.stem, index=out / index.NAME, runs=runs, missing=missing)
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases however this process ends.
-
-    Raises:
-        ConfigurationError: another sweep holds it.
-    """
+def _alone(out: Path) -> AbstractContextManager[Any]:
+    """Return the folder's lock, held; the system releases it however this process ends."""
     from filelock import FileLock, Timeout
 
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return FileLock(out / ".lock").acquire(timeout=0)
     except Timeout as exc:
         message = f"another sweep is at work in {out}: wait until it is done, or give another folder (--out)"
         raise ConfigurationError(message) from exc
-    try:
-        yield
-    finally:
-        lock.release()
