@@ -9,8 +9,7 @@ from xedge.scenario.placements import Cloud, Edge, External, Placement, Served
 from xedge.scenario.routes import box_prefixes, box_seeds
 from xedge.serving.boxes import Boxes
 from xedge.serving.broker import Broker, address
-from xedge.serving.external import ExternalService
-from xedge.serving.isolation import IsolatedService
+from xedge.serving.external import ExternalService, IsolatedService
 from xedge.serving.service import Service
 from xedge.serving.services import CloudMLService, EdgeMLService
 
