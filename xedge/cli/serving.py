@@ -70,10 +70,8 @@ def _serve(service: Any, arguments: argparse.Namespace) -> int:
     gc.collect()
     gc.freeze()  # what is loaded stays: searching it for garbage would only hold up requests
     service.connect_mqtt(retry_s=arguments.connect_timeout)
-    print(
-        f"{service.name} service ready on {service.topics.request} at {service.broker_host}:{service.broker_port}",
-        flush=True,
-    )
+    where = f"{service.broker_host}:{service.broker_port}"
+    print(f"{service.name} service ready on {service.topics.request} at {where}", flush=True)
     service.run()
     print(service.summary(), flush=True)
     return 0
@@ -83,9 +81,7 @@ def health(arguments: argparse.Namespace) -> int:
     """Ask a running service over MQTT whether it serves: status 0 if it answers, 1 if not."""
     from xedge.serving.external import ping
 
-    pong = ping(
-        arguments.broker_host, arguments.broker_port, arguments.topic_prefix, arguments.service, arguments.timeout
-    )
+    pong = ping(*_where(arguments), arguments.service, arguments.timeout)
     print(f"{pong.service} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
     return 0
 
@@ -94,9 +90,12 @@ def top(arguments: argparse.Namespace) -> int:
     """Show the metrics of running services, live, until Ctrl-C."""
     from xedge.serving.top import watch
 
-    where = (arguments.broker_host, arguments.broker_port, arguments.topic_prefix)
-    watch(*where, sys.stdout, arguments.updates, arguments.timeout)
+    watch(*_where(arguments), sys.stdout, arguments.updates, arguments.timeout)
     return 0
+
+
+def _where(arguments: argparse.Namespace) -> tuple[str, int, str]:
+    return arguments.broker_host, arguments.broker_port, arguments.topic_prefix
 
 
 def _add_service(sub: argparse.ArgumentParser) -> None:

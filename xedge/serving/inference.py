@@ -13,8 +13,7 @@ from xedge.core.exceptions import ModelError, RequestError
 from xedge.models.engines import Engine
 from xedge.models.kinds import NUMBERS, RequestFormat, model_kind
 from xedge.scenario.sources import InputSpec
-from xedge.serving.item import Item
-from xedge.serving.loop import ServiceLoop
+from xedge.serving.loop import Item, ServiceLoop
 from xedge.serving.messages import (
     MAX_PAYLOAD_BYTES,
     Clock,
@@ -48,11 +47,11 @@ class MLService(ServiceLoop):
         broker_host: str,
         broker_port: int,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        threads: int = 1,
         **loop: Any,
     ) -> None:
         super().__init__(name, broker_host, broker_port, **loop)
-        self.first_call_ms = float("nan")
-        self._max_payload_bytes = max_payload_bytes
+        self.first_call_ms, self.threads, self._max_payload_bytes = float("nan"), threads, max_payload_bytes
         self._engine: Engine | None = None
         self._result_topics: dict[str, str] = {}
 
@@ -78,7 +77,11 @@ class MLService(ServiceLoop):
         """
         if self._engine is None:
             engine = self.make_engine()
-            self._decoder = _request_format(engine, self._max_payload_bytes)
+            self._decoder: RequestFormat = (
+                RequestDecoder(engine.input_shape, engine.input_dtype, self._max_payload_bytes)
+                if engine.spec.kind == NUMBERS
+                else model_kind(engine.spec.kind).request_format(engine, self._max_payload_bytes)
+            )
             self._labels = self._decoder.labels
             begun_ns = perf_counter_ns()
             engine.predict(self._decoder.sample())
@@ -169,21 +172,16 @@ class MLService(ServiceLoop):
     def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
         """Encode the result with its durations and, if asked for, its clock readings."""
         request: Request[Any] = item.request
-        result = Result(
-            request.device_id,
-            request.timestamp_us,
-            item.prediction,
-            (item.finished_ns - item.started_ns) / 1e6,
-        )
+        took_ms = (item.finished_ns - item.started_ns) / 1e6
+        result = Result(request.device_id, request.timestamp_us, item.prediction, took_ms)
         if self._labels:
             result.label = self._labels[item.prediction.index(max(item.prediction))]
         if self.reports_links:
             links_ns = item.arrived_ns - item.read_ns + departed_ns - item.finished_ns
             result.cloud_latency_ms = links_ns / 1e6
             result.total_latency_ms = (departed_ns - item.read_ns) / 1e6
-        result.trace = (
-            Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns) if request.trace else UNSET
-        )
+        if request.trace:
+            result.trace = Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns)
         result.request_id = request.request_id
         return self._result_topics.get(request.device_id) or self._remember(request.device_id), encode(result)
 
@@ -207,15 +205,8 @@ class MLService(ServiceLoop):
         count = self.refused[error.reason]
         if count <= 10 or count % 1000 == 0:
             log.warning("%s: refused request (%s, number %d): %s", self.name, error.reason, count, error)
-        answer = error_answer(payload, error)
-        if answer is not None and self._connection is not None:
+        if (answer := error_answer(payload, error)) is not None and self._connection is not None:
             self._connection.publish(self.topics.error(answer.device_id), encode(answer), self.qos)
-
-
-def _request_format(engine: Engine, max_payload_bytes: int) -> RequestFormat:
-    if engine.spec.kind != NUMBERS:
-        return model_kind(engine.spec.kind).request_format(engine, max_payload_bytes)
-    return RequestDecoder(engine.input_shape, engine.input_dtype, max_payload_bytes)
 
 
 def _plain(output: np.ndarray[Any, Any], rows: int) -> list[Any]:

@@ -19,12 +19,22 @@ from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import Station
 from xedge.serving.background import Background
 from xedge.serving.connection import Connection
-from xedge.serving.item import Item
 from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
 log = logging.getLogger(__name__)
 FREE = Link()
+
+
+class Item:
+    """One request inside a service, with its clock readings in monotonic nanoseconds."""
+
+    __slots__ = ("arrived_ns", "finished_ns", "prediction", "read_ns", "release_ns", "request", "size", "started_ns")
+
+    def __init__(self, request: Any, size: int, read_ns: int) -> None:
+        self.request, self.size, self.read_ns = request, size, read_ns
+        self.release_ns = self.arrived_ns = self.started_ns = self.finished_ns = read_ns
+        self.prediction: Any = None
 
 
 class ServiceLoop(Background):
@@ -76,7 +86,6 @@ class ServiceLoop(Background):
         self.refused: Counter[str] = Counter()
         self.inference_ms = 0.0
         self._metrics_ns = round(metrics_interval_s * 1e9)
-        self._connection: Connection | None = None
 
     def prepare(self) -> None:
         """Do, in the service's own thread, what must be done before requests are asked for; override."""
@@ -118,28 +127,19 @@ class ServiceLoop(Background):
             BrokerError: no broker there, or it refused.
         """
         end_ns = perf_counter_ns() + round(retry_s * 1e9)
-        while True:
-            try:
-                return self._connect_once(timeout_s)
-            except BrokerError:
-                if perf_counter_ns() >= end_ns or self._stopping.wait(0.2):
-                    raise
-
-    def _connect_once(self, timeout_s: float) -> Connection:
-        if self._connection is None:
-            topics = [self.topics.request, self.topics.ping]
-            connection = Connection(
-                f"xedge-{self.name}", self.broker_host, self.broker_port, topics, self._on_message, self.qos
-            )
+        topics = [self.topics.request, self.topics.ping]
+        while self._connection is None:
+            connection = Connection(f"xedge-{self.name}", *self.address, topics, self._on_message, self.qos)
             self._begin_links()
             self._connection = connection
             try:
                 connection.connect()
                 connection.wait_subscribed(timeout_s)
-            except BaseException:
+            except BaseException as exc:
                 self._connection = None
                 connection.close()
-                raise
+                if not isinstance(exc, BrokerError) or perf_counter_ns() >= end_ns or self._stopping.wait(0.2):
+                    raise
         return self._connection
 
     def run(self) -> None:
@@ -153,28 +153,18 @@ class ServiceLoop(Background):
         finally:
             self._ready.clear()
             self._connection = None
-            inside = len(self._crossing_up) + len(self._station) + len(self._crossing_down)
-            self.counts["unanswered"] += inside
+            self.counts["unanswered"] += len(self._crossing_up) + len(self._station) + len(self._crossing_down)
             self.counts["reconnects"] += connection.reconnects
-            connection.close()
-
-    def _wake(self) -> None:
-        if (connection := self._connection) is not None:  # the service's thread may forget it meanwhile
-            connection.wake()
-
-    def _release(self) -> None:
-        if self._connection is not None and not self._ready.is_set():  # connected by hand, never run
-            connection, self._connection = self._connection, None
             connection.close()
 
     def _begin_links(self) -> None:
         self._up = None if self.uplink.is_free else Channel(self.uplink, self.seed)
         self._down = None if self.downlink.is_free else Channel(self.downlink, self.seed, "downlink")
         self._crossing_up: deque[Item] = deque()
+        self._crossing_down: deque[Item] = deque()
         self._station: Station[Item] = Station(self.servers, self.max_batch)
         self._held = self.compute_scale != 1 or self.service_time is not None
         self._times_ns = self.service_time.draws_ns(self.seed) if self.service_time else None
-        self._crossing_down: deque[Item] = deque()
         self._begun_ns = perf_counter_ns()
         self._meter = Meter(self.name, self._begun_ns)
         self._metrics_due_ns = self._begun_ns + self._metrics_ns
@@ -216,8 +206,7 @@ class ServiceLoop(Background):
             self._pong(payload, read_ns)
             return
         self.counts["received"] += 1
-        item = self.accept(payload, read_ns)
-        if item is None:
+        if (item := self.accept(payload, read_ns)) is None:
             return
         if self._up is None:
             self._station.arrive(item, read_ns)
@@ -225,10 +214,7 @@ class ServiceLoop(Background):
             self._cross(item, self._up, read_ns, self._crossing_up)
 
     def _compute(self) -> list[Item]:
-        """Give the next batch to the engine and return what it answered.
-
-        Hardware that is stood for takes its own time: the batch is with the station until then.
-        """
+        """Return what the engine answers to the next batch; that of hardware stood for leaves the station later."""
         batch = self._station.begin(0 if self._held else perf_counter_ns())
         assert batch is not None
         for item in batch.requests:

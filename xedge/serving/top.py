@@ -34,9 +34,7 @@ def watch(
     seen: dict[str, tuple[float, Metrics]] = {}
     connection = Connection("xedge-top", host, port, topics, lambda topic, payload: _take(seen, topic, payload))
     begun, shown, last = perf_counter(), 0, 0.0
-    try:
-        connection.connect()
-        connection.wait_subscribed(10)
+    with connection.connected(10):
         while (updates is None or shown < updates) and (timeout_s is None or perf_counter() - begun < timeout_s):
             connection.turn(0.5)
             newest = max((at for at, _ in seen.values()), default=0.0)
@@ -44,8 +42,6 @@ def watch(
                 out.write((CLEAR if out.isatty() else "") + table(seen, perf_counter()) + "\n")
                 out.flush()
                 shown, last = shown + (newest > last), newest
-    finally:
-        connection.close()
 
 
 def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
@@ -54,10 +50,8 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
     for name, (at, metrics) in sorted(seen.items()):
         latency = [f"{ms:.3g}" if ms is not None else "" for ms in (metrics.p50_ms, metrics.p95_ms, metrics.p99_ms)]
         refused = " ".join(f"{reason} {count}" for reason, count in sorted(metrics.refused.items())) or "0"
-        age = f"{now - at:.0f}"
-        rows.append(
-            (name, f"{metrics.throughput_hz:.4g}", *latency, str(metrics.lost), refused, f"{metrics.uptime_s:.0f}", age)
-        )
+        counts = f"{metrics.throughput_hz:.4g}", *latency, str(metrics.lost), refused
+        rows.append((name, *counts, f"{metrics.uptime_s:.0f}", f"{now - at:.0f}"))
     if len(rows) == 1:
         return "no service has published metrics yet"
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
