@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Any, Self, TextIO
@@ -182,12 +183,11 @@ class Broker:
 
     def _wait_ready(self, guard: subprocess.Popen[bytes], said: TextIO) -> None:
         def answers() -> bool:
-            try:
+            with suppress(BrokerError):
                 _probe(self.host, self.port, timeout_s=2)
-            except BrokerError:
-                return False
-            sleep(0.02)  # whoever answered may be a stranger on that port: our own child would then end now
-            return guard.poll() is None
+                sleep(0.02)  # whoever answered may be a stranger on that port: our own child would then end now
+                return guard.poll() is None
+            return False
 
         if (words := children.wait_ready(guard, said, answers, READY_TIMEOUT_S, every_s=0.02)) is not None:
             raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {words}")
@@ -195,10 +195,9 @@ class Broker:
     def _find_version(self) -> str:
         if self.kind == "embedded":
             return "amqtt " + importlib.metadata.version("amqtt")
-        try:
+        said = None
+        with suppress(BrokerError):
             said = first_message("xedge-version", self.host, self.port, "$SYS/broker/version", None, 1)
-        except BrokerError:
-            said = None
         return said.decode("utf-8", "replace") if said else "unknown"
 
 

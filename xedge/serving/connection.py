@@ -16,7 +16,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 from xedge.core.exceptions import BrokerError
 
 log = logging.getLogger(__name__)
-KEEPALIVE_S = 30
 MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
 _SECOND_NS = 1_000_000_000
 _FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
@@ -36,8 +35,7 @@ class Connection:
 
     Args:
         name: the client id begins with it.
-        host: the broker's host name or address.
-        port: the broker's port.
+        host, port: where the broker is.
         topics: what to subscribe to, again after every reconnect.
         on_message: called with (topic, payload) for each message, in the order of arrival.
         qos: quality of service of the subscriptions, 0 or 1.
@@ -58,9 +56,7 @@ class Connection:
         retained: bool = False,
     ) -> None:
         self.host, self.port, self.qos = host, port, qos
-        self.subscribed = False
-        self.refused = ""
-        self.reconnects = 0
+        self.subscribed, self.refused, self.reconnects = False, "", 0
         self._topics, self._seen, self._reads_per_turn = topics, 0, reads_per_turn
         self._on_message, self._retained = on_message, retained
         self._misc_ns = self._retry_ns = self._connected_ns = 0
@@ -84,7 +80,7 @@ class Connection:
             BrokerError: nobody answers at that address.
         """
         try:
-            self._client.connect(self.host, self.port, KEEPALIVE_S)
+            self._client.connect(self.host, self.port, keepalive=30)
         except (OSError, ValueError) as exc:
             raise BrokerError(f"no MQTT broker answers at {self.host}:{self.port} ({exc}); is one running?") from exc
 

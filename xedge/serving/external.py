@@ -5,7 +5,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import Any, Self
 
@@ -109,8 +109,7 @@ class IsolatedService(ExternalService):
 
     Args:
         model: the name of a model in `models/`, or its path.
-        host: the broker's host.
-        port: the broker's port.
+        host, port: where the broker is.
         topic_prefix: the service gets a level of its own below it.
         image: the container image to run it in; None runs a plain process.
         cpus: how much of the processors' time the container may use, 1.0 is one core.
@@ -165,11 +164,10 @@ class IsolatedService(ExternalService):
         return [*run, *(["--cpus", str(self._cpus)] if self._cpus else []), self._image, *options]
 
     def _answers(self) -> bool:
-        try:
+        with suppress(ServiceError, BrokerError):
             self._ask(timeout_s=0.5)
-        except (ServiceError, BrokerError):
-            return False
-        return True
+            return True
+        return False
 
 
 def container_engine() -> str:

@@ -3,6 +3,7 @@
 import logging
 import statistics
 from abc import abstractmethod
+from functools import cached_property
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -42,27 +43,32 @@ class MLService(ServiceLoop):
     reports_links = False
 
     def __init__(
-        self,
-        name: str,
-        broker_host: str,
-        broker_port: int,
-        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
-        threads: int = 1,
-        **loop: Any,
+        self, name: str, *where: Any, max_payload_bytes: int = MAX_PAYLOAD_BYTES, threads: int = 1, **loop: Any
     ) -> None:
-        super().__init__(name, broker_host, broker_port, **loop)
+        super().__init__(name, *where, **loop)
         self.first_call_ms, self.threads, self._max_payload_bytes = float("nan"), threads, max_payload_bytes
-        self._engine: Engine | None = None
         self._result_topics: dict[str, str] = {}
 
     @abstractmethod
     def make_engine(self) -> Engine:
         """Load the model file into this tier's engine."""
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """The loaded engine; loads it at the first use."""
-        return self._engine or self.load_model()
+        """The loaded engine; loads it at the first use, and times its first inference."""
+        engine = self.make_engine()
+        self._decoder: RequestFormat = (
+            RequestDecoder(engine.input_shape, engine.input_dtype, self._max_payload_bytes)
+            if engine.spec.kind == NUMBERS
+            else model_kind(engine.spec.kind).request_format(engine, self._max_payload_bytes)
+        )
+        self._labels = self._decoder.labels
+        begun_ns = perf_counter_ns()
+        engine.predict(self._decoder.sample())
+        self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
+        two = np.concatenate([self._decoder.sample()] * 2)
+        _plain(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
+        return engine
 
     @property
     def takes(self) -> InputSpec:
@@ -75,25 +81,11 @@ class MLService(ServiceLoop):
         Raises:
             ModelError: the file is missing, unreadable or not a model.
         """
-        if self._engine is None:
-            engine = self.make_engine()
-            self._decoder: RequestFormat = (
-                RequestDecoder(engine.input_shape, engine.input_dtype, self._max_payload_bytes)
-                if engine.spec.kind == NUMBERS
-                else model_kind(engine.spec.kind).request_format(engine, self._max_payload_bytes)
-            )
-            self._labels = self._decoder.labels
-            begun_ns = perf_counter_ns()
-            engine.predict(self._decoder.sample())
-            self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
-            two = np.concatenate([self._decoder.sample()] * 2)
-            _plain(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
-            self._engine = engine
-        return self._engine
+        return self.engine
 
     def prepare(self) -> None:
         """Load the model and warm it up in the thread that will serve."""
-        engine, took_ms = self.load_model(), []
+        engine, took_ms = self.engine, []
         for _ in range(WARM_UP_INFERENCES):
             begun_ns = perf_counter_ns()
             engine.predict(self._decoder.sample())
@@ -146,12 +138,11 @@ class MLService(ServiceLoop):
             request = self._decoder.decode(payload)
             if request.device_id not in self._result_topics:
                 self._remember(request.device_id)
-        except RequestError as exc:
-            self._refuse(exc, payload)
-            return None
         except Exception as exc:  # no message whatever may stop a service
-            log.exception("%s: a message that could not even be refused", self.name)
-            self._refuse(RequestError("not_decodable", f"{type(exc).__name__}: {exc}"), payload)
+            if not isinstance(exc, RequestError):
+                log.exception("%s: a message that could not even be refused", self.name)
+                exc = RequestError("not_decodable", f"{type(exc).__name__}: {exc}")
+            self._refuse(exc, payload)
             return None
         return Item(request, len(payload), read_ns)
 

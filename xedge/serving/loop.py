@@ -23,7 +23,6 @@ from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
 log = logging.getLogger(__name__)
-FREE = Link()
 
 
 class Item:
@@ -42,8 +41,7 @@ class ServiceLoop(Background):
 
     Args:
         name: the tier's word, for the thread, the client id and the log.
-        broker_host: the broker's host name or address.
-        broker_port: the broker's port.
+        broker_host, broker_port: where the broker is.
         topic_prefix: comes before every topic, so that services can share a broker.
         uplink: what requests cross before they arrive.
         downlink: what results cross before they depart.
@@ -79,11 +77,10 @@ class ServiceLoop(Background):
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
         self.broker_host, self.broker_port = self.address = broker_host, broker_port
         self.prefixes = [topic_prefix]
-        self.uplink, self.downlink = uplink or FREE, downlink or FREE
+        self.uplink, self.downlink = uplink or Link(), downlink or Link()
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
-        self.counts: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.counts, self.refused = Counter[str](), Counter[str]()
         self.inference_ms = 0.0
         self._metrics_ns = round(metrics_interval_s * 1e9)
 
@@ -116,15 +113,11 @@ class ServiceLoop(Background):
         """Return what the service says of itself to who pings it; override."""
         return {}
 
-    def connect_mqtt(self, timeout_s: float = 10.0, retry_s: float = 0.0) -> Connection:
+    def connect_mqtt(self, *, retry_s: float = 0.0) -> Connection:
         """Connect and subscribe; returns once the broker has acknowledged. Connecting again changes nothing.
 
-        Args:
-            timeout_s: how long the broker may take to acknowledge.
-            retry_s: how long to try again while no broker is there.
-
         Raises:
-            BrokerError: no broker there, or it refused.
+            BrokerError: no broker there for `retry_s`, or it refused, or did not acknowledge within 10 s.
         """
         end_ns = perf_counter_ns() + round(retry_s * 1e9)
         topics = [self.topics.request, self.topics.ping]
@@ -134,7 +127,7 @@ class ServiceLoop(Background):
             self._connection = connection
             try:
                 connection.connect()
-                connection.wait_subscribed(timeout_s)
+                connection.wait_subscribed(10)
             except BaseException as exc:
                 self._connection = None
                 connection.close()

@@ -38,12 +38,9 @@ class Meter:
         self.latencies_ns: list[int] = []
 
     def take(self, now_ns: int, counts: Mapping[str, int], refused: Mapping[str, int]) -> Metrics:
-        """Return the interval that ends now and begin the next.
+        """Return the interval that ends at `now_ns` and begin the next.
 
-        Args:
-            now_ns: monotonic nanoseconds.
-            counts: the service's counters since its start: received, answered, lost.
-            refused: refused requests by reason since its start.
+        `counts` (received, answered, lost) and `refused` (by reason) are the service's since its start.
         """
         interval_s = max((now_ns - self._since_ns) / 1e9, 1e-9)
         new = Counter(counts) - self._counts

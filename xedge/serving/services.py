@@ -16,8 +16,7 @@ class EdgeMLService(MLService):
 
     Args:
         model_path: an .onnx file, or the name of a model in `models/`.
-        broker_host: the broker's host name or address.
-        broker_port: the broker's port.
+        broker_host, broker_port: where the broker is.
         loop: what every service takes: threads (the engine's), topic_prefix, uplink, downlink, compute_scale,
             service_time, servers, max_batch, qos, seed, metrics_interval_s, max_payload_bytes.
     """
@@ -38,12 +37,10 @@ class CloudMLService(MLService):
 
     Args:
         model_path: a .pt file, or the name of a model in `models/`.
-        broker_host: the broker's host name or address.
-        broker_port: the broker's port.
+        broker_host, broker_port: where the broker is.
         cloud_latency_ms: constant delay of each direction that no link is given for.
         device: "cpu" or "cuda".
-        uplink: what requests cross, instead of the constant delay.
-        downlink: what results cross, instead of the constant delay.
+        uplink, downlink: what requests and results cross, instead of the constant delay.
         loop: what every service takes, as in `EdgeMLService`; PyTorch's threads are those of the whole process.
     """
 

@@ -18,13 +18,8 @@ def watch(
 ) -> None:
     """Print the metrics of every service behind a broker as they come, until interrupted.
 
-    Args:
-        host: the broker's host.
-        port: the broker's port.
-        topic_prefix: the services' topic prefix; with an empty one, those one level down are shown too.
-        out: where to print; a terminal is redrawn, anything else gets a table an update.
-        updates: end after this many updates; None goes on.
-        timeout_s: end after this long; None goes on.
+    An empty `topic_prefix` shows those one level down too. An `out` that is a terminal is redrawn, anything else gets a
+    table an update. Ends after so many `updates` or after `timeout_s`, where given.
 
     Raises:
         BrokerError: no broker there.
