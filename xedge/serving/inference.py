@@ -15,16 +15,7 @@ from xedge.models.engines import Engine
 from xedge.models.kinds import NUMBERS, RequestFormat, model_kind
 from xedge.scenario.sources import InputSpec
 from xedge.serving.loop import Item, ServiceLoop
-from xedge.serving.messages import (
-    MAX_PAYLOAD_BYTES,
-    Clock,
-    Request,
-    RequestDecoder,
-    Result,
-    encode,
-    error_answer,
-    is_device_id,
-)
+from xedge.serving.messages import MAX_PAYLOAD_BYTES, Clock, RequestDecoder, Result, encode, error_answer, is_device_id
 
 log = logging.getLogger(__name__)
 WARM_UP_INFERENCES = 20
@@ -154,7 +145,9 @@ class MLService(ServiceLoop):
         except Exception as exc:  # whatever an engine raises must not stop the service
             if len(items) > 1:
                 return [done for item in items for done in self.infer([item])]
-            self._refuse_item(items[0], RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"))
+            request, names = items[0].request, ("device_id", "timestamp_us", "request_id")
+            known = {name: value for name in names if (value := getattr(request, name)) is not UNSET}
+            self._refuse(RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"), encode(known))
             return []
         for item, prediction in zip(items, predictions, strict=True):
             item.prediction = prediction
@@ -162,7 +155,7 @@ class MLService(ServiceLoop):
 
     def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
         """Encode the result with its durations and, if asked for, its clock readings."""
-        request: Request[Any] = item.request
+        request = item.request
         took_ms = (item.finished_ns - item.started_ns) / 1e6
         result = Result(request.device_id, request.timestamp_us, item.prediction, took_ms)
         if self._labels:
@@ -185,11 +178,6 @@ class MLService(ServiceLoop):
             self._result_topics.clear()
         topic = self._result_topics[device_id] = self.topics.result(device_id)
         return topic
-
-    def _refuse_item(self, item: Item, error: RequestError) -> None:
-        request = item.request
-        names = ("device_id", "timestamp_us", "request_id")
-        self._refuse(error, encode({name: value for name in names if (value := getattr(request, name)) is not UNSET}))
 
     def _refuse(self, error: RequestError, payload: bytes) -> None:
         self.refused[error.reason] += 1

@@ -73,16 +73,14 @@ class ServiceLoop(Background):
         metrics_interval_s: float = 0.0,
     ) -> None:
         check_hardware(type(self).__name__, compute_scale, service_time, servers, max_batch)
-        self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
+        self.topic_prefix, self.prefixes, self.topics = topic_prefix, [topic_prefix], Topics(topic_prefix)
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
         self.broker_host, self.broker_port = self.address = broker_host, broker_port
-        self.prefixes = [topic_prefix]
         self.uplink, self.downlink = uplink or Link(), downlink or Link()
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
         self.counts, self.refused = Counter[str](), Counter[str]()
-        self.inference_ms = 0.0
-        self._metrics_ns = round(metrics_interval_s * 1e9)
+        self.inference_ms, self._metrics_ns = 0.0, round(metrics_interval_s * 1e9)
 
     def prepare(self) -> None:
         """Do, in the service's own thread, what must be done before requests are asked for; override."""
