@@ -20,8 +20,7 @@ from xedge.core.exceptions import BrokerError, MeasurementError
 from xedge.runs.sender import Flight, Log, Sender
 from xedge.scenario.routes import Topics
 from xedge.serving.broker import Broker, _free_port
-from xedge.serving.echo import EchoService
-from xedge.serving.services import EdgeMLService
+from xedge.serving.services import EchoService, EdgeMLService
 
 DEVICE = "tester"
 

@@ -22,9 +22,8 @@ from xedge.scenario.link import Link
 from xedge.scenario.placements import Cloud, Edge, External
 from xedge.scenario.sources import CsvReplay, Texts
 from xedge.serving.broker import Broker
-from xedge.serving.external import ping
+from xedge.serving.external import IsolatedService, ping
 from xedge.serving.inference import MLService
-from xedge.serving.isolation import IsolatedService
 from xedge.serving.messages import Request, RequestDecoder, Tensor
 from xedge.serving.services import CloudMLService, EdgeMLService
 from xedge.text import TOPICS, predict_topic
@@ -308,7 +307,7 @@ def test_texts_of_a_file(tmp_path: Path) -> None:
 
 
 def test_container_gets_the_whole_folder(folder: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xedge.serving.isolation.container_engine", lambda: "podman")
+    monkeypatch.setattr("xedge.serving.external.container_engine", lambda: "podman")
 
     def volume(model: Path) -> str:
         command = IsolatedService(str(model), "127.0.0.1", 1883, "", "image", None)._command()

@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import xedge
@@ -44,36 +45,27 @@ def broker(arguments: argparse.Namespace) -> int:
 
 def serve_edge(arguments: argparse.Namespace) -> int:
     """Run the edge service in the foreground until SIGTERM or Ctrl-C; then print a summary."""
-    return _serve(xedge.EdgeMLService(_model(arguments), **_settings(arguments)), arguments)
+    return _serve(arguments, xedge.EdgeMLService)
 
 
 def serve_cloud(arguments: argparse.Namespace) -> int:
     """Run the cloud service in the foreground until SIGTERM or Ctrl-C; then print a summary."""
-    far = {"cloud_latency_ms": arguments.cloud_latency_ms, "device": arguments.device}
-    return _serve(xedge.CloudMLService(_model(arguments), **_settings(arguments), **far), arguments)
+    return _serve(arguments, xedge.CloudMLService, "cloud_latency_ms", "device")
 
 
-def _model(arguments: argparse.Namespace) -> str:
+def _serve(arguments: argparse.Namespace, tier: Callable[..., Any], *further: str) -> int:
     if not arguments.model:
         raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
-    return str(arguments.model)
-
-
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "qos")
-    return {name: getattr(arguments, name) for name in names} | {"metrics_interval_s": arguments.metrics_interval}
-
-
-def _serve(service: Any, arguments: argparse.Namespace) -> int:
+    names = ("broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "qos", *further)
+    settings = {name: getattr(arguments, name) for name in names}
+    service = tier(arguments.model, **settings, metrics_interval_s=arguments.metrics_interval)
     on_end(service.stop)
     service.load_model()
     gc.collect()
     gc.freeze()  # what is loaded stays: searching it for garbage would only hold up requests
     service.connect_mqtt(retry_s=arguments.connect_timeout)
-    print(
-        f"{service.name} service ready on {service.topics.request} at {service.broker_host}:{service.broker_port}",
-        flush=True,
-    )
+    where = f"{service.broker_host}:{service.broker_port}"
+    print(f"{service.name} service ready on {service.topics.request} at {where}", flush=True)
     service.run()
     print(service.summary(), flush=True)
     return 0
@@ -83,9 +75,7 @@ def health(arguments: argparse.Namespace) -> int:
     """Ask a running service over MQTT whether it serves: status 0 if it answers, 1 if not."""
     from xedge.serving.external import ping
 
-    pong = ping(
-        arguments.broker_host, arguments.broker_port, arguments.topic_prefix, arguments.service, arguments.timeout
-    )
+    pong = ping(*_where(arguments), arguments.service, arguments.timeout)
     print(f"{pong.service} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
     return 0
 
@@ -94,13 +84,17 @@ def top(arguments: argparse.Namespace) -> int:
     """Show the metrics of running services, live, until Ctrl-C."""
     from xedge.serving.top import watch
 
-    where = (arguments.broker_host, arguments.broker_port, arguments.topic_prefix)
-    watch(*where, sys.stdout, arguments.updates, arguments.timeout)
+    watch(*_where(arguments), sys.stdout, arguments.updates, arguments.timeout)
     return 0
+
+
+def _where(arguments: argparse.Namespace) -> tuple[str, int, str]:
+    return arguments.broker_host, arguments.broker_port, arguments.topic_prefix
 
 
 def _add_service(sub: argparse.ArgumentParser) -> None:
     wait_s = os.environ.get("XEDGE_CONNECT_TIMEOUT_S", "10")
+    text = "wait for the broker; or XEDGE_CONNECT_TIMEOUT_S"
     add_logging(sub, argparse.SUPPRESS, "info")
     sub.add_argument("--model", default=os.environ.get("MODEL_PATH"), metavar="PATH", help="or MODEL_PATH")
     add_broker(sub)
@@ -109,10 +103,4 @@ def _add_service(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--max-batch", type=int, default=64, metavar="N", help="most requests in one batch (64)")
     sub.add_argument("--qos", type=int, default=0, choices=[0, 1], help="MQTT quality of service (0)")
     sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
-    sub.add_argument(
-        "--connect-timeout",
-        type=float,
-        default=wait_s,
-        metavar="S",
-        help="wait for the broker; or XEDGE_CONNECT_TIMEOUT_S",
-    )
+    sub.add_argument("--connect-timeout", type=float, default=wait_s, metavar="S", help=text)

@@ -13,7 +13,7 @@ from xedge.runs.sender import Flight, Sender
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.serving.broker import Broker
-from xedge.serving.echo import EchoService
+from xedge.serving.services import EchoService
 
 if TYPE_CHECKING:
     from xedge.scenario.scenario import Scenario

@@ -26,8 +26,7 @@ from xedge.runs.trial import Requests, fly
 from xedge.scenario.replication import Replication
 from xedge.scenario.scenario import Scenario
 from xedge.serving.broker import Broker
-from xedge.serving.service import Service
-from xedge.serving.start import Setting, service_of
+from xedge.serving.start import Service, Setting, service_of
 
 
 def measure(

@@ -20,7 +20,7 @@ from xedge.scenario.replication import Replication
 from xedge.scenario.scenario import Scenario
 from xedge.scenario.sources import matching
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
-from xedge.serving.service import Service
+from xedge.serving.start import Service
 
 READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)

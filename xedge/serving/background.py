@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from xedge.core.exceptions import ServiceError
+from xedge.serving.connection import Connection
 
 log = logging.getLogger(__name__)
 READY_TIMEOUT_S = 120.0
@@ -15,7 +16,7 @@ _running: dict[Any, Background] = {}
 
 
 class Background(ABC):
-    """Something that `run()`s until stopped, in this thread or in one of its own.
+    """Something with a connection that `run()`s until stopped, in this thread or in one of its own.
 
     Args:
         name: a word for the thread, the log and the errors.
@@ -24,6 +25,7 @@ class Background(ABC):
 
     def __init__(self, name: str, place: Any) -> None:
         self.name, self._place = name, place
+        self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
         self._ready, self._stopping = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
@@ -42,14 +44,6 @@ class Background(ABC):
     @abstractmethod
     def run(self) -> None:
         """Set `_ready` when ready and return soon after `_stopping` is set; override."""
-
-    @abstractmethod
-    def _wake(self) -> None:
-        """End the wait that `run()` may be in; override."""
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Let go of what is held without running; override."""
 
     def start(self) -> Self:
         """Serve in a background thread; returns when ready. A service started before in its place is stopped.
@@ -76,14 +70,17 @@ class Background(ABC):
     def stop(self) -> None:
         """End the service and join its thread; stopping again changes nothing."""
         self._stopping.set()
-        self._wake()
+        if (connection := self._connection) is not None:  # the service's thread may forget it meanwhile
+            connection.wake()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(10)
             if thread.is_alive():
                 raise ServiceError(f"the {self.name} service did not end within 10 s; its engine is still computing")
             self._thread = None
-        self._release()
+        if (connection := self._connection) is not None and not self._ready.is_set():  # connected by hand, never run
+            self._connection = None
+            connection.close()
         if _running.get(self._place) is self:
             del _running[self._place]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -13,14 +12,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from time import perf_counter, sleep
+from time import sleep
 from typing import Any, Self, TextIO
 from urllib.parse import urlsplit
 
 from xedge.core import children
 from xedge.core.exceptions import BrokerError, ConfigurationError, MissingExtraError
-from xedge.serving.connection import Connection
+from xedge.serving.connection import Connection, first_message
 
 log = logging.getLogger(__name__)
 _running: dict[str, Broker] = {}
@@ -42,9 +42,9 @@ log_type warning
 class Broker:
     """An MQTT broker on loopback: ready on entry, gone on exit, and gone with this process however that ends.
 
-    In this order: `url` or the environment's `XEDGE_BROKER` (`mqtt://host:port`, or one of the two kinds);
-    mosquitto, if installed; else the embedded default (amqtt). A broker of the same `name` that this process
-    already runs is used again, so that a notebook's cell can be run twice.
+    In this order: `url` or the environment's `XEDGE_BROKER` (`mqtt://host:port`, or one of the two kinds); mosquitto,
+    if installed; else the embedded default (amqtt). A broker of the same `name` that this process already runs is used
+    again, so that a notebook's cell can be run twice.
 
     Args:
         url: `mqtt://host:port` of a broker that runs already; xedge then starts and ends nothing.
@@ -57,12 +57,7 @@ class Broker:
     """
 
     def __init__(
-        self,
-        url: str | None = None,
-        *,
-        kind: str | None = None,
-        port: int | None = None,
-        name: str = "default",
+        self, url: str | None = None, *, kind: str | None = None, port: int | None = None, name: str = "default"
     ) -> None:
         wanted = os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
         if wanted in KINDS:
@@ -133,16 +128,15 @@ class Broker:
         if other is not None and other._wanted == self._wanted and other._guard is self._guard:
             del _running[self.name]
         guard, self._guard = self._guard, None
-        if guard is None:
-            return
-        children.end(guard)
+        if guard is not None:
+            children.end(guard)
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about the broker."""
         facts: dict[str, Any] = {"kind": self.kind, "version": self.version}
         if self.kind == "external":
             facts["url"] = self.url
-        if self.kind == "mosquitto":
+        elif self.kind == "mosquitto":
             facts["config"] = MOSQUITTO_CONFIG.replace("{port}", "PORT").strip().splitlines()
         return facts
 
@@ -155,28 +149,22 @@ class Broker:
         for attempt in (1, 2, 3):
             self.port = wanted_port or _free_port()
             if wanted_port:
-                self._check_free()
+                try:
+                    with socket.socket() as probe:
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        probe.bind((self.host, wanted_port))
+                except (OSError, OverflowError) as exc:
+                    raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {exc}") from None
             with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="xedge-") as folder:
                 self._guard = children.start(self._command(Path(folder)), said)
                 try:
-                    self._wait_ready(said)
-                except BrokerError:
-                    self.stop()
-                    if attempt == 3 or wanted_port:  # a free port may be taken between the look and the start
+                    self._wait_ready(self._guard, said)
+                except BaseException as exc:
+                    self.stop()  # a free port may be taken between the look and the start
+                    if attempt == 3 or wanted_port or not isinstance(exc, BrokerError):
                         raise
-                except BaseException:
-                    self.stop()
-                    raise
                 else:
                     return
-
-    def _check_free(self) -> None:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", self.port))
-            except (OSError, OverflowError) as exc:
-                raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {exc}") from None
 
     def _command(self, folder: Path) -> list[str]:
         if self.kind == "embedded":
@@ -193,43 +181,24 @@ class Broker:
         config.write_text(MOSQUITTO_CONFIG.format(port=self.port), "utf-8")
         return [mosquitto, "-c", str(config)]
 
-    def _wait_ready(self, said: TextIO) -> None:
-        guard = self._guard
-        assert guard is not None
-
+    def _wait_ready(self, guard: subprocess.Popen[bytes], said: TextIO) -> None:
         def answers() -> bool:
-            try:
+            with suppress(BrokerError):
                 _probe(self.host, self.port, timeout_s=2)
-            except BrokerError:
-                return False
-            sleep(0.02)  # whoever answered may be a stranger on that port: our own child would then end now
-            return guard.poll() is None
+                sleep(0.02)  # whoever answered may be a stranger on that port: our own child would then end now
+                return guard.poll() is None
+            return False
 
         if (words := children.wait_ready(guard, said, answers, READY_TIMEOUT_S, every_s=0.02)) is not None:
             raise BrokerError(f"{self.kind} broker did not start on port {self.port}: {words}")
 
     def _find_version(self) -> str:
         if self.kind == "embedded":
-            if importlib.util.find_spec("amqtt") is None:
-                raise MissingExtraError(
-                    "no mosquitto here, and the embedded broker needs amqtt: install either, or name a running broker "
-                    'by XEDGE_BROKER=mqtt://host:port; pip install "xedge[lab]" brings amqtt'
-                )
             return "amqtt " + importlib.metadata.version("amqtt")
-        heard: list[str] = []
-        with contextlib.suppress(BrokerError):
-            connection = Connection(
-                "xedge-version", self.host, self.port, ["$SYS/broker/version"],
-                lambda _topic, payload: heard.append(payload.decode("utf-8", "replace")), retained=True,
-            )  # fmt: skip
-            try:
-                connection.connect()
-                end = perf_counter() + 1
-                while not heard and perf_counter() < end:
-                    connection.turn(0.1)
-            finally:
-                connection.close()
-        return heard[0] if heard else "unknown"
+        said = None
+        with suppress(BrokerError):
+            said = first_message("xedge-version", self.host, self.port, "$SYS/broker/version", None, 1)
+        return said.decode("utf-8", "replace") if said else "unknown"
 
 
 def find_mosquitto() -> str | None:
@@ -256,16 +225,11 @@ def address(url: str) -> tuple[str, int]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 def _probe(host: str, port: int, timeout_s: float = 5.0) -> None:
     """Connect as an MQTT client would, and leave."""
-    connection = Connection("xedge-probe", host, port, [], lambda _topic, _payload: None)
-    try:
-        connection.connect()
-        connection.wait_subscribed(timeout_s)
-    finally:
-        connection.close()
+    with Connection("xedge-probe", host, port, [], lambda _topic, _payload: None).connected(timeout_s):
+        pass

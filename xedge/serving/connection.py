@@ -5,9 +5,9 @@ import logging
 import secrets
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -16,7 +16,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 from xedge.core.exceptions import BrokerError
 
 log = logging.getLogger(__name__)
-KEEPALIVE_S = 30
 MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
 _SECOND_NS = 1_000_000_000
 _FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
@@ -28,8 +27,7 @@ class _Client(mqtt.Client):
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > MAX_PACKET_BYTES:
             raise ConnectionError(f"a packet of {bufsize} bytes; at most {MAX_PACKET_BYTES} are read")
-        data: bytes = super()._sock_recv(bufsize)
-        return data
+        return super()._sock_recv(bufsize)
 
 
 class Connection:
@@ -37,8 +35,7 @@ class Connection:
 
     Args:
         name: the client id begins with it.
-        host: the broker's host name or address.
-        port: the broker's port.
+        host, port: where the broker is.
         topics: what to subscribe to, again after every reconnect.
         on_message: called with (topic, payload) for each message, in the order of arrival.
         qos: quality of service of the subscriptions, 0 or 1.
@@ -59,29 +56,22 @@ class Connection:
         retained: bool = False,
     ) -> None:
         self.host, self.port, self.qos = host, port, qos
-        self.subscribed = False
-        self.refused = ""
-        self.reconnects = 0
+        self.subscribed, self.refused, self.reconnects = False, "", 0
         self._topics, self._seen, self._reads_per_turn = topics, 0, reads_per_turn
         self._on_message, self._retained = on_message, retained
         self._misc_ns = self._retry_ns = self._connected_ns = 0
         self._backoff_ns = _FIRST_BACKOFF_NS
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
-        self._client = self._make_client(f"{name}-{secrets.token_hex(4)}")
-        self.publish = self._client.publish
-
-    def _make_client(self, client_id: str) -> mqtt.Client:
-        client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+        self._client = client = _Client(CallbackAPIVersion.VERSION2, client_id=f"{name}-{secrets.token_hex(4)}")
         client.connect_timeout = 5.0
         client.max_inflight_messages_set(65535)
-        client.on_connect = self._connected
-        client.on_subscribe = self._acknowledged
+        client.on_connect, client.on_subscribe = self._connected, self._acknowledged
         client.on_message = self._received
         client.on_socket_open = _set_nodelay
         # With a writer registered, paho leaves sending to turn(): many answers then leave in one go.
-        client.on_socket_register_write = _leave_to_turn
-        return client
+        client.on_socket_register_write = lambda _client, _data, _sock: None
+        self.publish = client.publish
 
     def connect(self) -> None:
         """Open the connection.
@@ -90,9 +80,19 @@ class Connection:
             BrokerError: nobody answers at that address.
         """
         try:
-            self._client.connect(self.host, self.port, KEEPALIVE_S)
+            self._client.connect(self.host, self.port, keepalive=30)
         except (OSError, ValueError) as exc:
             raise BrokerError(f"no MQTT broker answers at {self.host}:{self.port} ({exc}); is one running?") from exc
+
+    @contextlib.contextmanager
+    def connected(self, timeout_s: float) -> Iterator[Self]:
+        """Be connected and subscribed within `timeout_s`, and closed in the end; raises as `wait_subscribed`."""
+        try:
+            self.connect()
+            self.wait_subscribed(timeout_s)
+            yield self
+        finally:
+            self.close()
 
     def turn(self, timeout_s: float) -> None:
         """Wait at most `timeout_s` for something to happen, then read and write all there is."""
@@ -138,14 +138,18 @@ class Connection:
         Raises:
             BrokerError: it refused, or did not within `timeout_s`.
         """
-        end_ns = perf_counter_ns() + round(timeout_s * 1e9)
-        while not self.subscribed and not self.refused:
-            left_ns = end_ns - perf_counter_ns()
-            if left_ns <= 0:
-                raise BrokerError(f"the broker at {self.host}:{self.port} did not answer within {timeout_s:g} s")
-            self.turn(left_ns / 1e9)
+        if not self.turn_until(lambda: self.subscribed or bool(self.refused), timeout_s):
+            raise BrokerError(f"the broker at {self.host}:{self.port} did not answer within {timeout_s:g} s")
         if self.refused:
             raise BrokerError(f"the broker at {self.host}:{self.port} refused: {self.refused}")
+
+    def turn_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Turn until `condition()` holds, at most `timeout_s`; return whether it does."""
+        end_ns = perf_counter_ns() + round(timeout_s * 1e9)
+        while not (holds := condition()) and (left_ns := end_ns - perf_counter_ns()) > 0:
+            self.flush()
+            self.turn(left_ns / 1e9)
+        return holds
 
     def _read(self, sock: Any) -> None:
         # loop_read() takes one packet. Asking whether there is more is cheaper than being refused, so a lone
@@ -186,13 +190,11 @@ class Connection:
         self.refused, self._connected_ns = "", perf_counter_ns()
         if self._topics:
             client.subscribe([(topic, self.qos) for topic in self._topics])
-        else:
-            self.subscribed = True
+        self.subscribed = not self._topics
 
     def _acknowledged(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
-        failures = [str(reason) for reason in reasons if reason.is_failure]
-        self.refused = ", ".join(failures)
-        self.subscribed = not failures
+        self.refused = ", ".join(str(reason) for reason in reasons if reason.is_failure)
+        self.subscribed = not self.refused
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self._seen += 1
@@ -211,5 +213,22 @@ def _set_nodelay(_client: mqtt.Client, _data: Any, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _leave_to_turn(_client: mqtt.Client, _data: Any, _sock: Any) -> None:
-    """Nothing to do: turn() asks `want_write()`."""
+def first_message(
+    name: str, host: str, port: int, topic: str, question: tuple[str, bytes] | None, timeout_s: float
+) -> bytes | None:
+    """Publish `question` (topic, payload), if any, and return what comes on `topic` first; None if nothing does.
+
+    Without a question, a message that the broker keeps for new subscribers counts too.
+
+    Raises:
+        BrokerError: no broker there, or it refused.
+    """
+    heard: list[bytes] = []
+    connection = Connection(
+        name, host, port, [topic], lambda _topic, payload: heard.append(payload), retained=question is None
+    )
+    with connection.connected(timeout_s):
+        if question is not None:
+            connection.publish(*question)
+        connection.turn_until(lambda: bool(heard), timeout_s)
+    return heard[0] if heard else None

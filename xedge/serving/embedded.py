@@ -1,7 +1,6 @@
-"""The embedded broker: amqtt on one loopback port, until it is told to end."""
+"""The embedded broker: amqtt on one loopback port, until it is ended."""
 
 import asyncio
-import signal
 import sys
 from typing import Any
 
@@ -9,7 +8,7 @@ MAX_PACKET_BYTES = 16 << 20
 
 
 async def serve(port: int) -> None:
-    """Serve MQTT on 127.0.0.1:`port` until SIGTERM or SIGINT."""
+    """Serve MQTT on 127.0.0.1:`port`."""
     from amqtt.broker import Broker
     from amqtt.mqtt.packet import MQTTFixedHeader
 
@@ -21,17 +20,11 @@ async def serve(port: int) -> None:
         return header if header is None or header.remaining_length <= MAX_PACKET_BYTES else None
 
     MQTTFixedHeader.from_stream = limited
-    config = {
-        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
-    broker = Broker(config)
+    listener = {"type": "tcp", "bind": f"127.0.0.1:{port}"}
+    plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    broker = Broker({"listeners": {"default": listener}, "plugins": plugins})
     await broker.start()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    await ended.wait()
-    await broker.shutdown()
+    await asyncio.get_running_loop().create_future()  # a SIGTERM ends the process: nothing is kept
 
 
 if __name__ == "__main__":

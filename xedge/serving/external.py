@@ -1,52 +1,47 @@
-"""A service that xedge did not start: in a container, in another process, on another machine."""
+"""A service outside this process: one that runs already, wherever that is, or one that is started for a trial."""
 
+import os
 import secrets
-from time import perf_counter
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from typing import Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import ServiceError
+from xedge.core import children
+from xedge.core.exceptions import BrokerError, ConfigurationError, ServiceError
+from xedge.models.engines import OnnxEngine
+from xedge.models.kinds import NUMBERS
+from xedge.models.lookup import model_path
 from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.sources import InputSpec
-from xedge.serving.connection import Connection
+from xedge.serving.connection import first_message
 from xedge.serving.messages import Ping, Pong, encode
+
+READY_TIMEOUT_S = 60.0
 
 
 def ping(host: str, port: int, topic_prefix: str = "", service: str = "", timeout_s: float = 5.0) -> Pong:
-    """Ask a running service over MQTT whether it serves, and return its answer.
+    """Ask a service under `topic_prefix` over the broker whether it serves, and return its answer.
 
-    Args:
-        host: the broker's host.
-        port: the broker's port.
-        topic_prefix: the service's topic prefix.
-        service: the service's name, "edge" or "cloud"; empty takes whoever answers first.
-        timeout_s: how long to wait for the answer.
+    `service` is its name, "edge" or "cloud"; empty takes whoever answers first within `timeout_s`.
 
     Raises:
         BrokerError: no broker there.
         ServiceError: nobody answered in time.
     """
-    topics, me, heard = Topics(topic_prefix), f"ping-{secrets.token_hex(4)}", []
-    connection = Connection("xedge-ping", host, port, [topics.pong(me)], lambda _topic, payload: heard.append(payload))
-    end = perf_counter() + timeout_s
-    try:
-        connection.connect()
-        connection.wait_subscribed(timeout_s)
-        connection.publish(topics.ping, encode(Ping(me, service)))
-        while not heard and (left_s := end - perf_counter()) > 0:
-            connection.flush()
-            connection.turn(left_s)
-    finally:
-        connection.close()
-    if not heard:
-        name = service or "xedge"
-        raise ServiceError(
-            f"no {name} service answers on {topics.ping} at {host}:{port} within {timeout_s:g} s; is it running?"
-        )
-    return msgspec.json.decode(heard[0], type=Pong)
+    topics, me = Topics(topic_prefix), f"ping-{secrets.token_hex(4)}"
+    question = topics.ping, encode(Ping(me, service))
+    answer = first_message("xedge-ping", host, port, topics.pong(me), question, timeout_s)
+    if answer is None:
+        who = f"no {service or 'xedge'} service answers on {topics.ping} at {host}:{port}"
+        raise ServiceError(f"{who} within {timeout_s:g} s; is it running?")
+    return msgspec.json.decode(answer, type=Pong)
 
 
 class ExternalService:
@@ -57,9 +52,8 @@ class ExternalService:
     """
 
     def __init__(self, host: str, port: int, topic_prefix: str, service: str = "") -> None:
-        self.address, self.prefixes = (host, port), [topic_prefix]
-        self._service = service
-        self.begin()
+        self.address, self.prefixes, self._service = (host, port), [topic_prefix], service
+        self._before = self._after = self._ask()
 
     @property
     def takes(self) -> InputSpec:
@@ -77,25 +71,16 @@ class ExternalService:
         """How many batches it may have in inference at once."""
         return int(self._before.description.get("servers", 1))
 
-    def ask(self, timeout_s: float = 5.0) -> Pong:
-        """Return the service's answer to a ping.
-
-        Raises:
-            ServiceError: nobody answered.
-        """
-        return ping(*self.address, self.prefixes[0], self._service, timeout_s)
-
-    def begin(self) -> None:
-        """Note the counters and what the service says of itself, before a trial."""
-        self._before = self._after = self.ask()
-
     def __enter__(self) -> Self:
-        self.begin()
+        self._before = self._after = self._ask()
         return self
 
     def __exit__(self, *exc: object) -> None:
         if exc[0] is None:
-            self._after = self.ask()
+            self._after = self._ask()
+
+    def _ask(self, timeout_s: float = 5.0) -> Pong:
+        return ping(*self.address, self.prefixes[0], self._service, timeout_s)
 
     @property
     def busy_ms(self) -> float:
@@ -117,3 +102,82 @@ class ExternalService:
         """Return what the service says of itself, and where it was asked."""
         host, port = self.address
         return self._after.description | {"external": f"mqtt://{host}:{port}/{self.prefixes[0]}"}
+
+
+class IsolatedService(ExternalService):
+    """`xedge serve edge` under a guard: ready on entry, ended on exit, and ended with this process.
+
+    Args:
+        model: the name of a model in `models/`, or its path.
+        host, port: where the broker is.
+        topic_prefix: the service gets a level of its own below it.
+        image: the container image to run it in; None runs a plain process.
+        cpus: how much of the processors' time the container may use, 1.0 is one core.
+        options: more words for `xedge serve edge`.
+    """
+
+    def __init__(
+        self, model: str, host: str, port: int, topic_prefix: str, image: str | None, cpus: float | None, *options: str
+    ) -> None:
+        self._own = secrets.token_hex(4)
+        prefix = f"{topic_prefix}/{self._own}" if topic_prefix else self._own
+        self.address, self.prefixes, self._service = (host, port), [prefix], ""
+        self._model, self._image, self._cpus, self._options = model_path(model, ".onnx"), image, cpus, options
+        self._run_in = "container" if image else "process"
+
+    @cached_property
+    def takes(self) -> InputSpec:
+        """What one request contains: the model is loaded here once to know it, the service has its own."""
+        return OnnxEngine(self._model).spec
+
+    def __enter__(self) -> Self:
+        with tempfile.TemporaryFile("w+") as said, ExitStack() as failed:
+            self._guard = children.start(self._command(), said)
+            failed.callback(children.end, self._guard)
+            if (words := children.wait_ready(self._guard, said, self._answers, READY_TIMEOUT_S)) is not None:
+                raise ServiceError(f"the edge service in a {self._run_in} ended: {words}")
+            super().__enter__()
+            failed.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            children.end(self._guard)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the service says of itself, and what it ran in."""
+        limits = {"image": self._image, "cpus": self._cpus} if self._image else {}
+        return super().describe() | {"run_in": self._run_in} | limits
+
+    def _command(self) -> list[str]:
+        host, port = self.address
+        options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", self.prefixes[0]]
+        options += ["--metrics-interval", "0", *self._options]
+        if self._image is None:
+            return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
+        file = self.takes.kind == NUMBERS
+        volume = f"{self._model}:/app/models/model.onnx:ro" if file else f"{self._model.parent}:/app/models:ro"
+        run = [container_engine(), "run", "--rm", "--name", f"xedge-{self._own}", "--network", "host"]
+        run += ["--pull", "never", "--no-healthcheck", "--read-only", "--cap-drop", "all", "--volume", volume]
+        return [*run, *(["--cpus", str(self._cpus)] if self._cpus else []), self._image, *options]
+
+    def _answers(self) -> bool:
+        with suppress(ServiceError, BrokerError):
+            self._ask(timeout_s=0.5)
+            return True
+        return False
+
+
+def container_engine() -> str:
+    """Return the path of podman or docker, or of what XEDGE_CONTAINER_ENGINE names.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    wanted = os.environ.get("XEDGE_CONTAINER_ENGINE")
+    for name in [wanted] if wanted else ["podman", "docker"]:
+        if path := shutil.which(name):
+            return path
+    raise ConfigurationError(f"no container engine: install podman or docker ({wanted or 'neither'} was found)")

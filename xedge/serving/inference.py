@@ -3,6 +3,7 @@
 import logging
 import statistics
 from abc import abstractmethod
+from functools import cached_property
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -13,18 +14,8 @@ from xedge.core.exceptions import ModelError, RequestError
 from xedge.models.engines import Engine
 from xedge.models.kinds import NUMBERS, RequestFormat, model_kind
 from xedge.scenario.sources import InputSpec
-from xedge.serving.item import Item
-from xedge.serving.loop import ServiceLoop
-from xedge.serving.messages import (
-    MAX_PAYLOAD_BYTES,
-    Clock,
-    Request,
-    RequestDecoder,
-    Result,
-    encode,
-    error_answer,
-    is_device_id,
-)
+from xedge.serving.loop import Item, ServiceLoop
+from xedge.serving.messages import MAX_PAYLOAD_BYTES, Clock, RequestDecoder, Result, encode, error_answer, is_device_id
 
 log = logging.getLogger(__name__)
 WARM_UP_INFERENCES = 20
@@ -43,27 +34,32 @@ class MLService(ServiceLoop):
     reports_links = False
 
     def __init__(
-        self,
-        name: str,
-        broker_host: str,
-        broker_port: int,
-        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
-        **loop: Any,
+        self, name: str, *where: Any, max_payload_bytes: int = MAX_PAYLOAD_BYTES, threads: int = 1, **loop: Any
     ) -> None:
-        super().__init__(name, broker_host, broker_port, **loop)
-        self.first_call_ms = float("nan")
-        self._max_payload_bytes = max_payload_bytes
-        self._engine: Engine | None = None
+        super().__init__(name, *where, **loop)
+        self.first_call_ms, self.threads, self._max_payload_bytes = float("nan"), threads, max_payload_bytes
         self._result_topics: dict[str, str] = {}
 
     @abstractmethod
     def make_engine(self) -> Engine:
         """Load the model file into this tier's engine."""
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """The loaded engine; loads it at the first use."""
-        return self._engine or self.load_model()
+        """The loaded engine; loads it at the first use, and times its first inference."""
+        engine = self.make_engine()
+        self._decoder: RequestFormat = (
+            RequestDecoder(engine.input_shape, engine.input_dtype, self._max_payload_bytes)
+            if engine.spec.kind == NUMBERS
+            else model_kind(engine.spec.kind).request_format(engine, self._max_payload_bytes)
+        )
+        self._labels = self._decoder.labels
+        begun_ns = perf_counter_ns()
+        engine.predict(self._decoder.sample())
+        self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
+        two = np.concatenate([self._decoder.sample()] * 2)
+        _plain(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
+        return engine
 
     @property
     def takes(self) -> InputSpec:
@@ -76,21 +72,11 @@ class MLService(ServiceLoop):
         Raises:
             ModelError: the file is missing, unreadable or not a model.
         """
-        if self._engine is None:
-            engine = self.make_engine()
-            self._decoder = _request_format(engine, self._max_payload_bytes)
-            self._labels = self._decoder.labels
-            begun_ns = perf_counter_ns()
-            engine.predict(self._decoder.sample())
-            self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
-            two = np.concatenate([self._decoder.sample()] * 2)
-            _plain(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
-            self._engine = engine
-        return self._engine
+        return self.engine
 
     def prepare(self) -> None:
         """Load the model and warm it up in the thread that will serve."""
-        engine, took_ms = self.load_model(), []
+        engine, took_ms = self.engine, []
         for _ in range(WARM_UP_INFERENCES):
             begun_ns = perf_counter_ns()
             engine.predict(self._decoder.sample())
@@ -143,12 +129,11 @@ class MLService(ServiceLoop):
             request = self._decoder.decode(payload)
             if request.device_id not in self._result_topics:
                 self._remember(request.device_id)
-        except RequestError as exc:
-            self._refuse(exc, payload)
-            return None
         except Exception as exc:  # no message whatever may stop a service
-            log.exception("%s: a message that could not even be refused", self.name)
-            self._refuse(RequestError("not_decodable", f"{type(exc).__name__}: {exc}"), payload)
+            if not isinstance(exc, RequestError):
+                log.exception("%s: a message that could not even be refused", self.name)
+                exc = RequestError("not_decodable", f"{type(exc).__name__}: {exc}")
+            self._refuse(exc, payload)
             return None
         return Item(request, len(payload), read_ns)
 
@@ -160,7 +145,9 @@ class MLService(ServiceLoop):
         except Exception as exc:  # whatever an engine raises must not stop the service
             if len(items) > 1:
                 return [done for item in items for done in self.infer([item])]
-            self._refuse_item(items[0], RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"))
+            request, names = items[0].request, ("device_id", "timestamp_us", "request_id")
+            known = {name: value for name in names if (value := getattr(request, name)) is not UNSET}
+            self._refuse(RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"), encode(known))
             return []
         for item, prediction in zip(items, predictions, strict=True):
             item.prediction = prediction
@@ -168,22 +155,17 @@ class MLService(ServiceLoop):
 
     def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:
         """Encode the result with its durations and, if asked for, its clock readings."""
-        request: Request[Any] = item.request
-        result = Result(
-            request.device_id,
-            request.timestamp_us,
-            item.prediction,
-            (item.finished_ns - item.started_ns) / 1e6,
-        )
+        request = item.request
+        took_ms = (item.finished_ns - item.started_ns) / 1e6
+        result = Result(request.device_id, request.timestamp_us, item.prediction, took_ms)
         if self._labels:
             result.label = self._labels[item.prediction.index(max(item.prediction))]
         if self.reports_links:
             links_ns = item.arrived_ns - item.read_ns + departed_ns - item.finished_ns
             result.cloud_latency_ms = links_ns / 1e6
             result.total_latency_ms = (departed_ns - item.read_ns) / 1e6
-        result.trace = (
-            Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns) if request.trace else UNSET
-        )
+        if request.trace:
+            result.trace = Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns)
         result.request_id = request.request_id
         return self._result_topics.get(request.device_id) or self._remember(request.device_id), encode(result)
 
@@ -197,25 +179,13 @@ class MLService(ServiceLoop):
         topic = self._result_topics[device_id] = self.topics.result(device_id)
         return topic
 
-    def _refuse_item(self, item: Item, error: RequestError) -> None:
-        request = item.request
-        names = ("device_id", "timestamp_us", "request_id")
-        self._refuse(error, encode({name: value for name in names if (value := getattr(request, name)) is not UNSET}))
-
     def _refuse(self, error: RequestError, payload: bytes) -> None:
         self.refused[error.reason] += 1
         count = self.refused[error.reason]
         if count <= 10 or count % 1000 == 0:
             log.warning("%s: refused request (%s, number %d): %s", self.name, error.reason, count, error)
-        answer = error_answer(payload, error)
-        if answer is not None and self._connection is not None:
+        if (answer := error_answer(payload, error)) is not None and self._connection is not None:
             self._connection.publish(self.topics.error(answer.device_id), encode(answer), self.qos)
-
-
-def _request_format(engine: Engine, max_payload_bytes: int) -> RequestFormat:
-    if engine.spec.kind != NUMBERS:
-        return model_kind(engine.spec.kind).request_format(engine, max_payload_bytes)
-    return RequestDecoder(engine.input_shape, engine.input_dtype, max_payload_bytes)
 
 
 def _plain(output: np.ndarray[Any, Any], rows: int) -> list[Any]:

@@ -19,12 +19,21 @@ from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import Station
 from xedge.serving.background import Background
 from xedge.serving.connection import Connection
-from xedge.serving.item import Item
 from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
 log = logging.getLogger(__name__)
-FREE = Link()
+
+
+class Item:
+    """One request inside a service, with its clock readings in monotonic nanoseconds."""
+
+    __slots__ = ("arrived_ns", "finished_ns", "prediction", "read_ns", "release_ns", "request", "size", "started_ns")
+
+    def __init__(self, request: Any, size: int, read_ns: int) -> None:
+        self.request, self.size, self.read_ns = request, size, read_ns
+        self.release_ns = self.arrived_ns = self.started_ns = self.finished_ns = read_ns
+        self.prediction: Any = None
 
 
 class ServiceLoop(Background):
@@ -32,8 +41,7 @@ class ServiceLoop(Background):
 
     Args:
         name: the tier's word, for the thread, the client id and the log.
-        broker_host: the broker's host name or address.
-        broker_port: the broker's port.
+        broker_host, broker_port: where the broker is.
         topic_prefix: comes before every topic, so that services can share a broker.
         uplink: what requests cross before they arrive.
         downlink: what results cross before they depart.
@@ -65,18 +73,14 @@ class ServiceLoop(Background):
         metrics_interval_s: float = 0.0,
     ) -> None:
         check_hardware(type(self).__name__, compute_scale, service_time, servers, max_batch)
-        self.topic_prefix, self.topics = topic_prefix, Topics(topic_prefix)
+        self.topic_prefix, self.prefixes, self.topics = topic_prefix, [topic_prefix], Topics(topic_prefix)
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
         self.broker_host, self.broker_port = self.address = broker_host, broker_port
-        self.prefixes = [topic_prefix]
-        self.uplink, self.downlink = uplink or FREE, downlink or FREE
+        self.uplink, self.downlink = uplink or Link(), downlink or Link()
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
-        self.counts: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.inference_ms = 0.0
-        self._metrics_ns = round(metrics_interval_s * 1e9)
-        self._connection: Connection | None = None
+        self.counts, self.refused = Counter[str](), Counter[str]()
+        self.inference_ms, self._metrics_ns = 0.0, round(metrics_interval_s * 1e9)
 
     def prepare(self) -> None:
         """Do, in the service's own thread, what must be done before requests are asked for; override."""
@@ -107,39 +111,26 @@ class ServiceLoop(Background):
         """Return what the service says of itself to who pings it; override."""
         return {}
 
-    def connect_mqtt(self, timeout_s: float = 10.0, retry_s: float = 0.0) -> Connection:
+    def connect_mqtt(self, *, retry_s: float = 0.0) -> Connection:
         """Connect and subscribe; returns once the broker has acknowledged. Connecting again changes nothing.
 
-        Args:
-            timeout_s: how long the broker may take to acknowledge.
-            retry_s: how long to try again while no broker is there.
-
         Raises:
-            BrokerError: no broker there, or it refused.
+            BrokerError: no broker there for `retry_s`, or it refused, or did not acknowledge within 10 s.
         """
         end_ns = perf_counter_ns() + round(retry_s * 1e9)
-        while True:
-            try:
-                return self._connect_once(timeout_s)
-            except BrokerError:
-                if perf_counter_ns() >= end_ns or self._stopping.wait(0.2):
-                    raise
-
-    def _connect_once(self, timeout_s: float) -> Connection:
-        if self._connection is None:
-            topics = [self.topics.request, self.topics.ping]
-            connection = Connection(
-                f"xedge-{self.name}", self.broker_host, self.broker_port, topics, self._on_message, self.qos
-            )
+        topics = [self.topics.request, self.topics.ping]
+        while self._connection is None:
+            connection = Connection(f"xedge-{self.name}", *self.address, topics, self._on_message, self.qos)
             self._begin_links()
             self._connection = connection
             try:
                 connection.connect()
-                connection.wait_subscribed(timeout_s)
-            except BaseException:
+                connection.wait_subscribed(10)
+            except BaseException as exc:
                 self._connection = None
                 connection.close()
-                raise
+                if not isinstance(exc, BrokerError) or perf_counter_ns() >= end_ns or self._stopping.wait(0.2):
+                    raise
         return self._connection
 
     def run(self) -> None:
@@ -153,28 +144,18 @@ class ServiceLoop(Background):
         finally:
             self._ready.clear()
             self._connection = None
-            inside = len(self._crossing_up) + len(self._station) + len(self._crossing_down)
-            self.counts["unanswered"] += inside
+            self.counts["unanswered"] += len(self._crossing_up) + len(self._station) + len(self._crossing_down)
             self.counts["reconnects"] += connection.reconnects
-            connection.close()
-
-    def _wake(self) -> None:
-        if (connection := self._connection) is not None:  # the service's thread may forget it meanwhile
-            connection.wake()
-
-    def _release(self) -> None:
-        if self._connection is not None and not self._ready.is_set():  # connected by hand, never run
-            connection, self._connection = self._connection, None
             connection.close()
 
     def _begin_links(self) -> None:
         self._up = None if self.uplink.is_free else Channel(self.uplink, self.seed)
         self._down = None if self.downlink.is_free else Channel(self.downlink, self.seed, "downlink")
         self._crossing_up: deque[Item] = deque()
+        self._crossing_down: deque[Item] = deque()
         self._station: Station[Item] = Station(self.servers, self.max_batch)
         self._held = self.compute_scale != 1 or self.service_time is not None
         self._times_ns = self.service_time.draws_ns(self.seed) if self.service_time else None
-        self._crossing_down: deque[Item] = deque()
         self._begun_ns = perf_counter_ns()
         self._meter = Meter(self.name, self._begun_ns)
         self._metrics_due_ns = self._begun_ns + self._metrics_ns
@@ -216,8 +197,7 @@ class ServiceLoop(Background):
             self._pong(payload, read_ns)
             return
         self.counts["received"] += 1
-        item = self.accept(payload, read_ns)
-        if item is None:
+        if (item := self.accept(payload, read_ns)) is None:
             return
         if self._up is None:
             self._station.arrive(item, read_ns)
@@ -225,10 +205,7 @@ class ServiceLoop(Background):
             self._cross(item, self._up, read_ns, self._crossing_up)
 
     def _compute(self) -> list[Item]:
-        """Give the next batch to the engine and return what it answered.
-
-        Hardware that is stood for takes its own time: the batch is with the station until then.
-        """
+        """Return what the engine answers to the next batch; that of hardware stood for leaves the station later."""
         batch = self._station.begin(0 if self._held else perf_counter_ns())
         assert batch is not None
         for item in batch.requests:

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import RequestError
+from xedge.models.engines.engine import fits
 
 MAX_PAYLOAD_BYTES = 1 << 20
 #: Every word a refused request is counted under.
@@ -21,14 +22,9 @@ Timestamp = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 RequestId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 # A level of a topic that a broker may not disconnect for: no / + #, and none of the characters that MQTT 3.1.1 (1.5.3)
 # forbids or lets a receiver refuse: NUL, surrogates, control characters, non-characters.
-_FORBIDDEN = "\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
-    chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)
-)
-_DEVICE_ID = re.compile(rf"[^/+#{_FORBIDDEN}]{{1,256}}")
-_DTYPES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64"),
-)
+_NON_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+_DEVICE_ID = re.compile(rf"[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NON_CHARACTERS}]{{1,256}}")
+_DTYPES = ("bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)), "float16", "float32", "float64")
 _MAP_BYTES = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # how a MessagePack map begins; JSON never does
 
 
@@ -104,10 +100,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def is_device_id(value: object) -> bool:
-    """Return whether `value` can stand as one level of a topic.
-
-    1 to 256 characters, no / + # and no control or non-character: brokers disconnect who publishes to such a topic.
-    """
+    """Return whether `value` can be a level of a topic: 1 to 256 characters, no / + #, control or non-character."""
     return isinstance(value, str) and _DEVICE_ID.fullmatch(value) is not None
 
 
@@ -160,12 +153,11 @@ class RequestDecoder:
             else:
                 request = self._json.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise self.unreadable(payload, exc) from None
-        if self._flat:
-            if len(request.features) != self.shape[0] and self.shape[0] != -1:
-                raise self._wrong_shape((len(request.features),))
-        else:
+            raise _unreadable(payload, exc) from None
+        if not self._flat:
             request.features = self._nested(request.features)
+        elif len(request.features) != self.shape[0]:
+            self._check_shape((len(request.features),))
         return request
 
     def stack(self, features: list[Any]) -> NDArray[Any]:
@@ -182,8 +174,7 @@ class RequestDecoder:
             batch = np.asarray(features, dtype=self.dtype)[np.newaxis]
         except (TypeError, ValueError) as exc:
             raise RequestError("wrong_type", f"features are not numbers: {exc}") from None
-        if not self._fits(batch.shape[1:]):
-            raise self._wrong_shape(batch.shape[1:])
+        self._check_shape(batch.shape[1:])
         if not np.isfinite(batch).all():
             raise RequestError("not_finite", "features hold NaN or infinity")
         return batch
@@ -192,36 +183,32 @@ class RequestDecoder:
         """Return a batch of one to warm an engine up with, shape (1, *shape)."""
         return np.zeros((1, *(abs(length) for length in self.shape)), self.dtype)
 
-    def _fits(self, shape: tuple[int, ...]) -> bool:
-        return len(shape) == len(self.shape) and all(
-            want in (-1, got) for want, got in zip(self.shape, shape, strict=True)
-        )
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if not fits(shape, self.shape):
+            got, wanted = list(shape), list(self.shape)
+            raise RequestError("wrong_shape", f"features have shape {got}; the model takes {wanted}")
 
     def _nested(self, features: Any) -> NDArray[Any]:
         try:
             array = np.array(features, dtype=self.dtype)
         except ValueError:
             raise RequestError("wrong_shape", "features: rows differ in length") from None
-        if array.shape != self.shape and not self._fits(array.shape):
-            raise self._wrong_shape(array.shape)
+        self._check_shape(array.shape)
         return array
 
     def _array(self, tensor: Tensor) -> NDArray[Any]:
         if tensor.dtype not in _DTYPES:
-            raise RequestError(
-                "wrong_type", f"features: dtype {tensor.dtype[:40]!r} is not one of {', '.join(_DTYPES)}"
-            )
+            said = f"features: dtype {tensor.dtype[:40]!r} is not one of {', '.join(_DTYPES)}"
+            raise RequestError("wrong_type", said)
         dtype = np.dtype(tensor.dtype)
         if self.dtype.kind in "iu" and dtype.kind == "f":
             raise RequestError("wrong_type", f"features: dtype {tensor.dtype} where the model takes whole numbers")
         try:
             array = np.frombuffer(tensor.data, dtype.newbyteorder("<")).reshape(tensor.shape)
         except ValueError:
-            raise RequestError(
-                "wrong_shape", f"features: {len(tensor.data)} bytes are not {tensor.shape} of {tensor.dtype}"
-            ) from None
-        if array.shape != self.shape and not self._fits(array.shape):
-            raise self._wrong_shape(array.shape)
+            said = f"features: {len(tensor.data)} bytes are not {tensor.shape} of {tensor.dtype}"
+            raise RequestError("wrong_shape", said) from None
+        self._check_shape(array.shape)
         if self.dtype.kind in "iu" and dtype.kind in "iu" and array.size:
             info = np.iinfo(self.dtype)
             if int(array.min()) < info.min or int(array.max()) > info.max:
@@ -232,19 +219,14 @@ class RequestDecoder:
             raise RequestError("not_finite", f"features hold NaN, infinity or a number beyond {self.dtype.name}")
         return array
 
-    def _wrong_shape(self, got: tuple[int, ...]) -> RequestError:
-        return RequestError("wrong_shape", f"features have shape {list(got)}; the model takes {list(self.shape)}")
 
-    def unreadable(self, payload: bytes, exc: Exception) -> RequestError:
-        """Return the refusal of a payload that msgspec could not read as a request."""
-        if isinstance(exc, msgspec.ValidationError):
-            too_far = "features" in str(exc) and ("out of range" in str(exc) or "=" in str(exc))
-            return RequestError("not_finite" if too_far else "wrong_type", str(exc))
-        fields = salvage(payload)
-        text = payload.decode("utf-8", "replace")
-        if fields and re.search(r"\b(NaN|Infinity)\b", text):
-            return RequestError("not_finite", "features hold NaN or Infinity, which JSON has no number for")
-        return RequestError("not_decodable", f"neither JSON nor MessagePack: {exc}")
+def _unreadable(payload: bytes, exc: Exception) -> RequestError:
+    if isinstance(exc, msgspec.ValidationError):
+        too_far = "features" in str(exc) and ("out of range" in str(exc) or "=" in str(exc))
+        return RequestError("not_finite" if too_far else "wrong_type", str(exc))
+    if _salvage(payload) and re.search(r"\b(NaN|Infinity)\b", payload.decode("utf-8", "replace")):
+        return RequestError("not_finite", "features hold NaN or Infinity, which JSON has no number for")
+    return RequestError("not_decodable", f"neither JSON nor MessagePack: {exc}")
 
 
 def _number(dtype: np.dtype[Any]) -> Any:
@@ -258,8 +240,8 @@ def _number(dtype: np.dtype[Any]) -> Any:
     return bool
 
 
-def salvage(payload: bytes) -> dict[str, Any]:
-    """Return the fields of a payload that is not a request, as far as it is a map at all; {} if not."""
+def _salvage(payload: bytes) -> dict[str, Any]:
+    """The fields of a payload that is not a request, as far as it is a map at all; {} if not."""
     try:
         fields = msgspec.msgpack.decode(payload) if payload[:1] and payload[0] in _MAP_BYTES else json.loads(payload)
     except (ValueError, RecursionError, msgspec.DecodeError):
@@ -269,13 +251,12 @@ def salvage(payload: bytes) -> dict[str, Any]:
 
 def error_answer(payload: bytes, error: RequestError) -> ErrorAnswer | None:
     """Return the answer to a refused payload, or None where no valid device can be read from it."""
-    fields = {} if error.reason == "too_large" else salvage(payload)
-    device_id, timestamp_us = fields.get("device_id"), fields.get("timestamp_us")
+    fields = {} if error.reason == "too_large" else _salvage(payload)
+    device_id, timestamp_us, request_id = map(fields.get, ("device_id", "timestamp_us", "request_id"))
     if not isinstance(device_id, str) or not is_device_id(device_id):
         return None
-    if not isinstance(timestamp_us, int) or isinstance(timestamp_us, bool) or abs(timestamp_us) >= 2**63:
+    if type(timestamp_us) is not int or abs(timestamp_us) >= 2**63:
         timestamp_us = None
-    request_id = fields.get("request_id")
-    if not isinstance(request_id, int) or isinstance(request_id, bool) or not 0 <= request_id < 2**63:
+    if type(request_id) is not int or not 0 <= request_id < 2**63:
         request_id = UNSET
     return ErrorAnswer(device_id, timestamp_us, str(error), error.reason, request_id)

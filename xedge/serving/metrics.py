@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 
 
 class Metrics(msgspec.Struct, omit_defaults=True):
@@ -25,9 +26,7 @@ class Metrics(msgspec.Struct, omit_defaults=True):
         """Return the interval in one line for a log."""
         latency = f", p50 {self.p50_ms:.3g} p95 {self.p95_ms:.3g} p99 {self.p99_ms:.3g} ms" if self.answered else ""
         refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
-        return f"{self.service}: {self.throughput_hz:.4g} answers/s{latency}" + (
-            f", refused {refused}" if refused else ""
-        )
+        return f"{self.service}: {self.throughput_hz:.4g} answers/s{latency}{refused and f', refused {refused}'}"
 
 
 class Meter:
@@ -35,20 +34,16 @@ class Meter:
 
     def __init__(self, service: str, now_ns: int) -> None:
         self._service, self._begun_ns, self._since_ns = service, now_ns, now_ns
-        self._counts: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
+        self._counts, self._refused = Counter[str](), Counter[str]()
         self.latencies_ns: list[int] = []
 
     def take(self, now_ns: int, counts: Mapping[str, int], refused: Mapping[str, int]) -> Metrics:
-        """Return the interval that ends now and begin the next.
+        """Return the interval that ends at `now_ns` and begin the next.
 
-        Args:
-            now_ns: monotonic nanoseconds.
-            counts: the service's counters since its start: received, answered, lost.
-            refused: refused requests by reason since its start.
+        `counts` (received, answered, lost) and `refused` (by reason) are the service's since its start.
         """
         interval_s = max((now_ns - self._since_ns) / 1e9, 1e-9)
-        new, latencies = Counter(counts) - self._counts, sorted(self.latencies_ns)
+        new = Counter(counts) - self._counts
         metrics = Metrics(
             service=self._service,
             interval_s=round(interval_s, 3),
@@ -59,14 +54,9 @@ class Meter:
             lost=new["lost"],
             refused=dict(Counter(refused) - self._refused),
         )
-        if latencies:
-            metrics.p50_ms, metrics.p95_ms, metrics.p99_ms = (_quantile_ms(latencies, p) for p in (0.5, 0.95, 0.99))
+        if self.latencies_ns:
+            quantiles_ns = np.quantile(self.latencies_ns, [0.5, 0.95, 0.99], method="inverted_cdf").tolist()
+            metrics.p50_ms, metrics.p95_ms, metrics.p99_ms = (round(at_ns / 1e6, 4) for at_ns in quantiles_ns)
         self._since_ns, self._counts, self._refused = now_ns, Counter(counts), Counter(refused)
         self.latencies_ns.clear()
         return metrics
-
-
-def _quantile_ms(ascending_ns: list[int], p: float) -> float:
-    """The inverse empirical CDF, as everywhere in xedge."""
-    place = max(-(-len(ascending_ns) * round(p * 1000) // 1000) - 1, 0)
-    return round(ascending_ns[place] / 1e6, 4)

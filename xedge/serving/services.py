@@ -1,13 +1,14 @@
-"""The services: an ONNX Runtime engine at the edge, a PyTorch engine in the cloud."""
+"""The services: an ONNX Runtime engine at the edge, a PyTorch engine in the cloud, and an echo without any engine."""
 
-import os
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.models.engines import Engine, OnnxEngine, TorchEngine
+from xedge.models.engines.engine import PathLike
 from xedge.models.lookup import model_path as find_model
 from xedge.scenario.link import Link
 from xedge.serving.inference import MLService
+from xedge.serving.loop import Item, ServiceLoop
 
 
 class EdgeMLService(MLService):
@@ -15,28 +16,20 @@ class EdgeMLService(MLService):
 
     Args:
         model_path: an .onnx file, or the name of a model in `models/`.
-        broker_host: the broker's host name or address.
-        broker_port: the broker's port.
-        threads: ONNX Runtime's intra-op threads.
-        loop: what every service takes: topic_prefix, uplink, downlink, compute_scale, service_time,
-            servers, max_batch, qos, seed, max_payload_bytes.
+        broker_host, broker_port: where the broker is.
+        loop: what every service takes: threads (the engine's), topic_prefix, uplink, downlink, compute_scale,
+            service_time, servers, max_batch, qos, seed, metrics_interval_s, max_payload_bytes.
     """
 
     def __init__(
-        self,
-        model_path: str | os.PathLike[str],
-        broker_host: str = "localhost",
-        broker_port: int = 1883,
-        *,
-        threads: int = 1,
-        **loop: Any,
+        self, model_path: PathLike, broker_host: str = "localhost", broker_port: int = 1883, **loop: Any
     ) -> None:
         super().__init__("edge", broker_host, broker_port, **loop)
-        self.model_path, self._threads = model_path, threads
+        self.model_path = model_path
 
     def make_engine(self) -> Engine:
         """Load the .onnx file into ONNX Runtime."""
-        return OnnxEngine(find_model(self.model_path, ".onnx"), threads=self._threads)
+        return OnnxEngine(find_model(self.model_path, ".onnx"), threads=self.threads)
 
 
 class CloudMLService(MLService):
@@ -44,28 +37,23 @@ class CloudMLService(MLService):
 
     Args:
         model_path: a .pt file, or the name of a model in `models/`.
-        broker_host: the broker's host name or address.
-        broker_port: the broker's port.
+        broker_host, broker_port: where the broker is.
         cloud_latency_ms: constant delay of each direction that no link is given for.
         device: "cpu" or "cuda".
-        threads: PyTorch's intra-op threads (of the whole process).
-        uplink: what requests cross, instead of the constant delay.
-        downlink: what results cross, instead of the constant delay.
-        loop: what every service takes: topic_prefix, compute_scale, service_time, servers, max_batch,
-            qos, seed, max_payload_bytes.
+        uplink, downlink: what requests and results cross, instead of the constant delay.
+        loop: what every service takes, as in `EdgeMLService`; PyTorch's threads are those of the whole process.
     """
 
     reports_links = True
 
     def __init__(
         self,
-        model_path: str | os.PathLike[str],
+        model_path: PathLike,
         broker_host: str = "localhost",
         broker_port: int = 1883,
         cloud_latency_ms: float = 50.0,
         *,
         device: str = "cpu",
-        threads: int = 1,
         uplink: Link | None = None,
         downlink: Link | None = None,
         **loop: Any,
@@ -73,16 +61,26 @@ class CloudMLService(MLService):
         if device not in {"cpu", "cuda"}:
             raise ConfigurationError(f"device={device!r}: the cloud runs on 'cpu' or 'cuda'")
         constant = Link(delay_ms=cloud_latency_ms)
-        super().__init__(
-            "cloud",
-            broker_host,
-            broker_port,
-            uplink=uplink or constant,
-            downlink=downlink or constant,
-            **loop,
-        )
-        self.model_path, self._device, self._threads = model_path, device, threads
+        links: dict[str, Any] = {"uplink": uplink or constant, "downlink": downlink or constant}
+        super().__init__("cloud", broker_host, broker_port, **links, **loop)
+        self.model_path, self._device = model_path, device
 
     def make_engine(self) -> Engine:
         """Load the .pt file into PyTorch."""
-        return TorchEngine(find_model(self.model_path, ".pt"), device=self._device, threads=self._threads)
+        return TorchEngine(find_model(self.model_path, ".pt"), device=self._device, threads=self.threads)
+
+
+class EchoService(ServiceLoop):
+    """No engine: sends every payload back to one device. Its latency is the noise floor of the arrangement."""
+
+    def __init__(self, device_id: str, broker_host: str, broker_port: int, **loop: Any) -> None:
+        super().__init__("echo", broker_host, broker_port, **loop)
+        self._topic = self.topics.result(device_id)
+
+    def accept(self, payload: bytes, read_ns: int) -> Item:
+        """Take the payload as it is."""
+        return Item(payload, len(payload), read_ns)
+
+    def answer(self, item: Item, departed_ns: int) -> tuple[str, bytes]:  # noqa: ARG002 - an echo says nothing of time
+        """Return the payload to the device."""
+        return self._topic, item.request

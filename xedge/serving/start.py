@@ -1,18 +1,103 @@
 """From a placement, which is data, to the service that answers for it."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.placements import Cloud, Edge, External, Placement, Served
-from xedge.scenario.routes import box_prefixes, box_seeds
-from xedge.serving.boxes import Boxes
+from xedge.scenario.routes import box_prefixes, box_seeds, random_routes
+from xedge.scenario.sources import InputSpec
 from xedge.serving.broker import Broker, address
-from xedge.serving.external import ExternalService
-from xedge.serving.isolation import IsolatedService
-from xedge.serving.service import Service
+from xedge.serving.external import ExternalService, IsolatedService
+from xedge.serving.inference import MLService
 from xedge.serving.services import CloudMLService, EdgeMLService
+
+
+class Service(Protocol):
+    """A service, or several that share the requests; entered before a trial and left after it.
+
+    Own services start on entry and end on exit, external ones only begin and end their count.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    @property
+    def takes(self) -> InputSpec:
+        """What one request contains."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port of the broker it is behind."""
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The topic prefixes that requests are sent below, one a box."""
+
+    def routes(self, requests: int) -> NDArray[np.uint8]:
+        """Return which of the `prefixes` each request goes to, shape (requests,)."""
+
+    @property
+    def servers(self) -> int:
+        """How many batches all of it may have in inference at once."""
+
+    @property
+    def busy_ms(self) -> float:
+        """How long one request on average keeps all of it busy; known after entry."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What it counted during the trial; known after exit."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """The requests it refused during the trial, by reason; known after exit."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a measurement's conditions say about it."""
+
+
+class Boxes:
+    """Services of one model that run together and share the requests at random, drawn from `seed`."""
+
+    def __init__(self, services: Sequence[MLService], seed: int) -> None:
+        self.services, self._seed, self.address = services, seed, services[0].address
+        self.prefixes = [service.topic_prefix for service in services]
+        self.servers = sum(service.servers for service in services)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for service in self.services:
+                stack.enter_context(service)
+            self._running = stack.pop_all()
+        self.busy_ms = self.services[0].busy_ms / len(self.services)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._running.__exit__(*exc)
+        self.counts = sum((service.counts for service in self.services), Counter[str]())
+        self.refused = sum((service.refused for service in self.services), Counter[str]())
+
+    @property
+    def takes(self) -> InputSpec:
+        """What one request contains."""
+        return self.services[0].takes
+
+    def routes(self, requests: int) -> NDArray[np.uint8]:
+        """Return which box each request goes to, shape (requests,): all boxes are equally likely."""
+        return random_routes(self._seed, len(self.services), requests)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the first box says of itself, and how many there are."""
+        return self.services[0].describe() | {"boxes": len(self.services)}
 
 
 @dataclass(frozen=True)
@@ -48,21 +133,16 @@ def _edge(placement: Edge, setting: Setting) -> Service:
         where = setting.broker.host, setting.broker.port, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
+    shared = options(placement, setting)
     services = [
-        EdgeMLService(
-            setting.model,
-            **options(placement, setting) | {"threads": placement.threads, "topic_prefix": prefix, "seed": seed},
-        )
-        for prefix, seed in places
+        EdgeMLService(setting.model, **shared | {"topic_prefix": prefix, "seed": seed}) for prefix, seed in places
     ]
     return services[0] if len(services) == 1 else Boxes(services, setting.seed)
 
 
 @service_of.register
 def _cloud(placement: Cloud, setting: Setting) -> Service:
-    return CloudMLService(
-        setting.model, device=placement.device, threads=placement.threads, **options(placement, setting)
-    )
+    return CloudMLService(setting.model, device=placement.device, **options(placement, setting))
 
 
 @service_of.register
@@ -72,16 +152,9 @@ def _external(placement: External, setting: Setting) -> Service:
 
 
 def options(placement: Served, setting: Setting) -> dict[str, Any]:
-    """Return what the loop of a service takes: broker, prefix, links and the hardware stood for."""
+    """Return what an `MLService` takes: broker, prefix, links, threads and the hardware stood for."""
     uplink, downlink = placement.links
-    names = ("compute_scale", "service_time", "servers", "max_batch")
-    return {
-        "broker_host": setting.broker.host,
-        "broker_port": setting.broker.port,
-        "topic_prefix": setting.prefix,
-        "qos": setting.qos,
-        "seed": setting.seed,
-        "uplink": uplink,
-        "downlink": downlink,
-        **{name: getattr(placement, name) for name in names},
-    }
+    where = {"broker_host": setting.broker.host, "broker_port": setting.broker.port, "topic_prefix": setting.prefix}
+    names = ("compute_scale", "service_time", "servers", "threads", "max_batch")
+    hardware = {name: getattr(placement, name) for name in names}
+    return where | hardware | {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}

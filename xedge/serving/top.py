@@ -18,13 +18,8 @@ def watch(
 ) -> None:
     """Print the metrics of every service behind a broker as they come, until interrupted.
 
-    Args:
-        host: the broker's host.
-        port: the broker's port.
-        topic_prefix: the services' topic prefix; with an empty one, those one level down are shown too.
-        out: where to print; a terminal is redrawn, anything else gets a table an update.
-        updates: end after this many updates; None goes on.
-        timeout_s: end after this long; None goes on.
+    An empty `topic_prefix` shows those one level down too. An `out` that is a terminal is redrawn, anything else gets a
+    table an update. Ends after so many `updates` or after `timeout_s`, where given.
 
     Raises:
         BrokerError: no broker there.
@@ -34,9 +29,7 @@ def watch(
     seen: dict[str, tuple[float, Metrics]] = {}
     connection = Connection("xedge-top", host, port, topics, lambda topic, payload: _take(seen, topic, payload))
     begun, shown, last = perf_counter(), 0, 0.0
-    try:
-        connection.connect()
-        connection.wait_subscribed(10)
+    with connection.connected(10):
         while (updates is None or shown < updates) and (timeout_s is None or perf_counter() - begun < timeout_s):
             connection.turn(0.5)
             newest = max((at for at, _ in seen.values()), default=0.0)
@@ -44,8 +37,6 @@ def watch(
                 out.write((CLEAR if out.isatty() else "") + table(seen, perf_counter()) + "\n")
                 out.flush()
                 shown, last = shown + (newest > last), newest
-    finally:
-        connection.close()
 
 
 def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
@@ -54,10 +45,8 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
     for name, (at, metrics) in sorted(seen.items()):
         latency = [f"{ms:.3g}" if ms is not None else "" for ms in (metrics.p50_ms, metrics.p95_ms, metrics.p99_ms)]
         refused = " ".join(f"{reason} {count}" for reason, count in sorted(metrics.refused.items())) or "0"
-        age = f"{now - at:.0f}"
-        rows.append(
-            (name, f"{metrics.throughput_hz:.4g}", *latency, str(metrics.lost), refused, f"{metrics.uptime_s:.0f}", age)
-        )
+        counts = f"{metrics.throughput_hz:.4g}", *latency, str(metrics.lost), refused
+        rows.append((name, *counts, f"{metrics.uptime_s:.0f}", f"{now - at:.0f}"))
     if len(rows) == 1:
         return "no service has published metrics yet"
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]

@@ -21,7 +21,7 @@ from xedge.core import children
 from xedge.core.exceptions import ServiceError
 from xedge.scenario.routes import Topics
 from xedge.serving.broker import Broker, _free_port
-from xedge.serving.isolation import IsolatedService
+from xedge.serving.external import IsolatedService
 from xedge.text.copies.worker import TIMEOUT_S
 
 COPY, HTTP, MQTT = "a copy each", "shared over HTTP", "shared over MQTT"
