@@ -20,8 +20,7 @@ from xedge.runs.calibration import check_links, noise_floor
 from xedge.runs.quiet import SWITCH_INTERVAL_S, undisturbed
 from xedge.runs.sender import Sender
 from xedge.runs.trial import Requests, fly
-from xedge.scenario.replication import Replication
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.service import Service
 from xedge.serving.start import Setting, service_of

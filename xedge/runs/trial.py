@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from xedge.models.kinds import NUMBERS, model_kind
 from xedge.results.steadiness import transient_requests, warm_up_requests
 from xedge.runs.sender import Flight, Log, Sender
-from xedge.scenario.replication import Replication
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.service import Service

@@ -34,15 +34,12 @@ class Source(Protocol):
     @property
     def makes(self) -> str:
         """The kind of inputs, "numbers" or "text"; it must be what the model takes."""
-        ...
 
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> Any:
         """Return n inputs: an array (n, *shape) of numbers, or a list of n texts; the same seed gives the same."""
-        ...
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data as plain JSON types."""
-        ...
 
 
 @kind_of(Source)

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 
 from xedge.results.figures import LOOKS, ReportFigure, styled
 from xedge.results.statistics import ecdf, paired_difference
-from xedge.studies.instrument.exact import SERVICE_TIMES
-from xedge.studies.instrument.result import LIMITS, STATISTICS, InstrumentCheck
+from xedge.studies.instrument.result import LIMITS, SERVICE_TIMES, STATISTICS, InstrumentCheck
 
 LEVELS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.9, 0.95, 0.98)
 POINTS = 300
