@@ -3,17 +3,16 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
 from xedge.results.measurement import Measurement
-from xedge.results.verdict import Doubt
 from xedge.results.words import level_name
 from xedge.studies.load.probe import STEADY, Probe, has_less_power, judge
 from xedge.studies.load.search import bracket, edge
+from xedge.studies.points import with_interval
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Limit:
     asked for, or it is known that no rate meets it.
     """
 
-    placement: str
     met_hz: float | None
     failed_hz: float | None
     resolved: bool
@@ -38,7 +36,6 @@ class Knee:
     `low_hz` or `high_hz` is None where none was shown.
     """
 
-    placement: str
     rate_hz: float
     low_hz: float | None
     high_hz: float | None
@@ -74,11 +71,8 @@ class Limits:
     @cached_property
     def probes(self) -> tuple[Probe, ...]:
         """Every placement at every rate it was measured at, in the order of measuring."""
-        return tuple(
-            judge(measurement, name, self.deadline_ms, self.p)
-            for measurement in self.measurements
-            for name in measurement.placements
-        )
+        taken = [(measurement, name) for measurement in self.measurements for name in measurement.placements]
+        return tuple(judge(measurement, name, self.deadline_ms, self.p) for measurement, name in taken)
 
     def latest(self, placement: str) -> dict[float, Probe]:
         """Return rate -> the last probe there, by ascending rate: a rate tried twice counts as the second time."""
@@ -95,13 +89,12 @@ class Limits:
         met_hz, failed_hz = bracket({rate: probe.outcome for rate, probe in probes.items()})
         fastest = next((probe for probe in probes.values() if probe.hopeless), None)
         if met_hz is None and fastest is not None:
-            reason = f"even the fastest answer took {fastest.fastest_ms:.3g} ms"
-            return Limit(placement, None, failed_hz, True, reason)
+            return Limit(None, failed_hz, True, f"even the fastest answer took {fastest.fastest_ms:.3g} ms")
         if failed_hz is not None:
             close = met_hz is not None and failed_hz <= met_hz * (1 + self.resolution) * 1.001
-            return Limit(placement, met_hz, failed_hz, close, probes[failed_hz].reason)
+            return Limit(met_hz, failed_hz, close, probes[failed_hz].reason)
         undecided = "" if met_hz else next(iter(probes.values())).reason
-        return Limit(placement, met_hz, None, False, undecided or self.ended or "no rate tried failed")
+        return Limit(met_hz, None, False, undecided or self.ended or "no rate tried failed")
 
     def knee(self, placement: str) -> Knee | None:
         """Return the rate with the greatest power; None without a steady state.
@@ -119,7 +112,7 @@ class Limits:
         best = max(steady, key=lambda rate: float(np.mean(steady[rate].power)))
         lower = [r for r, p in probes.items() if p.outcome == "saturated" or has_less_power(p, probes[best])]
         below, above = [rate for rate in lower if rate < best], [rate for rate in lower if rate > best]
-        return Knee(placement, best, max(below, default=None), min(above, default=None))
+        return Knee(best, max(below, default=None), min(above, default=None))
 
     def saturation(self, placement: str) -> tuple[float | None, float | None]:
         """Return the highest rate with a steady state and the lowest saturated one, in Hz."""
@@ -138,27 +131,10 @@ class Limits:
         """
         rows = []
         for probe in sorted(self.probes, key=lambda probe: (self.placements.index(probe.placement), probe.rate_hz)):
-            row: dict[str, Any] = {
-                "placement": probe.placement,
-                "rate_hz": probe.rate_hz,
-                "answered_hz": probe.answered_hz,
-            }
-            steady = probe.outcome in STEADY
-            for name, estimate in (("p50", probe.p50), (level_name(self.p), probe.tail)):
-                for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
-                    row[f"{name}_ms{suffix}"] = value if steady and value is not None else math.nan
+            known = with_interval("p50_ms", probe.p50) | with_interval(f"{level_name(self.p)}_ms", probe.tail)
+            if probe.outcome not in STEADY:
+                known = dict.fromkeys(known)
+            row = {"placement": probe.placement, "rate_hz": probe.rate_hz, "answered_hz": probe.answered_hz}
+            row |= {name: math.nan if value is None else value for name, value in known.items()}
             rows.append(row | {"requests": probe.requests, "outcome": probe.outcome, "reason": probe.reason})
         return pd.DataFrame(rows)
-
-    def doubts_at(self, placement: str, rate_hz: float | None) -> list[Doubt]:
-        """Return what the last measurement of a placement at a rate doubts of it."""
-        own = [
-            measurement
-            for measurement in self.measurements
-            if placement in measurement.placements and _rate(measurement) == rate_hz
-        ][-1:]
-        return [doubt for measurement in own for doubt in measurement.checks() if doubt.placement == placement]
-
-
-def _rate(measurement: Measurement) -> float:
-    return float(measurement.conditions["scenario"]["workload"]["rate_hz"])

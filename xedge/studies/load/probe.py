@@ -20,6 +20,7 @@ class Probe:
     """One placement at one rate, judged.
 
     Args:
+        measurement: what it is judged from.
         placement: the placement's name.
         rate_hz: the rate asked for.
         outcome: "met" the deadline, "missed" it, "saturated", or "invalid", which decides nothing.
@@ -33,6 +34,7 @@ class Probe:
         hopeless: whether even that is after the deadline.
     """
 
+    measurement: Measurement
     placement: str
     rate_hz: float
     outcome: Outcome
@@ -51,27 +53,19 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
 
     So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
     """
-    latencies = measurement.latencies_ms(placement)
-    parts = summary.sections(latencies, p)
+    parts = summary.sections(measurement.latencies_ms(placement), p)
     p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
     answered_hz = rows.rates_hz(measurement.rows, placement)["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)
     every = rows.latency_ms(measurement.rows[measurement.rows["placement"] == placement])
     fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
-    return Probe(
-        placement=placement,
-        rate_hz=float(measurement.conditions["scenario"]["workload"]["rate_hz"]),
-        outcome=outcome,
-        reason=reason,
-        requests=len(rows.measured(measurement.rows, placement)),
-        answered_hz=answered_hz,
-        p50=p50,
-        tail=tail,
-        power=1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1),
-        fastest_ms=fastest_ms,
-        hopeless=outcome == "missed" and fastest_ms > deadline_ms,
-    )
+    hopeless = outcome == "missed" and fastest_ms > deadline_ms
+    rate_hz = float(measurement.conditions["scenario"]["workload"]["rate_hz"])
+    requests = len(rows.measured(measurement.rows, placement))
+    power = 1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1)
+    told = (outcome, reason, requests, answered_hz, p50, tail, power, fastest_ms, hopeless)
+    return Probe(measurement, placement, rate_hz, *told)
 
 
 def _outcome(
