@@ -144,12 +144,7 @@ def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:
 
 
 def _round_trips(
-    echo: EchoService,
-    sender: Sender,
-    scenario: Scenario,
-    due_ns: NDArray[np.int64],
-    timeout_s: float,
-    window: int = 0,
+    echo: EchoService, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64], timeout_s: float, window: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """When every message was sent and came back, nanoseconds from the start; nan is never."""
     payloads = [b"%08d" % number + b"x" * (PAYLOAD_BYTES - 8) for number in range(len(due_ns))]

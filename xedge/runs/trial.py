@@ -86,12 +86,7 @@ def fly(
 
 
 def rows(
-    requests: Requests,
-    replication: Replication,
-    placement: str,
-    log: Log,
-    routes: NDArray[np.uint8],
-    timeout_s: float,
+    requests: Requests, replication: Replication, placement: str, log: Log, routes: NDArray[np.uint8], timeout_s: float
 ) -> pd.DataFrame:
     """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
     n = len(requests.payloads)

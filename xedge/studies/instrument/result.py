@@ -20,14 +20,7 @@ from xedge.results.words import milliseconds
 from xedge.scenario.placements import Edge
 from xedge.scenario.routes import box_seeds, random_routes
 from xedge.scenario.service_times import Deterministic, Exponential, ServiceTime
-from xedge.studies.points import (
-    by_name,
-    estimate,
-    measure_points,
-    reasons,
-    with_interval,
-    worst_verdict,
-)
+from xedge.studies.points import by_name, estimate, measure_points, reasons, with_interval, worst_verdict
 from xedge.studies.queueing import MD1, MMc, responses
 
 SERVICE_TIMES: Mapping[str, Callable[..., ServiceTime]] = {"M/D/1": Deterministic, "M/M/1": Exponential}

@@ -112,11 +112,9 @@ class LoadCurve(Limits):
         limit = self.limit(placement)
         label = f"{placement}, highest rate with {level_name(self.p)} ≤ {self.deadline_ms:g} ms"
         failed = f"not shown at {number(limit.failed_hz)}/s" if limit.failed_hz else "the highest tried"
-        if limit.met_hz is not None:
-            return Headline(label, limit.met_hz, "/s", failed)
-        return Headline(
-            label, "none" if limit.failed_hz else "not known", "", failed if limit.failed_hz else "no valid probe"
-        )
+        if limit.met_hz is None and limit.failed_hz is None:
+            return Headline(label, "not known", detail="no valid probe")
+        return Headline(label, "none" if limit.met_hz is None else limit.met_hz, "/s", failed)
 
     def _estimates(self, placement: str) -> dict[str, Any]:
         limit, knee, (steady, saturated) = self.limit(placement), self.knee(placement), self.saturation(placement)
