@@ -17,8 +17,7 @@ from xedge.core.progress import Progress, grouped
 from xedge.models.kinds import registered_folder
 from xedge.results.measurement import Measurement
 from xedge.runs.calibration import check_links, noise_floor
-from xedge.runs.quiet import SWITCH_INTERVAL_S, undisturbed
-from xedge.runs.sender import Sender
+from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
@@ -48,7 +47,6 @@ def measure(
     services: dict[str, Any] = {}
     total = sum(len(replication.due_ns) for replication in replicated) * len(scenario.placements)
     with (
-        undisturbed(),
         broker or Broker(name=prefix) as used,
         Sender() as sender,
         Progress(total, "requests", "measuring", progress) as bar,

@@ -1,6 +1,6 @@
 """How much load a placement takes: rates searched one by one until a deadline is missed.
 
-`measuring` measures, `search` chooses the next rate, `probe` judges one, `limits` all, `curve` tells, `figures` draws.
+`measuring` measures, `search` chooses the next rate, `limits` judges, `curve` tells, `figures` draws.
 """
 
 from xedge.studies.load.curve import LoadCurve as LoadCurve

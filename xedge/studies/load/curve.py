@@ -16,8 +16,7 @@ from xedge.reports.study import Findings, Headline
 from xedge.results import storage, words
 from xedge.results.measurement import Measurement
 from xedge.results.words import level_name, milliseconds, number
-from xedge.studies.load.limits import Limits
-from xedge.studies.load.probe import STEADY
+from xedge.studies.load.limits import STEADY, Limits
 
 if TYPE_CHECKING:
     from xedge.results.figures import ReportFigure

@@ -11,8 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from xedge.results.figures import LOOKS, ReportFigure, plain_number, styled
 from xedge.results.words import level_name, number
-from xedge.studies.load.limits import Limits
-from xedge.studies.load.probe import STEADY
+from xedge.studies.load.limits import STEADY, Limits
 
 GREY = "#333333"
 

@@ -21,7 +21,7 @@ from xedge.results.words import level_name, number
 from xedge.serving.broker import Broker
 from xedge.serving.start import Setting, service_of
 from xedge.studies.load.curve import LoadCurve
-from xedge.studies.load.probe import Probe, judge, tried
+from xedge.studies.load.limits import Probe, judge, tried
 from xedge.studies.load.search import Search
 from xedge.studies.points import Points
 
