@@ -1,9 +1,7 @@
 """What the arrangement itself costs: an echo gives the noise floor, the ceiling and a check of every link."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +10,9 @@ from xedge.core.exceptions import MeasurementError
 from xedge.runs.sender import Flight, Sender
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
+from xedge.scenario.scenario import Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.echo import EchoService
-
-if TYPE_CHECKING:
-    from xedge.scenario.scenario import Scenario
 
 DEVICE = "xedge-echo"
 PAYLOAD_BYTES = 500
@@ -78,8 +74,7 @@ def measure_links(scenario: Scenario) -> dict[str, Crossing]:
 
 
 def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Crossing]:
-    links = {name: placement.links for name, placement in scenario.placements.items()}
-    behind = {name: pair for name, pair in links.items() if not all(link.is_free for link in pair)}
+    behind = {name: p.links for name, p in scenario.placements.items() if not all(link.is_free for link in p.links)}
     if not behind:
         return {}
     with _echo(broker, scenario) as echo:

@@ -56,8 +56,8 @@ class Channel:
         """
         sent_ns = arrived_ns
         if self._ns_per_byte:
-            start_ns = max(arrived_ns, self._wire_free_ns)
-            sent_ns = self._wire_free_ns = start_ns + round(size_bytes * self._ns_per_byte)
+            sent_ns = max(arrived_ns, self._wire_free_ns) + round(size_bytes * self._ns_per_byte)
+            self._wire_free_ns = sent_ns
         if self._lost is not None and next(self._lost):
             return None
         delay_ns = self._delay_ns
@@ -170,9 +170,8 @@ class _Recovery:
         """The wait of one lost segment with `behind` more behind it in its message."""
         srtt_ms = self._srtt_ms
         rto_ms = srtt_ms + max(RTO_FLOOR_MS, 4 * self._rttvar_ms)
-        first_ms, third_ms = (
-            0.0 if behind >= nth else sent_ms - self._sent_ms[behind - nth] for nth in (1, DUPLICATE_ACKS)
-        )
+        nths = (1, DUPLICATE_ACKS)
+        first_ms, third_ms = (0.0 if behind >= nth else sent_ms - self._sent_ms[behind - nth] for nth in nths)
         wait_ms, next_ms = min(third_ms + srtt_ms, max(first_ms + srtt_ms, 1.25 * srtt_ms)), rto_ms
         if wait_ms >= rto_ms:
             wait_ms, next_ms = rto_ms, 2 * rto_ms

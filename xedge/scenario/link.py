@@ -209,7 +209,7 @@ class Link(Config, frozen=True, kw_only=True):
 
         Args:
             path: the file; its first line names the columns.
-            column: holds the delays in milliseconds; an empty cell is a loss.
+            column: the delays in milliseconds; an empty cell is a loss.
             time_column: when each was recorded, in seconds from anywhere, ascending.
             round_trip: the column holds round trips; each direction gets half of one.
             link: what else the link has, for example `rate_mbps=10` or `trace_start="random"`.

@@ -85,8 +85,7 @@ def windows(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     labels = (rng.random(n) < 0.5).astype(np.int8)
     signals = np.empty((n, WINDOW_SAMPLES), np.float32)
     for start in range(0, n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        signals[rows] = _simulate(labels[rows].astype(bool), rng)
+        signals[start : start + _CHUNK] = _simulate(labels[start : start + _CHUNK].astype(bool), rng)
     return signals, labels
 
 
@@ -105,10 +104,9 @@ def features(signals: Array) -> NDArray[np.float32]:
         raise ConfigurationError(f"signals have shape {signals.shape}: give windows of shape (n, {WINDOW_SAMPLES})")
     table = np.empty((len(signals), len(FEATURE_NAMES)), np.float32)
     for start in range(0, len(signals), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        chunk = signals[rows].astype(np.float64)
+        chunk = signals[start : start + _CHUNK].astype(np.float64)
         columns = [*_waveform_features(chunk), *_spectral_features(chunk), *_envelope_features(chunk)]
-        table[rows] = np.stack(columns, axis=1)
+        table[start : start + _CHUNK] = np.stack(columns, axis=1)
     return table
 
 

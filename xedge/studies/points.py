@@ -1,13 +1,16 @@
 """Several scenarios measured one after the other behind one broker, all with the calibration of the first."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress, grouped
 from xedge.results.measurement import Measurement
-from xedge.results.statistics import Estimate, Sections, mean_estimate, quantile_estimate
+from xedge.results.statistics import Estimate, FloatArray, Sections, mean_estimate, quantile_estimate
 from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
 from xedge.serving.broker import Broker
@@ -73,6 +76,13 @@ def estimate(sections: Sections, p: float | None) -> Estimate:
 def with_interval(name: str, estimate: Estimate) -> dict[str, float | None]:
     """Return the columns `name`, `name`_low and `name`_high of a table."""
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def known(points: Iterable[tuple[float, Estimate]]) -> FloatArray:
+    """Return place, value and half-width of the estimates that have a finite value, shape (3, n)."""
+    finite = ((place, e) for place, e in points if e.value is not None and math.isfinite(e.value))
+    found = [(place, e.value, e.half_width or 0.0) for place, e in finite]
+    return np.array(found, dtype=np.float64).reshape(-1, 3).T
 
 
 def by_name(measurements: Mapping[float, Measurement]) -> dict[str, Measurement]:

@@ -115,15 +115,14 @@ class InstrumentCheck:
         """
         measurement = self.measurements[utilisation]
         service_time = SERVICE_TIMES[queue](mean_ms=self.mean_service_ms)
-        of_queue = (trial for trial in measurement.conditions["trials"] if trial["placement"] == queue)
-        seeds = {trial["replication"]: trial["link_seed"] for trial in of_queue}
+        seeds = {(one["placement"], one["replication"]): one["link_seed"] for one in measurement.conditions["trials"]}
         measured, exact = [], []
         for replication, rows in trials(measurement.rows, queue):
             kept = ~rows["warm_up"].to_numpy(dtype=bool)
             latency = latency_ms(rows)[kept]
             measured.append(np.where(np.isnan(latency), np.inf, latency))
             due_ms = rows["due_ns"].to_numpy(dtype=np.float64) / 1e6
-            exact.append(same_draws_ms(due_ms, seeds[replication], self.boxes, service_time)[kept])
+            exact.append(same_draws_ms(due_ms, seeds[queue, replication], self.boxes, service_time)[kept])
         return measured, exact
 
     @cached_property
@@ -256,15 +255,9 @@ def measure(
 ) -> InstrumentCheck:
     """Measure both stubs at every utilisation behind one broker: answers of a model, held for the service time.
 
-    Args:
-        utilisations: shares of the capacity, each between 0 and 1.
-        mean_service_ms: service time of the stubs; large beside the noise floor, such as 30.
-        boxes: independent queues measured side by side in every trial.
-        duration_s: length of a trial.
-        replications: trials a placement and utilisation; at least 2 for intervals.
-        seed: of schedules, contents and service times.
-        model: the model that computes the answers.
-        progress: show progress.
+    `utilisations` are shares of the capacity, each between 0 and 1; `mean_service_ms` is large beside the noise floor,
+    such as 30; `boxes` independent queues are measured side by side in every trial of `duration_s`; intervals take two
+    replications. Schedules, contents and service times are drawn from `seed`.
 
     Raises:
         ConfigurationError: an invalid argument; nothing was measured.

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from xedge.results.figures import LOOKS, ReportFigure, styled
 from xedge.studies.inversion.result import PLACEMENTS, STATISTICS, Inversion
+from xedge.studies.points import known
 
 POINTS = 120
 CROSSING = "#333333"
@@ -24,13 +25,7 @@ def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
         label = "edge boxes" if placement == "edge" else "pooled cloud"
         theory = [inversion.theory_ms(placement, float(level), statistic) for level in at]
         artists += ax.plot(at, theory, label=f"{label}, theory", **look)
-        points = [inversion.measured_ms(placement, level, statistic) for level in measured]
-        known = [
-            (level, point.value, point.half_width or 0.0)
-            for level, point in zip(measured, points, strict=True)
-            if point.value is not None and math.isfinite(point.value)
-        ]
-        levels, values, half = np.array(known).reshape(-1, 3).T
+        levels, values, half = known((level, inversion.measured_ms(placement, level, statistic)) for level in measured)
         artists += ax.errorbar(
             levels, values, yerr=[np.minimum(half, values), half],  # no latency is below 0
             color=look["color"], marker=marker, markersize=5, linestyle="none", capsize=3, label=f"{label}, measured",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,12 @@ SATURATED = Estimate(None, None, None, 0, 0, "saturated: no steady state", neede
 
 @dataclass(frozen=True)
 class Threshold:
-    """The utilisation from which on the cloud wins.
-
-    `measured` is -inf or inf where it lies below or above all `decided` utilisations, those at which there is a gain;
-    `theory` is None where the cloud never wins.
-    """
+    """The utilisation from which on the cloud wins."""
 
     statistic: str
-    measured: Estimate
-    theory: float | None
-    decided: Sequence[float]
+    measured: Estimate  # -inf or inf where it lies below or above all that are decided
+    theory: float | None  # None where the cloud never wins
+    decided: Sequence[float]  # the utilisations at which there is a gain
 
     @property
     def value(self) -> str:
@@ -127,7 +124,7 @@ class Inversion:
         1 − ρ is taken to be straight, because waiting times grow as 1/(1 − ρ). The interval is where the ends of the
         gains' intervals cross zero: −inf or inf where they do not, within those points.
         """
-        gains = {utilisation: self.gain_ms(utilisation, statistic) for utilisation in sorted(self.measurements)}
+        gains = {u: self.gain_ms(u, statistic) for u in sorted(self.measurements)}
         gains = {u: gain for u, gain in gains.items() if gain.value is not None and math.isfinite(gain.value)}
         at = list(gains)
         middle = [(1 - u) * (gain.value or 0.0) for u, gain in gains.items()]
@@ -141,25 +138,23 @@ class Inversion:
     def table(self) -> pd.DataFrame:
         """Return one row a utilisation and statistic: measured, theory and gain, in ms, with intervals."""
         rows = []
-        for utilisation in sorted(self.measurements):
-            for statistic in STATISTICS:
-                row: dict[str, Any] = {"utilisation": utilisation, "statistic": statistic}
-                for placement in PLACEMENTS:
-                    row |= with_interval(f"{placement}_ms", self.measured_ms(placement, utilisation, statistic))
-                    row[f"{placement}_theory_ms"] = self.theory_ms(placement, utilisation, statistic)
-                rows.append(row | with_interval("gain_ms", self.gain_ms(utilisation, statistic)))
+        for level, statistic in product(sorted(self.measurements), STATISTICS):
+            row: dict[str, Any] = {"utilisation": level, "statistic": statistic}
+            for name in PLACEMENTS:
+                row |= with_interval(f"{name}_ms", self.measured_ms(name, level, statistic))
+                row[f"{name}_theory_ms"] = self.theory_ms(name, level, statistic)
+            rows.append(row | with_interval("gain_ms", self.gain_ms(level, statistic)))
         return pd.DataFrame(rows)
 
     def _repr_html_(self) -> str:
         heads = ["utilisation", "", *(f"{name}, {what}, ms" for name in PLACEMENTS for what in ("measured", "theory"))]
         rows = []
-        for utilisation in sorted(self.measurements):
-            for statistic in STATISTICS:
-                row = [f"{utilisation:g}", statistic]
-                for name in PLACEMENTS:
-                    row.append(_milliseconds(self.measured_ms(name, utilisation, statistic)))
-                    row.append(f"{self.theory_ms(name, utilisation, statistic):.1f}")
-                rows.append([*row, _milliseconds(self.gain_ms(utilisation, statistic))])
+        for level, statistic in product(sorted(self.measurements), STATISTICS):
+            row = [f"{level:g}", statistic]
+            for name in PLACEMENTS:
+                row.append(_milliseconds(self.measured_ms(name, level, statistic)))
+                row.append(f"{self.theory_ms(name, level, statistic):.1f}")
+            rows.append([*row, _milliseconds(self.gain_ms(level, statistic))])
         note = "± is a 95 % interval (Student t over the replications); above 0 in the last column the cloud wins."
         return f"{html_table([*heads, 'edge − cloud, ms'], rows)}<p>{note}</p>"
 
@@ -235,16 +230,10 @@ def measure(
 ) -> Inversion:
     """Measure edge boxes against a pooled cloud at every utilisation: M/M/1 each against M/M/c behind a longer link.
 
-    Args:
-        boxes: edge boxes, and servers of the cloud; 2 or more.
-        mean_service_ms: mean of the exponential service time that the model's answer is held for.
-        extra_rtt_ms: how much longer the round trip to the cloud is.
-        utilisations: shares of the capacity, each between 0 and 1, at least two.
-        duration_s: length of a trial.
-        replications: trials a placement and utilisation.
-        seed: of schedules, contents and service times.
-        model: the model served.
-        progress: show progress.
+    There are `boxes` edge boxes and as many servers of the cloud, 2 or more, whose round trip is `extra_rtt_ms` longer.
+    An answer of the model is held for an exponential service time of `mean_service_ms` on average. `utilisations` are
+    shares of the capacity, each between 0 and 1, at least two; a trial lasts `duration_s`. Schedules, contents and
+    service times are drawn from `seed`.
 
     Raises:
         ConfigurationError: an invalid argument; nothing was measured.

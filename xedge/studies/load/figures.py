@@ -116,25 +116,19 @@ def _limit(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
     if limit.failed_hz is not None:
         ends = [limit.met_hz, limit.failed_hz]
         artists += ax.plot(ends, [curve.deadline_ms] * 2, color=GREY, linewidth=2.5, solid_capstyle="butt")
-    artists.append(
-        ax.annotate(f"{number(limit.met_hz)}/s", (limit.met_hz, curve.deadline_ms), (-7, 4), textcoords="offset points",
-                    ha="right", fontsize=9, fontweight="bold", color=GREY)
-    )  # fmt: skip
-    artists += ax.plot(
-        [limit.met_hz], [curve.deadline_ms], marker="o", markersize=7, color=GREY, linestyle="none", zorder=5
-    )
+    text: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 9, "fontweight": "bold"}
+    at = (limit.met_hz, curve.deadline_ms)
+    artists.append(ax.annotate(f"{number(limit.met_hz)}/s", at, (-7, 4), color=GREY, **text))
+    artists += ax.plot(*at, marker="o", markersize=7, color=GREY, linestyle="none", zorder=5)
     return artists
 
 
 def _knee(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
     knee = curve.knee(placement)
-    value = curve.latest(placement)[knee.rate_hz].p50.value if knee else None
-    if knee is None or value is None:
+    if knee is None or (value := curve.latest(placement)[knee.rate_hz].p50.value) is None:
         return []
-    return [*ax.plot(
-        [knee.rate_hz], [value], marker="D", markersize=7, markerfacecolor="white", markeredgecolor=GREY,
-        linestyle="none", zorder=5,
-    )]  # fmt: skip
+    white: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": GREY, "linestyle": "none", "zorder": 5}
+    return [*ax.plot([knee.rate_hz], [value], marker="D", markersize=7, **white)]
 
 
 def _range(curve: Limits) -> tuple[float, float]:

@@ -21,35 +21,20 @@ STEADY = ("met", "missed")  # the outcomes with percentiles
 
 @dataclass(frozen=True)
 class Probe:
-    """One placement at one rate, judged.
-
-    Args:
-        measurement: what it is judged from.
-        placement: the placement's name.
-        rate_hz: the rate asked for.
-        outcome: "met" the deadline, "missed" it, "saturated", or "invalid", which decides nothing.
-        reason: why, in words.
-        requests: how many were measured, warm-up apart.
-        answered_hz: the rate answered.
-        p50: median latency in ms.
-        tail: latency in ms at the level that the deadline is for.
-        power: rate answered over mean latency, 1/s², one a replication; 0 where some were not answered.
-        fastest_ms: the shortest latency, warm-up included: the first request of a trial meets an empty queue.
-        hopeless: whether even that is after the deadline.
-    """
+    """One placement at one rate, judged."""
 
     measurement: Measurement
     placement: str
-    rate_hz: float
-    outcome: Outcome
+    rate_hz: float  # asked for
+    outcome: Outcome  # "invalid" decides nothing
     reason: str
-    requests: int
+    requests: int  # measured, warm-up apart
     answered_hz: float
     p50: Estimate
-    tail: Estimate
-    power: FloatArray
-    fastest_ms: float
-    hopeless: bool = False
+    tail: Estimate  # at the level that the deadline is for
+    power: FloatArray  # rate answered over mean latency, 1/s², one a replication; 0 where some were not answered
+    fastest_ms: float  # warm-up included: the first request of a trial meets an empty queue
+    hopeless: bool  # even the fastest was answered after the deadline
 
 
 def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float) -> Probe:
@@ -108,24 +93,17 @@ def has_less_power(probe: Probe, other: Probe) -> bool:
 
 @dataclass(frozen=True)
 class Limit:
-    """The highest rate of a placement that was shown to meet the deadline, and the next one tried, which was not.
-
-    `met_hz` is None if no rate met it, `failed_hz` if none failed; `resolved` says whether the two are as close as
-    asked for, or it is known that no rate meets it.
-    """
+    """The highest rate of a placement that was shown to meet the deadline, and the next one tried, which was not."""
 
     met_hz: float | None
     failed_hz: float | None
-    resolved: bool
+    resolved: bool  # the two are as close as asked for, or it is known that no rate meets the deadline
     reason: str
 
 
 @dataclass(frozen=True)
 class Knee:
-    """The rate with the greatest power, and the nearest rates on both sides that were shown to have less.
-
-    `low_hz` or `high_hz` is None where none was shown.
-    """
+    """The rate with the greatest power, and the nearest rates on both sides that were shown to have less, if any."""
 
     rate_hz: float
     low_hz: float | None
@@ -134,21 +112,13 @@ class Knee:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Limits:
-    """Placements measured at many rates, and what follows for each of them.
+    """Placements measured at many rates, and what follows for each of them."""
 
-    Args:
-        measurements: one a rate, in the order of measuring.
-        deadline_ms: what the latency at level `p` may be at most.
-        p: the level, 0.99 for p99.
-        resolution: how close met and missed rate were to come, 0.05 is 5 %.
-        ended: why the search ended early; empty when it did not.
-    """
-
-    measurements: tuple[Measurement, ...]
-    deadline_ms: float
-    p: float
-    resolution: float
-    ended: str = ""
+    measurements: tuple[Measurement, ...]  # one a rate, in the order of measuring
+    deadline_ms: float  # what the latency at level `p` may be at most
+    p: float  # 0.99 for p99
+    resolution: float  # how close met and missed rate were to come, 0.05 is 5 %
+    ended: str = ""  # why the search ended early
 
     def __post_init__(self) -> None:
         if not self.measurements:
@@ -169,9 +139,8 @@ class Limits:
         """Return rate -> the last probe there, by ascending rate: a rate tried twice counts as the second time."""
         probes = {probe.rate_hz: probe for probe in self.probes if probe.placement == placement}
         if not probes:
-            raise MeasurementError(
-                f"no placement {placement!r} in this load curve: it has {', '.join(self.placements)}"
-            )
+            names = ", ".join(self.placements)
+            raise MeasurementError(f"no placement {placement!r} in this load curve: it has {names}")
         return dict(sorted(probes.items()))
 
     def limit(self, placement: str) -> Limit:

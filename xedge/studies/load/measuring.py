@@ -1,14 +1,12 @@
 """How much load a placement takes: measured rate by rate, searching for the highest that meets a deadline."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -18,15 +16,13 @@ from xedge.results.measurement import Measurement
 from xedge.results.statistics import minimum_samples, shortest_section
 from xedge.results.steadiness import warm_up_requests
 from xedge.results.words import level_name, number
+from xedge.runs.scenario import Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.start import Setting, service_of
 from xedge.studies.load.curve import LoadCurve
 from xedge.studies.load.limits import Probe, judge, tried
 from xedge.studies.load.search import Search
 from xedge.studies.points import Points
-
-if TYPE_CHECKING:
-    from xedge.runs.scenario import Scenario
 
 STARTS = 3  # of a service, to learn how long it computes: a busy moment of the host only makes it longer
 FIRST_UTILISATION = 0.5  # of the slowest placement at the first rate, requests taken one by one
@@ -153,8 +149,7 @@ def _busy(scenario: Scenario, name: str, broker: Broker) -> tuple[float, int]:
 
 
 def _first_hz(busy: dict[str, tuple[float, int]]) -> float:
-    slowest_ms = max(busy_ms for busy_ms, _ in busy.values())
-    if slowest_ms <= 0:
+    if (slowest_ms := max(busy_ms for busy_ms, _ in busy.values())) <= 0:
         raise ConfigurationError("load: a service does not say how long it computes; give first_hz, the first rate")
     return float(f"{1e3 * FIRST_UTILISATION / slowest_ms:.2g}")
 

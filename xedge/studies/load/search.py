@@ -17,16 +17,12 @@ MOST_TIMES = 2  # what is invalid, contradicted or decisive is tried once more
 
 @dataclass(frozen=True)
 class Tried:
-    """What the last of `times` tries of one rate gave.
-
-    `power` is throughput over mean latency, 0 without a steady state; `hopeless`: even the fastest answer came after the
-    deadline, so that no lower rate can meet it.
-    """
+    """What the last of `times` tries of one rate gave."""
 
     outcome: Outcome
-    power: float = 0.0
+    power: float = 0.0  # throughput over mean latency; 0 without a steady state
     times: int = 1
-    hopeless: bool = False
+    hopeless: bool = False  # even the fastest answer came after the deadline: no lower rate can meet it
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def over_time(ax: Axes, crossing: Crossing, colour: str) -> list[Artist]:
 def _range(crossing: Crossing) -> str:
     measured = crossing.measured_ms[~np.isnan(crossing.measured_ms)]
     lost = len(crossing.sent_s) - len(measured)
-    delays = (
-        f"{np.median(measured):.3g} ms at the median, {measured.max():.3g} ms at most" if measured.size else "nothing"
-    )
+    delays = "nothing"
+    if measured.size:
+        delays = f"{np.median(measured):.3g} ms at the median, {measured.max():.3g} ms at most"
     return f"{delays}, {lost} of {len(crossing.sent_s)} lost"
