@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xedge.models.engines import Engine
     from xedge.text.requests import TextRequestDecoder
 
+architectures = ("xedge.text.architecture",)
 _REGISTERED = re.compile(rf"(?:models:/+)?xedge-(?:{'|'.join(TASKS)})(?:[@/][^@/]+)?")
 
 
