@@ -10,7 +10,6 @@ import numpy as np
 import paho.mqtt.client as mqtt
 
 from benchmarks.harness import Table, UsualWay, flight, open_loop_ms
-from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Sender
 from xedge.serving.broker import Broker
 from xedge.serving.services import CloudMLService
@@ -33,7 +32,7 @@ def burst_ms(sender: Sender, broker: Broker, n: int = 20) -> float:
 
 def main(rounds: int = 3, duration_s: float = 5.0) -> list[str]:
     table = Table()
-    with Broker(name="bench") as broker, Sender() as sender, undisturbed():
+    with Broker(name="bench") as broker, Sender() as sender:
         print(f"cloud at 2000 requests/s, Poisson, {rounds} × {duration_s:g} s, 50 ms each way, {broker.version}")
         with CloudMLService("anomaly_detector", broker.host, broker.port, 50.0):
             runs = [open_loop_ms(sender, broker, 2000, duration_s, k) for k in range(rounds)]

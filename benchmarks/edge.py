@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import BareEcho, PahoEcho, Table, UsualWay, ceiling_hz, in_turn, open_loop_ms, pooled
-from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Sender
 from xedge.serving.broker import Broker
 from xedge.serving.services import EdgeMLService
@@ -25,7 +24,7 @@ def ratio(table: Table, latency: dict[str, list[Any]], base: str, p: float, limi
 
 def main(rounds: int = 16, duration_s: float = 1.5) -> list[str]:
     table = Table()
-    with Broker(name="bench") as broker, Sender() as sender, undisturbed():
+    with Broker(name="bench") as broker, Sender() as sender:
         services = {
             "echo": lambda: PahoEcho(broker),
             "echo in our loop": lambda: BareEcho(broker),

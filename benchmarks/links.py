@@ -6,7 +6,6 @@ import sys
 
 from benchmarks.harness import Table
 from xedge.runs.calibration import check_links
-from xedge.runs.quiet import undisturbed
 from xedge.runs.scenario import Scenario
 from xedge.runs.sender import Sender
 from xedge.scenario.arrivals import Constant
@@ -33,7 +32,7 @@ def main() -> list[str]:
         workload=Constant(rate_hz=400, duration_s=1),
         placements={name: Edge(link=link) for name, link in KINDS.items()},
     )
-    with Broker(name="bench") as broker, Sender() as sender, undisturbed():
+    with Broker(name="bench") as broker, Sender() as sender:
         for name, found in check_links(broker, sender, scenario).items():
             for level, limit in (("p50_ms", 0.5), ("p99_ms", 2.0)):
                 off = abs(found["measured_ms"][level] - found["requested_ms"][level])

@@ -8,7 +8,6 @@ import time
 import numpy as np
 
 from benchmarks.harness import DEVICE, BareEcho, Table, flight
-from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Sender
 from xedge.scenario.arrivals import Poisson
 from xedge.serving.broker import Broker
@@ -37,7 +36,7 @@ def usual_lateness_ms(broker: Broker, duration_s: float) -> np.ndarray:
 
 def main(rounds: int = 3, duration_s: float = 4.0) -> list[str]:
     table = Table()
-    with Broker(name="bench") as broker, Sender() as sender, undisturbed(), BareEcho(broker):
+    with Broker(name="bench") as broker, Sender() as sender, BareEcho(broker):
         print(f"sender, {RATE_HZ:g} requests/s, Poisson, every one echoed back, {rounds} × {duration_s:g} s")
         late = []
         for seed in range(rounds):

@@ -11,8 +11,7 @@ from xedge import Constant
 from xedge.runs.sender import Log
 from xedge.runs.trial import Requests, rows, statuses
 from xedge.scenario.placements import Edge
-from xedge.scenario.replication import Replication
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import InputSpec
 
 MS = 1_000_000

@@ -11,8 +11,8 @@ import pytest
 from xedge.core.exceptions import ConfigurationError
 from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Constant
-from xedge.scenario.channel import Channel, QuantileTable
-from xedge.scenario.link import GilbertElliott, Link, presets, presets_table
+from xedge.scenario.channel import Channel
+from xedge.scenario.link import GilbertElliott, Link, QuantileTable, presets
 from xedge.scenario.placements import Cloud
 
 MS = 1_000_000
@@ -341,19 +341,6 @@ def test_preset_starlink_holds_its_base_for_15_s_both_ways():
     assert 15 <= len(changes) <= 20
     assert set(np.diff(changes)) <= {149, 150, 151}
     assert drawn.min() >= 20
-
-
-def test_presets_are_told_in_a_table():
-    table = presets_table(["wifi-campus", "lte"])
-    assert list(table.index) == ["wifi-campus", "lte"]
-    assert table.loc["wifi-campus", "round trip, ms"] == "p50 3, p90 20, p99 250"
-    assert table.loc["wifi-campus", "spread"] == "within and across"
-    assert table.loc["lte", ["round trip, ms", "Mbit/s"]].tolist() == ["p50 70", "12 up, 12 down"]
-    assert presets_table(["starlink-europe"]).loc["starlink-europe", "round trip, ms"].startswith("least 20, p25 40")
-    assert presets_table()["source"].str.len().min() > 10
-    assert len(presets_table()) == len(presets())
-    with pytest.raises(ConfigurationError, match="mars"):
-        presets_table(["mars"])
 
 
 def test_an_error_about_a_long_trace_can_be_read():

@@ -8,8 +8,7 @@ import pytest
 from xedge import CsvReplay, Poisson, Texts
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.placements import Edge
-from xedge.scenario.replication import Replication
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import InputSpec
 
 SPEC = InputSpec((32,), "float32")

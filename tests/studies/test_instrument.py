@@ -18,7 +18,7 @@ from xedge.results.statistics import Estimate
 from xedge.scenario.routes import random_routes
 from xedge.scenario.service_times import Deterministic, Exponential
 from xedge.studies.instrument import Check, InstrumentCheck, figures, measure
-from xedge.studies.instrument.exact import SERVICE_TIMES, same_draws_ms
+from xedge.studies.instrument.result import SERVICE_TIMES, same_draws_ms
 from xedge.studies.queueing import MD1, MMc, responses
 
 BOXES, MEAN_MS, FLOOR_MS = 4, 30.0, 0.5

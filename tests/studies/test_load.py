@@ -28,7 +28,7 @@ from xedge.scenario.service_times import Deterministic
 from xedge.studies import load
 from xedge.studies.load import LoadCurve, explore
 from xedge.studies.load import figures as load_figures
-from xedge.studies.load.probe import judge
+from xedge.studies.load.limits import judge
 from xedge.studies.load.search import Search, Tried, bracket, edge
 from xedge.studies.queueing import MD1
 

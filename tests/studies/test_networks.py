@@ -8,10 +8,12 @@ from matplotlib.figure import Figure
 from sample_rows import measurement, with_status
 
 import xedge
+from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
 from xedge.runs.calibration import Crossing
+from xedge.scenario import link
 from xedge.studies.networks import Networks, figures, presets
 
 NAN = np.nan
@@ -111,3 +113,16 @@ def test_presets_are_shown_in_full():
     assert "p95 89.6, p99 168" in html
     assert "10.1145/3487552.3487854, Fig. 4" in html
     assert "fiber" not in html
+
+
+def test_presets_are_told_in_a_table():
+    wifi, lte = presets(["wifi-campus", "lte"]).data.split("</tr>")[1:3]
+    assert "<th>wifi-campus</th>" in wifi
+    assert "<td>p50 3, p90 20, p99 250</td><td>within and across</td>" in wifi
+    assert "<td>p50 70</td><td>constant</td><td>12 up, 12 down</td>" in lte
+    assert "<td>least 20, p25 40" in presets(["starlink-europe"]).data
+    every = presets().data
+    assert every.count("</tr>") == 1 + len(link.presets())
+    assert "<td></td></tr>" not in every  # each has a source
+    with pytest.raises(ConfigurationError, match="mars"):
+        presets(["mars"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xedge.core.exceptions import ConfigurationError
-from xedge.studies.queueing import MD1, MG1, MMc, inversion_utilisation
+from xedge.studies.queueing import MD1, MMc, inversion_utilisation
 
 
 def mm1(rho, mean_service_ms=1000.0):
@@ -115,13 +114,6 @@ def test_md1_low_quantiles_are_one_service_time(p):
     assert md1(0.5, 30.0).quantile_ms(p) == 30.0
 
 
-def test_mg1_lies_between_constant_and_exponential():
-    queue = MG1(rate_hz=20, mean_service_ms=30, scv=0)
-    assert queue.mean_ms == pytest.approx(MD1(rate_hz=20, mean_service_ms=30).mean_ms)
-    assert replace(queue, scv=1).mean_ms == pytest.approx(MMc(rate_hz=20, mean_service_ms=30).mean_ms)
-    assert replace(queue, scv=3).mean_wait_ms == pytest.approx(4 * queue.mean_wait_ms)
-
-
 @pytest.mark.parametrize(
     ("queue", "times"),
     [
@@ -182,7 +174,6 @@ def test_inversion_of_nothing_to_pool_or_nothing_to_cross():
         (lambda: MMc(rate_hz=1, mean_service_ms=30, servers=2.0), "whole number"),
         (lambda: MMc(rate_hz=0, mean_service_ms=30), "rate_hz is 0"),
         (lambda: MD1(rate_hz=1, mean_service_ms=math.nan), "mean_service_ms is nan"),
-        (lambda: MG1(rate_hz=1, mean_service_ms=30, scv=-1), "scv is -1"),
         (lambda: mm1(0.5).quantile_ms(99), "0.99 for p99"),
         (lambda: md1(0.5).quantile_ms(1), "level p is 1"),
         (lambda: inversion_utilisation(5, 30, -1), "extra_rtt_ms is -1"),

@@ -1,22 +1,18 @@
 """What the arrangement itself costs: an echo gives the noise floor, the ceiling and a check of every link."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import MeasurementError
-from xedge.runs.quiet import undisturbed
 from xedge.runs.sender import Flight, Sender
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
+from xedge.scenario.scenario import Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.services import EchoService
-
-if TYPE_CHECKING:
-    from xedge.scenario.scenario import Scenario
 
 DEVICE = "xedge-echo"
 PAYLOAD_BYTES = 500
@@ -38,13 +34,7 @@ class Crossing(NamedTuple):
 
 
 def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Any]:
-    """Measure an echo behind the same broker, loop and sender.
-
-    Args:
-        broker: the running broker.
-        sender: the running sender.
-        scenario: says prefix, quality of service and time-out.
-        due_ns: the schedule whose first `FLOOR_REQUESTS` are echoed.
+    """Measure an echo behind the same broker, loop and sender on the first `FLOOR_REQUESTS` of a schedule.
 
     Returns:
         p50_ms, p95_ms and p99_ms of the latency from the due time, n, and ceiling_hz: the rate at which
@@ -52,11 +42,10 @@ def noise_floor(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDAr
     """
     with _echo(broker, scenario) as echo:
         due_ns = due_ns[:FLOOR_REQUESTS]
-        _, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
-        answered = _answered(received_ns, echo)
-        latency_ms = (received_ns - due_ns)[answered] / 1e6
+        _, received_ns = _round_trips(echo, sender, scenario, due_ns)
+        latency_ms = (received_ns - due_ns)[_answered(received_ns, echo)] / 1e6
         at_once = np.zeros(CEILING_REQUESTS, np.int64)
-        _, received_ns = _round_trips(echo, sender, scenario, at_once, scenario.timeout_s, window=CEILING_WINDOW)
+        _, received_ns = _round_trips(echo, sender, scenario, at_once, window=CEILING_WINDOW)
         ceiling_hz = _answered(received_ns, echo).sum() / np.nanmax(received_ns) * 1e9
     return quantiles_ms(latency_ms) | {"n": len(latency_ms), "ceiling_hz": round(ceiling_hz)}
 
@@ -80,24 +69,22 @@ def measure_links(scenario: Scenario) -> dict[str, Crossing]:
         For every placement behind links, what each message was asked and measured to take. Asked is arithmetic on these
         very messages; measured is the echo's round trip less the median round trip of an echo without links.
     """
-    with undisturbed(), Broker(name="xedge-links") as broker, Sender() as sender:
+    with Broker(name="xedge-links") as broker, Sender() as sender:
         return _cross(broker, sender, scenario, scenario.workload.due_ns(scenario.seed))
 
 
 def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[np.int64]) -> dict[str, Crossing]:
-    links = {name: placement.links for name, placement in scenario.placements.items()}
-    behind = {name: pair for name, pair in links.items() if not all(link.is_free for link in pair)}
+    behind = {name: p.links for name, p in scenario.placements.items() if not all(link.is_free for link in p.links)}
     if not behind:
         return {}
     with _echo(broker, scenario) as echo:
-        sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, scenario.timeout_s)
-        answered = _answered(received_ns, echo)
-    bare_ns = float(np.median((received_ns - sent_ns)[answered]))
+        sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns)
+        bare_ns = float(np.median((received_ns - sent_ns)[_answered(received_ns, echo)]))
     crossings: dict[str, Crossing] = {}
     for name, (up, down) in behind.items():
         wait_s = float(np.nanmax(requested_ms(up, down, due_ns, scenario.seed), initial=0.0)) / 1e3 + SPARE_S
         with _echo(broker, scenario, uplink=up, downlink=down) as echo:
-            sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, min(wait_s, scenario.timeout_s))
+            sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns, wait_s)
         asked = requested_ms(up, down, np.where(np.isnan(sent_ns), due_ns, sent_ns).astype(np.int64), scenario.seed)
         measured = (received_ns - sent_ns - bare_ns) / 1e6
         too_late = (asked > scenario.timeout_s * 1e3) | (measured > scenario.timeout_s * 1e3)  # as good as lost
@@ -106,15 +93,13 @@ def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[n
     return crossings
 
 
-def requested_ms(
-    up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int, size_bytes: int = PAYLOAD_BYTES
-) -> NDArray[np.float64]:
+def requested_ms(up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Return what both links add to messages that are answered at once, by arithmetic: ms, shape (n,); nan is lost."""
     channels = Channel(up, seed), Channel(down, seed, "downlink")
     added = np.full(len(arrived_ns), np.nan)
     for number, arrived in enumerate(arrived_ns.tolist()):
-        there = channels[0].release_ns(arrived, size_bytes)
-        back = None if there is None else channels[1].release_ns(there, size_bytes)
+        there = channels[0].release_ns(arrived, PAYLOAD_BYTES)
+        back = None if there is None else channels[1].release_ns(there, PAYLOAD_BYTES)
         if back is not None:
             added[number] = (back - arrived) / 1e6
     return added
@@ -148,14 +133,13 @@ def _round_trips(
     sender: Sender,
     scenario: Scenario,
     due_ns: NDArray[np.int64],
-    timeout_s: float,
+    wait_s: float = math.inf,
     window: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """When every message was sent and came back, nanoseconds from the start; nan is never."""
     payloads = [b"%08d" % number + b"x" * (PAYLOAD_BYTES - 8) for number in range(len(due_ns))]
-    log = sender.fly(
-        Flight(*echo.address, echo.prefixes, DEVICE, due_ns.tobytes(), payloads, timeout_s, scenario.qos, window)
-    )
+    where, wait_s = (*echo.address, echo.prefixes, DEVICE), min(wait_s, scenario.timeout_s)
+    log = sender.fly(Flight(*where, due_ns.tobytes(), payloads, wait_s, scenario.qos, window))
     sent_ns = np.frombuffer(log.sent_ns, np.int64).astype(float)
     sent_ns[sent_ns < 0] = np.nan
     received_ns = np.full(len(due_ns), np.nan)

@@ -20,11 +20,9 @@ from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
 from xedge.runs.calibration import check_links, noise_floor
-from xedge.runs.quiet import SWITCH_INTERVAL_S, undisturbed
-from xedge.runs.sender import Sender
+from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
-from xedge.scenario.replication import Replication
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.start import Service, Setting, service_of
 
@@ -50,7 +48,6 @@ def measure(
     plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     with (
-        undisturbed(),
         broker or Broker(name=prefix) as used,
         Sender() as sender,
         Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,

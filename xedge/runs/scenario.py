@@ -1,17 +1,11 @@
 """The scenario with its verbs: `xedge.Scenario`."""
 
-from __future__ import annotations
+from pathlib import Path
 
-from typing import TYPE_CHECKING
-
+from xedge.results.measurement import Measurement
 from xedge.runs.measured import measure
 from xedge.scenario import scenario
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from xedge.results.measurement import Measurement
-    from xedge.serving.broker import Broker
+from xedge.serving.broker import Broker
 
 
 class Scenario(scenario.Scenario, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """The load generator: a process of its own that waits, publishes and records; nothing else."""
 
-import contextlib
 import gc
 import os
 import struct
@@ -21,6 +20,7 @@ from xedge.serving.connection import Connection
 
 SPIN_NS = 500_000  # sleep until this long before the slot, then poll: a sleep alone is 0.1 ms late
 LEAD_NS = 50_000_000  # from the last preparation to the schedule's zero
+SWITCH_INTERVAL_S = 0.0005  # how long a busy thread here may keep the interpreter; Python's default is 5 ms
 READS_PER_TURN = 4  # a reply costs 40 µs: never let a heap of them stand between a request and its slot
 
 
@@ -53,29 +53,30 @@ class Log(msgspec.Struct):
 
 
 class Sender:
-    """The sender's process, for as many flights as wanted; ready on entry, gone on exit."""
+    """The sender's process, for as many flights as wanted; ready on entry, gone on exit.
+
+    In between no thread of this process keeps the interpreter from the others for longer than `SWITCH_INTERVAL_S`.
+    """
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "xedge.runs.sender"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
+        self._switch_interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         return self
 
     def __exit__(self, *exc: object) -> None:
         gc.unfreeze()
+        sys.setswitchinterval(self._switch_interval_s)
         if exc[0] is not None:
             self._process.kill()
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):  # it died with something unread
-                self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.communicate(timeout=10)  # closes its input, at which it ends
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(5)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+            self._process.communicate(timeout=5)
 
     def fly(self, flight: Flight, tick: Callable[[float], None] | None = None) -> Log:
         """Send all requests at their times and return what happened.
@@ -83,9 +84,7 @@ class Sender:
         This process' own objects are first put out of the garbage collector's sight (until the sender is gone): one
         search through PyTorch's holds up a service in a thread here for 40 ms.
 
-        Args:
-            flight: what to send.
-            tick: called four times a second with the seconds since the start; the sender itself is not disturbed.
+        `tick` is called four times a second with the seconds since the start; the sender itself is not disturbed.
 
         Raises:
             BrokerError: the sender could not connect.
@@ -94,19 +93,15 @@ class Sender:
         gc.collect()
         gc.freeze()
         answer: list[Log | None] = []
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        assert self._process.stdin
+        assert self._process.stdout
         try:
             _write(self._process.stdin, msgspec.msgpack.encode(flight))
         except OSError:
             status = self._process.wait(5)
             raise MeasurementError(f"the sender's process ended with status {status} before the trial") from None
-        reader = threading.Thread(
-            target=lambda out: answer.append(_read(out, Log)),
-            args=(self._process.stdout,),
-            name="xedge-sender",
-            daemon=True,
-        )
+        out = self._process.stdout
+        reader = threading.Thread(target=lambda: answer.append(_read(out, Log)), name="xedge-sender", daemon=True)
         reader.start()
         begun_ns = perf_counter_ns()
         while reader.is_alive():

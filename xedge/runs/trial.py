@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from xedge.models.kinds import NUMBERS, model_kind
 from xedge.results.steadiness import transient_requests, warm_up_requests
 from xedge.runs.sender import Flight, Log, Sender
-from xedge.scenario.replication import Replication
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
@@ -88,12 +87,7 @@ def fly(
 
 
 def rows(
-    requests: Requests,
-    replication: Replication,
-    placement: str,
-    log: Log,
-    routes: NDArray[np.uint8],
-    timeout_s: float,
+    requests: Requests, replication: Replication, placement: str, log: Log, routes: NDArray[np.uint8], timeout_s: float
 ) -> pd.DataFrame:
     """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
     n = len(requests.payloads)

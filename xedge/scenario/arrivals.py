@@ -23,20 +23,16 @@ class Arrivals(Protocol):
     @property
     def rate_hz(self) -> float:
         """The mean rate over the duration."""
-        ...
 
     @property
     def duration_s(self) -> float:
         """How long requests fall due."""
-        ...
 
     def due_ns(self, seed: int) -> NDArray[np.int64]:
         """Return the due times, shape (n,), ascending nanoseconds from the start; the same seed gives the same."""
-        ...
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data as plain JSON types."""
-        ...
 
 
 @kind_of(Arrivals)
@@ -103,35 +99,18 @@ class Bursty(Config, frozen=True, kw_only=True, tag_field="kind", tag="bursty"):
             )
 
     @property
-    def calm_s(self) -> float:
-        """The mean time between bursts."""
-        return self.burst_s * (1 - self.burst_share) / self.burst_share
-
-    @property
     def rates_hz(self) -> tuple[float, float]:
         """The rate in the calm and the rate in a burst."""
         left = max(1 - self.burst_factor * self.burst_share, 0.0)
         return self.rate_hz * left / (1 - self.burst_share), self.rate_hz * self.burst_factor
 
-    def dispersion(self, window_s: float = math.inf) -> float:
-        """Return the variance over the mean of the number of requests in `window_s`; Poisson has 1 everywhere.
-
-        IDC(t) = 1 + 2·λ·b·π·(f − 1)²·(1 − (1 − e^(−rt))/(rt)) with λ the mean rate, b = burst_s, π = burst_share,
-        f = burst_factor and r = 1/(b(1 − π)) the rate at which the state is forgotten (W. Fischer, K. Meier-Hellstern,
-        The Markov-modulated Poisson process cookbook, Performance Evaluation 18, 1993, 149–171).
-        """
-        forgotten = window_s / (self.burst_s * (1 - self.burst_share))
-        limit = 2 * self.rate_hz * self.burst_s * self.burst_share * (self.burst_factor - 1) ** 2
-        return 1 + limit * (1 + math.expm1(-forgotten) / forgotten)
-
     def due_ns(self, seed: int) -> NDArray[np.int64]:
         """Return the due times, shape (n,), ascending nanoseconds from the start, steady from the first."""
         rng = np.random.default_rng(seed)
         state, ends = int(rng.random() < self.burst_share), [0.0]
-        means, expected = (self.calm_s, self.burst_s), [0.0]
+        means, expected = (self.burst_s * (1 - self.burst_share) / self.burst_share, self.burst_s), [0.0]
         while ends[-1] < self.duration_s:
-            length = rng.exponential(means[state])
-            ends.append(ends[-1] + length)
+            ends.append(ends[-1] + (length := rng.exponential(means[state])))
             expected.append(expected[-1] + length * self.rates_hz[state])
             state = 1 - state
         total = expected[-1]

@@ -3,12 +3,12 @@
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from xedge.scenario.link import DelayPart, Direction, GilbertElliott, Link
-from xedge.scenario.quantiles import QuantileTable
+from xedge.scenario.link import DelayPart, Direction, GilbertElliott, Link, QuantileTable
 
 BLOCK = 1024  # random numbers drawn at once
 SEGMENT_BYTES = 1448  # of payload: Ethernet's 1500 less the headers of IP and TCP with time stamps
@@ -56,8 +56,8 @@ class Channel:
         """
         sent_ns = arrived_ns
         if self._ns_per_byte:
-            start_ns = max(arrived_ns, self._wire_free_ns)
-            sent_ns = self._wire_free_ns = start_ns + round(size_bytes * self._ns_per_byte)
+            sent_ns = max(arrived_ns, self._wire_free_ns) + round(size_bytes * self._ns_per_byte)
+            self._wire_free_ns = sent_ns
         if self._lost is not None and next(self._lost):
             return None
         delay_ns = self._delay_ns
@@ -86,7 +86,7 @@ class _Jitter:
 
     def __init__(self, table: Sequence[tuple[float, float]], tau_ms: float, rng: np.random.Generator) -> None:
         self._quantile, self._tau_ns = QuantileTable(table), tau_ms * 1e6
-        self._uniform, self._normal = _uniforms(rng), _normals(rng)
+        self._uniform, self._normal = _drawn(rng.random), _drawn(rng.standard_normal)
         self._z, self._at_ns = 0.0, -math.inf
 
     def ms(self, at_ns: int) -> float:
@@ -170,9 +170,8 @@ class _Recovery:
         """The wait of one lost segment with `behind` more behind it in its message."""
         srtt_ms = self._srtt_ms
         rto_ms = srtt_ms + max(RTO_FLOOR_MS, 4 * self._rttvar_ms)
-        first_ms, third_ms = (
-            0.0 if behind >= nth else sent_ms - self._sent_ms[behind - nth] for nth in (1, DUPLICATE_ACKS)
-        )
+        nths = (1, DUPLICATE_ACKS)
+        first_ms, third_ms = (0.0 if behind >= nth else sent_ms - self._sent_ms[behind - nth] for nth in nths)
         wait_ms, next_ms = min(third_ms + srtt_ms, max(first_ms + srtt_ms, 1.25 * srtt_ms)), rto_ms
         if wait_ms >= rto_ms:
             wait_ms, next_ms = rto_ms, 2 * rto_ms
@@ -195,14 +194,9 @@ def _losses(loss: float | GilbertElliott, rng: np.random.Generator) -> Iterator[
             bad = turn >= r if bad else turn < p
 
 
-def _uniforms(rng: np.random.Generator) -> Iterator[float]:
+def _drawn(draw: Callable[[int], Any]) -> Iterator[float]:
     while True:
-        yield from rng.random(BLOCK).tolist()
-
-
-def _normals(rng: np.random.Generator) -> Iterator[float]:
-    while True:
-        yield from rng.standard_normal(BLOCK).tolist()
+        yield from draw(BLOCK).tolist()
 
 
 def _of_path(seed: int, part: int) -> float:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Meta
 
 from xedge.core.config import Config, read_csv, shown
 from xedge.core.exceptions import ConfigurationError
-from xedge.core.extras import needed
-from xedge.scenario.quantiles import QuantileTable
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Direction = Literal["uplink", "downlink"]
 Delay = Annotated[float, Meta(ge=0, le=3.6e6)]
@@ -35,7 +31,6 @@ class DelayPart(Protocol):
 
         Called once a message, with ascending times.
         """
-        ...
 
 
 @runtime_checkable
@@ -45,20 +40,34 @@ class LinkPart(Protocol):
     @property
     def least_ms(self) -> float:
         """The shortest delay that it can add."""
-        ...
 
     def part(self, rng: np.random.Generator) -> DelayPart:
         """Return the part in use; everything random is drawn from `rng`."""
-        ...
+
+
+class QuantileTable:
+    """A distribution given by its quantiles `[(p, ms), …]` with p ascending."""
+
+    def __init__(self, knots: Sequence[tuple[float, float]]) -> None:
+        self._levels, self._values = [p for p, _ in knots], [ms for _, ms in knots]
+
+    def __call__(self, p: float) -> float:
+        """Return the p-quantile: log-linear between knots, linear in a piece that begins at 0."""
+        levels, values = self._levels, self._values
+        if len(levels) == 1:
+            return values[0]
+        k = bisect_right(levels, p, 1, len(levels) - 1)
+        low, high = values[k - 1], values[k]
+        share = (p - levels[k - 1]) / (levels[k] - levels[k - 1])
+        return low * (high / low) ** share if low > 0 else share * high
 
 
 class GilbertElliott(Config, frozen=True, kw_only=True):
     """Losses in bursts: good and bad periods take turns, and each has its share of losses.
 
     A Markov chain that steps with every message (with every new segment, for `Link.segment_loss`), begun in its
-    stationary state: from good to bad with probability p, back with r. With bad = 1 and good = 0 every message of a bad
-    period is lost, no other is, and the lengths of bursts are geometric. In the letters of tc-netem(8),
-    `gemodel p r 1-h 1-k`:
+    stationary state: from good to bad with probability p, back with r. With bad = 1 and good = 0 messages are lost in
+    bursts of geometric length. In the letters of tc-netem(8), `gemodel p r 1-h 1-k`:
 
         π = (share - good) / (bad - good)    share of messages in bad periods
         r = 1 / burst,    p = r π / (1 - π),    1-h = bad,    1-k = good
@@ -146,7 +155,8 @@ class Link(Config, frozen=True, kw_only=True):
     def check(self) -> None:
         """Refuse malformed tables and traces, and fields that need another one."""
         for name in ("jitter_ms", "base_ms"):
-            _check_table(name, getattr(self, name))
+            if (table := getattr(self, name)) is not None:
+                _check_table(name, table)
         if self.trace_ms is not None:
             times = [t for t, _ in self.trace_ms]
             if len(times) < 2 or times[0] != 0 or (np.diff(times) <= 0).any():
@@ -173,9 +183,7 @@ class Link(Config, frozen=True, kw_only=True):
             client: which client, 0 to 1, of a spread that was measured across clients; 0.5 is the median one. Where
                 nothing was measured across clients it changes nothing.
         """
-        facts = presets().get(name)
-        if facts is None:
-            raise ConfigurationError(f"no network preset {name!r}; there are {', '.join(presets())}")
+        facts = published(name)
         if direction not in ("uplink", "downlink"):
             raise ConfigurationError(f"direction {direction!r}: give 'uplink' or 'downlink'")
         knots = [(float(p), float(ms)) for p, ms in facts["rtt_ms"].items()]
@@ -184,11 +192,11 @@ class Link(Config, frozen=True, kw_only=True):
             delay = {"jitter_ms": facts["one_way_ms"]}
         elif "rebase_s" in facts:
             delay = {"base_ms": [(p, ms / 2) for p, ms in _to_the_top(knots)], "rebase_s": facts["rebase_s"]}
+        elif len(knots) > 1 and not knots[0][0] <= client <= knots[-1][0]:
+            raise ConfigurationError(
+                f"preset {name!r} is known for clients {knots[0][0]} to {knots[-1][0]}, not for client={client}"
+            )
         else:
-            if len(knots) > 1 and not knots[0][0] <= client <= knots[-1][0]:
-                raise ConfigurationError(
-                    f"preset {name!r} is known for clients {knots[0][0]} to {knots[-1][0]}, not for client={client}"
-                )
             delay = {"delay_ms": QuantileTable(knots)(client) / 2}
         rate = facts.get("up_mbps" if direction == "uplink" else "down_mbps")
         return cls(**delay, rate_mbps=rate, source=f"{name} ({facts['kind']}): {facts['source']}")
@@ -201,7 +209,7 @@ class Link(Config, frozen=True, kw_only=True):
 
         Args:
             path: the file; its first line names the columns.
-            column: delays in milliseconds; an empty cell is a loss.
+            column: the delays in milliseconds; an empty cell is a loss.
             time_column: when each was recorded, in seconds from anywhere, ascending.
             round_trip: the column holds round trips; each direction gets half of one.
             link: what else the link has, for example `rate_mbps=10` or `trace_start="random"`.
@@ -254,25 +262,11 @@ def presets() -> dict[str, dict[str, Any]]:
     return table
 
 
-def presets_table(names: Iterable[str] | None = None) -> pd.DataFrame:
-    """Return published networks as a table to read, one a row: round trip at quantiles, spread over what, source."""
-    with needed("lab", "tables"):
-        import pandas as pd
-
-    rows = {}
-    for name in presets() if names is None else names:
-        if (facts := presets().get(name)) is None:
-            raise ConfigurationError(f"no network preset {name!r}; there are {', '.join(presets())}")
-        levels = {"least" if p == "0" else f"p{100 * float(p):g}": ms for p, ms in facts["rtt_ms"].items()}
-        rates = [f"{facts[f'{way}_mbps']:g} {way}" for way in ("up", "down") if f"{way}_mbps" in facts]
-        rows[name] = {
-            "what": facts["what"],
-            "round trip, ms": ", ".join(f"{level} {ms:g}" for level, ms in levels.items()),
-            "spread": facts["kind"],
-            "Mbit/s": ", ".join(rates),
-            "source": "; ".join(filter(None, (facts["source"], facts.get("note")))),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+def published(name: str) -> dict[str, Any]:
+    """Return what `presets` has about one network; ConfigurationError names those there are."""
+    if name not in presets():
+        raise ConfigurationError(f"no network preset {name!r}; there are {', '.join(presets())}")
+    return presets()[name]
 
 
 def _to_the_top(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -281,9 +275,7 @@ def _to_the_top(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return knots if p1 == 1 else [*knots, (1.0, ms1 * (ms1 / ms0) ** ((1 - p1) / (p1 - p0)))]
 
 
-def _check_table(name: str, table: Sequence[tuple[float, float]] | None) -> None:
-    if table is None:
-        return
+def _check_table(name: str, table: Sequence[tuple[float, float]]) -> None:
     p, ms = zip(*table, strict=True) if table else ((), ())
     if len(p) < 2 or p[0] != 0 or p[-1] != 1 or (np.diff(p) <= 0).any() or (np.diff(ms) < 0).any():
         raise ConfigurationError(

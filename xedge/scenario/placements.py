@@ -6,11 +6,9 @@ from msgspec import Meta
 
 from xedge.core.config import Config, kind_of
 from xedge.core.exceptions import ConfigurationError
-from xedge.scenario.hardware import check_hardware
 from xedge.scenario.link import Link
 from xedge.scenario.service_times import ServiceTime
 
-Scale = Annotated[float, Meta(ge=1, le=1e6)]
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -24,7 +22,27 @@ class Placement(Protocol):
     @property
     def links(self) -> tuple[Link, Link]:
         """The uplink that requests cross and the downlink that results cross."""
-        ...
+
+
+def check_hardware(
+    name: str, compute_scale: float, service_time: ServiceTime | None, servers: int, max_batch: int
+) -> None:
+    """Refuse what cannot be emulated: `name` says in the message what the settings are of, `Edge` the others.
+
+    Raises:
+        ConfigurationError: faster than the engine, two service times, servers that nothing emulates, or no batch.
+    """
+    if compute_scale < 1:
+        raise ConfigurationError(f"{name}: compute_scale={compute_scale} is faster than the engine; give 1 or more")
+    if service_time is not None and compute_scale != 1:
+        raise ConfigurationError(f"{name}: compute_scale and service_time both say how long inference takes; give one")
+    if servers < 1 or (servers > 1 and service_time is None and compute_scale == 1):
+        raise ConfigurationError(
+            f"{name}(servers={servers}): engines side by side are emulated, the model itself computes in one thread; "
+            "give 1, or compute_scale or service_time too"
+        )
+    if max_batch < 1:
+        raise ConfigurationError(f"{name}: max_batch={max_batch}; the engine needs at least one request at a time")
 
 
 class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
@@ -33,7 +51,7 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
     link: Link | None = None
     uplink: Link | None = None
     downlink: Link | None = None
-    compute_scale: Scale = 1.0
+    compute_scale: Annotated[float, Meta(ge=1, le=1e6)] = 1.0
     service_time: ServiceTime | None = None
     servers: Count = 1
     threads: Count = 1
@@ -58,8 +76,7 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
 
     Args:
         link: what requests and results cross, each way; by default nothing.
-        uplink: what requests cross, if the two directions differ.
-        downlink: what results cross, if the two directions differ.
+        uplink, downlink: what requests and what results cross, if the two directions differ.
         compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
         service_time: inference takes as long as drawn from this, `Deterministic` or `Exponential`, whatever the engine
             takes: a stand-in with a known answer from queueing theory.
@@ -80,17 +97,16 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
     def check(self) -> None:
         """Refuse links where none are emulated, and container settings without a container."""
         super().check()
-        if self.run_in != "thread":
-            emulated = {
-                "link": not all(link.is_free for link in self.links),
-                "service_time": self.service_time is not None,
-                "servers": self.servers > 1,
-                "boxes": self.boxes > 1,
-            }
-            if wrong := [name for name, given in emulated.items() if given]:
-                raise ConfigurationError(
-                    f"Edge(run_in={self.run_in!r}): {', '.join(wrong)} emulated in threads only; leave it out"
-                )
+        emulated = {
+            "link": not all(link.is_free for link in self.links),
+            "service_time": self.service_time is not None,
+            "servers": self.servers > 1,
+            "boxes": self.boxes > 1,
+        }
+        if self.run_in != "thread" and (wrong := [name for name, given in emulated.items() if given]):
+            raise ConfigurationError(
+                f"Edge(run_in={self.run_in!r}): {', '.join(wrong)} emulated in threads only; leave it out"
+            )
         if (self.run_in == "container") != (self.image is not None):
             raise ConfigurationError("Edge: run_in='container' and image go together")
         if self.cpus is not None and self.run_in != "container":
@@ -102,14 +118,8 @@ class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
     """The model in a data centre: PyTorch in a thread of this process, behind links.
 
     Args:
-        link: what requests and results cross, each way; by default 50 ms.
-        uplink: what requests cross, if the two directions differ.
-        downlink: what results cross, if the two directions differ.
-        compute_scale: inference takes this many times as long, 1 or more.
-        service_time: inference takes as long as drawn from this, whatever the engine takes.
-        servers: how many batches may be in inference at once; needs compute_scale or service_time.
-        threads: the engine's intra-op threads.
-        max_batch: most requests given to the engine at once; 1 turns batching off.
+        link, uplink, downlink: as of `Edge`; by default 50 ms each way.
+        compute_scale, service_time, servers, threads, max_batch: as of `Edge`.
         device: "cpu" or "cuda".
     """
 

@@ -1,17 +1,20 @@
-"""A scenario: model, workload, source, placements and links, as checked data that YAML can hold."""
+"""A scenario as checked data that YAML can hold, and its replications: schedule, seeds and inputs; pure."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from xedge.core.config import Config, as_kind, sentence
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.arrivals import Arrivals
 from xedge.scenario.placements import Placement
 from xedge.scenario.routes import Topics
-from xedge.scenario.sources import Source
+from xedge.scenario.sources import InputSpec, Source, matching
 
 
 class Scenario(Config, frozen=True, kw_only=True):
@@ -54,8 +57,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         if not self.placements:
             raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")
         for name, placement in self.placements.items():
-            delay_ms = sum(link.least_ms for link in placement.links)
-            if delay_ms >= self.timeout_s * 1e3:
+            if (delay_ms := sum(link.least_ms for link in placement.links)) >= self.timeout_s * 1e3:
                 raise ConfigurationError(
                     f"placement {name!r}: its links alone take {delay_ms:g} ms, over timeout_s={self.timeout_s:g}"
                 )
@@ -84,3 +86,46 @@ def _without_none(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _without_none(value) for key, value in data.items() if value is not None}
     return data
+
+
+@dataclass(frozen=True, eq=False)
+class Replication:
+    """What placements of one replication share (common random numbers); a request is known by its index in `due_ns`.
+
+    Args:
+        number: which replication, from 0.
+        due_ns: when requests are due, shape (n,), ascending nanoseconds from the start.
+        schedule_seed: what `due_ns` is drawn from; `content_seed`: inputs; `link_seed`: links, service times, routes.
+    """
+
+    number: int
+    due_ns: NDArray[np.int64]
+    schedule_seed: int
+    content_seed: int
+    link_seed: int
+
+    @classmethod
+    def of(cls, scenario: Scenario, number: int) -> Self:
+        """Return replication `number` of a scenario; the same number is the same replication.
+
+        Raises:
+            ConfigurationError: no request falls due.
+        """
+        seeds = np.random.SeedSequence([scenario.seed, number]).generate_state(3).tolist()
+        workload = scenario.workload
+        due_ns = workload.due_ns(seeds[0])
+        if len(due_ns) == 0:
+            raise ConfigurationError(
+                f"replication {number}: no request falls due within {workload.duration_s:g} s at "
+                f"{workload.rate_hz:g} requests/s; make the workload longer"
+            )
+        return cls(number, due_ns, *seeds)
+
+    def inputs(self, scenario: Scenario, spec: InputSpec) -> Any:
+        """Return one input a request: an array (n, *spec.shape) of numbers, or a list of texts.
+
+        Raises:
+            ConfigurationError: the source does not make what the model takes.
+        """
+        inputs = matching(scenario.source, spec).inputs(len(self.due_ns), spec.shape, self.content_seed)
+        return inputs.astype(spec.dtype) if spec.kind == "numbers" else inputs

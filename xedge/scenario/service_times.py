@@ -18,15 +18,12 @@ class ServiceTime(Protocol):
     @property
     def mean_ms(self) -> float:
         """The mean time."""
-        ...
 
     def draws_ns(self, seed: int) -> Iterator[int]:
         """Yield service times in nanoseconds, without end; the same seed yields the same."""
-        ...
 
     def as_dict(self) -> dict[str, object]:
         """Return the data as plain JSON types."""
-        ...
 
 
 @kind_of(ServiceTime)

@@ -34,15 +34,12 @@ class Source(Protocol):
     @property
     def makes(self) -> str:
         """The kind of inputs, "numbers" or "text"; it must be what the model takes."""
-        ...
 
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> Any:
         """Return n inputs: an array (n, *shape) of numbers, or a list of n texts; the same seed gives the same."""
-        ...
 
     def as_dict(self) -> dict[str, Any]:
         """Return the data as plain JSON types."""
-        ...
 
 
 @kind_of(Source)
@@ -81,20 +78,17 @@ class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:  # noqa: ARG002 - replay draws nothing
         """Return n inputs (n, *shape): row 0, 1, 2, … of the file, beginning again at its end."""
         table = read_csv(self.path)
-        missing = [c for c in self.columns or [] if c not in table]
-        if missing:
+        if missing := [c for c in self.columns or [] if c not in table]:
             raise ConfigurationError(f"{self.path} has no column {', '.join(missing)}")
-        table = table[self.columns] if self.columns else table
         try:
-            rows = table.to_numpy(dtype=float)
+            rows = (table[self.columns] if self.columns else table).to_numpy(dtype=float)
         except ValueError as exc:
             raise ConfigurationError(f"{self.path}: not all values are numbers ({exc})") from None
         if rows.shape[1] != math.prod(shape) or len(rows) == 0:
             raise ConfigurationError(
                 f"{self.path} has {len(rows)} rows of {rows.shape[1]} values; the model takes {list(shape)}"
             )
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-        if len(bad):
+        if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
             raise ConfigurationError(f"{self.path}: data row {bad[0] + 1} holds a missing or infinite value")
         return np.asarray(rows)[np.arange(n) % len(rows)].reshape(n, *shape)
 
@@ -129,12 +123,11 @@ class Texts(Config, frozen=True, kw_only=True, tag_field="kind", tag="texts"):
         """Return n texts drawn from the file without repeating one before all have been used."""
         texts = self._texts()
         order = np.random.default_rng(seed).permutation(len(texts))
-        return [texts[order[k % len(order)]] for k in range(n)]
+        return [texts[k] for k in np.resize(order, n).tolist()]
 
     def _texts(self) -> Sequence[str]:
         if self.path is None:
-            sentences: Sequence[str] = plugin("xedge.texts", "topic")()
-            return sentences
+            return plugin("xedge.texts", "topic")()  # type: ignore[no-any-return]
         table = read_csv(self.path)
         names = [self.column] if self.column else [name for name in TEXT_COLUMNS if name in table]
         if not names or names[0] not in table:
@@ -158,10 +151,8 @@ def matching(source: Source | None, spec: InputSpec) -> Source:
     if source is None:
         return Texts() if spec.kind == "text" else Vibration()
     if source.makes != spec.kind:
-        name = type(source).__name__
-        raise ConfigurationError(
-            f"source={name} makes {source.makes}, the model takes {spec.kind}; give another source"
-        )
+        text = f"makes {source.makes}, the model takes {spec.kind}; give another source"
+        raise ConfigurationError(f"source={type(source).__name__} {text}")
     return source
 
 

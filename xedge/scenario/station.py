@@ -31,10 +31,6 @@ class Station(Generic[Request]):
     (True, 5)
     >>> list(station.ended(5)), station.begin()
     ([['a']], Batch(started_ns=5, requests=['b']))
-
-    Args:
-        servers: how many batches may be in inference at once.
-        max_batch: most requests in one batch.
     """
 
     def __init__(self, servers: int = 1, max_batch: int = 64) -> None:

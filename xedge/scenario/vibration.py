@@ -1,15 +1,14 @@
 """Accelerometer windows of a rolling bearing, healthy or damaged, and 32 features of a window.
 
-The signal model is the one of Randall & Antoni (2011), "Rolling element bearing diagnostics: a tutorial",
-Mechanical Systems and Signal Processing 25(2), doi:10.1016/j.ymssp.2010.07.017: each time a rolling element
-meets the damage an impulse excites a structural resonance that rings and decays; the impulses come at a
-frequency given by the bearing's geometry, with 1 to 2 % random slip, stronger where the load is.
+The signal model is the one of Randall & Antoni (2011), "Rolling element bearing diagnostics: a tutorial", Mechanical
+Systems and Signal Processing 25(2), doi:10.1016/j.ymssp.2010.07.017: each time a rolling element meets the damage an
+impulse excites a structural resonance that rings and decays; the impulses come at a frequency given by the bearing's
+geometry, with 1 to 2 % random slip, stronger where the load is.
 """
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,21 +37,7 @@ FEATURE_NAMES: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Bearing:
-    """The geometry of a rolling bearing: number of balls, diameters in mm, contact angle in degrees."""
-
-    balls: int
-    ball_mm: float
-    pitch_mm: float
-    contact_deg: float = 0.0
-
-
-SKF_6205 = Bearing(balls=9, ball_mm=7.94, pitch_mm=39.04)
-
-
-@dataclass(frozen=True)
-class FaultFrequencies:
+class FaultFrequencies(NamedTuple):
     """How often damage is met, in Hz: on the outer race, the inner race, a ball (its spin), the cage."""
 
     bpfo: float
@@ -61,24 +46,24 @@ class FaultFrequencies:
     ftf: float
 
 
-def fault_frequencies_hz(rotation_hz: float, bearing: Bearing = SKF_6205) -> FaultFrequencies:
-    """Return the four fault frequencies of `bearing` turning at `rotation_hz`, its outer race at rest.
+def fault_frequencies_hz(rotation_hz: float) -> FaultFrequencies:
+    """Return the fault frequencies of an SKF 6205 whose shaft turns at `rotation_hz`, its outer race at rest.
 
-    With n balls of diameter d on pitch diameter D, contact angle a, r = (d / D) cos a and shaft frequency f
-    (Randall & Antoni 2011, equations 1 to 4):
-    BPFO = f n (1 - r) / 2, BPFI = f n (1 + r) / 2, FTF = f (1 - r) / 2, BSF = f D (1 - r^2) / (2 d).
+    With n balls of diameter d on pitch diameter D, r = d / D and shaft frequency f (Randall & Antoni 2011, equations
+    1 to 4): BPFO = f n (1 - r) / 2, BPFI = f n (1 + r) / 2, FTF = f (1 - r) / 2, BSF = f D (1 - r^2) / (2 d).
     A damaged ball meets a race twice a turn, so it is heard at 2 BSF.
 
     Raises:
         ConfigurationError: `rotation_hz` is not a positive number.
     """
-    if not (math.isfinite(rotation_hz) and rotation_hz > 0):
+    if not 0 < rotation_hz < math.inf:
         raise ConfigurationError(f"rotation_hz is {rotation_hz!r}: give the shaft's frequency, above 0 Hz")
-    ratio = bearing.ball_mm / bearing.pitch_mm * math.cos(math.radians(bearing.contact_deg))
+    balls, ball_mm, pitch_mm = 9, 7.94, 39.04
+    ratio = ball_mm / pitch_mm
     return FaultFrequencies(
-        bpfo=rotation_hz * bearing.balls * (1 - ratio) / 2,
-        bpfi=rotation_hz * bearing.balls * (1 + ratio) / 2,
-        bsf=rotation_hz * bearing.pitch_mm / (2 * bearing.ball_mm) * (1 - ratio**2),
+        bpfo=rotation_hz * balls * (1 - ratio) / 2,
+        bpfi=rotation_hz * balls * (1 + ratio) / 2,
+        bsf=rotation_hz * pitch_mm / (2 * ball_mm) * (1 - ratio**2),
         ftf=rotation_hz * (1 - ratio) / 2,
     )
 
@@ -86,10 +71,10 @@ def fault_frequencies_hz(rotation_hz: float, bearing: Bearing = SKF_6205) -> Fau
 def windows(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Return `n` accelerometer windows, shape (n, 1024) at 12 kHz in m/s², and their labels, shape (n,).
 
-    Label 1 is a damaged bearing (outer race, inner race or ball, equally often), 0 a healthy one; about half
-    are damaged. Speed (20 to 35 Hz), load, severity, resonance, mounting gain and background noise are drawn
-    anew for every window, and every machine knocks now and then, so that no single number tells the two
-    apart and the weakest damage drowns. The same `n` and `seed` give the same windows.
+    Label 1 is a damaged bearing (outer race, inner race or ball, equally often), 0 a healthy one; about half are
+    damaged. Speed (20 to 35 Hz), load, severity, resonance, mounting gain and background noise are drawn anew for every
+    window, and every machine knocks now and then, so that no single number tells the two apart and the weakest damage
+    drowns. The same `n` and `seed` give the same windows.
 
     Raises:
         ConfigurationError: `n` or `seed` is negative.
@@ -100,17 +85,16 @@ def windows(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     labels = (rng.random(n) < 0.5).astype(np.int8)
     signals = np.empty((n, WINDOW_SAMPLES), np.float32)
     for start in range(0, n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        signals[rows] = _simulate(labels[rows].astype(bool), rng)
+        signals[start : start + _CHUNK] = _simulate(labels[start : start + _CHUNK].astype(bool), rng)
     return signals, labels
 
 
 def features(signals: Array) -> NDArray[np.float32]:
     """Return the 32 features named in `FEATURE_NAMES` of each window, shape (n, 32).
 
-    `signals` has shape (n, 1024), in m/s² at 12 kHz. "log" is the natural logarithm. Ten features describe
-    the waveform, eleven its spectrum (bands in parts of the total power) and eleven the squared envelope
-    above 1.5 kHz and its spectrum, where damage shows as lines (Randall & Antoni 2011, section 5).
+    `signals` has shape (n, 1024), in m/s² at 12 kHz. "log" is the natural logarithm. Ten features describe the
+    waveform, eleven its spectrum (bands in parts of the total power) and eleven the squared envelope above 1.5 kHz and
+    its spectrum, where damage shows as lines (Randall & Antoni 2011, section 5).
 
     Raises:
         ConfigurationError: `signals` does not have shape (n, 1024).
@@ -120,10 +104,9 @@ def features(signals: Array) -> NDArray[np.float32]:
         raise ConfigurationError(f"signals have shape {signals.shape}: give windows of shape (n, {WINDOW_SAMPLES})")
     table = np.empty((len(signals), len(FEATURE_NAMES)), np.float32)
     for start in range(0, len(signals), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        chunk = signals[rows].astype(np.float64)
+        chunk = signals[start : start + _CHUNK].astype(np.float64)
         columns = [*_waveform_features(chunk), *_spectral_features(chunk), *_envelope_features(chunk)]
-        table[rows] = np.stack(columns, axis=1)
+        table[start : start + _CHUNK] = np.stack(columns, axis=1)
     return table
 
 
@@ -147,12 +130,11 @@ def _simulate(faulty: Array, rng: np.random.Generator) -> Array:
 
 def _shaft(rotation_hz: Array, rng: np.random.Generator) -> Array:
     """Return six harmonics of the rotation: unbalance, misalignment, looseness."""
-    n = len(rotation_hz)
     angle = 2 * np.pi * rotation_hz[:, None] * np.arange(WINDOW_SAMPLES) / SAMPLE_RATE_HZ
-    total = np.zeros((n, WINDOW_SAMPLES))
+    total, column = np.zeros(angle.shape), (len(angle), 1)
     for harmonic in range(1, 7):
-        height = rng.lognormal(-0.3 - 0.4 * harmonic, 0.6, (n, 1))
-        total += height * np.sin(harmonic * angle + rng.uniform(0, 2 * np.pi, (n, 1)))
+        height = rng.lognormal(-0.3 - 0.4 * harmonic, 0.6, column)
+        total += height * np.sin(harmonic * angle + rng.uniform(0, 2 * np.pi, column))
     return total
 
 
@@ -173,8 +155,7 @@ def _damage(rotation_hz: Array, rng: np.random.Generator) -> tuple[Array, Array]
     count = math.ceil(span / spacing.min() * 1.1) + 2 if n else 0
     slip = 1 + 0.015 * rng.standard_normal((n, count))
     times = spacing[:, None] * (rng.random((n, 1)) - 1 + np.cumsum(slip, axis=1))
-    # The load on the damage: the same all the time on the outer race, once a turn of the shaft on the inner
-    # race, once a turn of the cage on a ball.
+    # The load: the same all the time on the outer race, once a turn of the shaft on the inner, of the cage on a ball.
     load_hz = rotation_hz * np.array([0.0, 1.0, unit.ftf])[kind]
     phase = 2 * np.pi * (load_hz[:, None] * times / SAMPLE_RATE_HZ + rng.random((n, 1)))
     load = np.where(kind[:, None] == 0, 1.0, 1 + 0.7 * np.cos(phase))
@@ -214,7 +195,6 @@ def _waveform_features(signals: Array) -> list[Array]:
     rms = np.sqrt(np.mean(signals**2, axis=1))
     peak, mean = magnitude.max(axis=1), magnitude.mean(axis=1)
     deviation = centred.std(axis=1)
-    crossings = np.diff(np.signbit(centred), axis=1).mean(axis=1)
     return [
         _log(rms),
         _log(peak),
@@ -224,7 +204,7 @@ def _waveform_features(signals: Array) -> list[Array]:
         _ratio(rms, mean),
         _ratio(peak, mean),
         _ratio(peak, np.sqrt(magnitude).mean(axis=1) ** 2),
-        crossings,
+        np.diff(np.signbit(centred), axis=1).mean(axis=1),
         _log(np.sqrt(np.mean(np.diff(signals, axis=1) ** 2, axis=1))),
     ]
 
@@ -241,16 +221,11 @@ def _spectral_features(signals: Array) -> list[Array]:
     return [*bands, centroid, spread, entropy]
 
 
-def _squared_envelope(signals: Array) -> Array:
-    """Return the squared magnitude of the analytic signal above 1.5 kHz, in parts of its mean."""
+def _envelope_features(signals: Array) -> list[Array]:
     hz = np.fft.fftfreq(WINDOW_SAMPLES, 1 / SAMPLE_RATE_HZ)
     analytic = np.fft.ifft(np.where(hz >= _ENVELOPE_FROM_HZ, np.fft.fft(signals, axis=1), 0.0), axis=1)
     squared = analytic.real**2 + analytic.imag**2
-    return _ratio(squared, squared.mean(axis=1, keepdims=True))
-
-
-def _envelope_features(signals: Array) -> list[Array]:
-    squared = _squared_envelope(signals)
+    squared = _ratio(squared, squared.mean(axis=1, keepdims=True))
     centred = squared - squared.mean(axis=1, keepdims=True)
     deviation = centred.std(axis=1)
     hz = np.fft.rfftfreq(4 * WINDOW_SAMPLES, 1 / SAMPLE_RATE_HZ)
@@ -262,14 +237,8 @@ def _envelope_features(signals: Array) -> list[Array]:
     ]
     searched = (hz >= 50) & (hz < 420)
     strongest = hz[searched][lines[:, searched].argmax(axis=1)] / 1000
-    return [
-        _log(_ratio(np.mean(centred**4, axis=1), deviation**4)),
-        squared.max(axis=1) ** 0.5,
-        deviation,
-        *heights,
-        strongest,
-        _repetition(centred),
-    ]
+    log_kurtosis = _log(_ratio(np.mean(centred**4, axis=1), deviation**4))
+    return [log_kurtosis, squared.max(axis=1) ** 0.5, deviation, *heights, strongest, _repetition(centred)]
 
 
 def _repetition(centred: Array) -> Array:

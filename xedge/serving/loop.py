@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xedge.core.exceptions import BrokerError
 from xedge.scenario.channel import Channel
-from xedge.scenario.hardware import check_hardware
 from xedge.scenario.link import Link
+from xedge.scenario.placements import check_hardware
 from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import Station

@@ -1,4 +1,1 @@
-"""Questions that take many measurements: load, inversion, instrument, networks. One folder a study.
-
-May import every room but `cli`.
-"""
+"""Questions that take many measurements: load, inversion, instrument, networks. One folder a study."""

@@ -1,4 +1,4 @@
-"""Closed forms of queues that a measurement is held against: M/M/c, M/D/1, M/G/1, and when a pooled cloud wins; pure.
+"""Closed forms of queues that a measurement is held against: M/M/c, M/D/1, and when a pooled cloud wins; pure.
 
 Symbols: λ arrival rate, s mean service time, c servers, a = λs offered load, ρ = λs/c utilisation; T is the response
 time (waiting and service), W the waiting time. Arrivals are Poisson, served in order. Rates in Hz, times in ms.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import gammaincc, gammaln, xlogy
+from scipy.special import gammaln, pdtr, pdtrc, xlogy
 
 from xedge.core.exceptions import ConfigurationError
 
@@ -23,10 +23,15 @@ _NOTHING = 40.0  # a probability below exp(-40) cannot be distinguished from 0 b
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """Poisson arrivals of `rate_hz` at one server that takes `mean_service_ms` on average."""
+    """Poisson arrivals of `rate_hz` at `servers` that take `mean_service_ms` on average.
+
+    Raises:
+        ConfigurationError: ρ ≥ 1, or an invalid number.
+    """
 
     rate_hz: float
     mean_service_ms: float
+    servers = 1
 
     def __post_init__(self) -> None:
         for name in ("rate_hz", "mean_service_ms"):
@@ -40,13 +45,9 @@ class Queue:
             )
 
     @property
-    def _servers(self) -> int:
-        return 1
-
-    @property
     def utilisation(self) -> float:
         """ρ = λs/c: the share of time that a server is busy."""
-        return self.rate_hz * self.mean_service_ms / 1e3 / self._servers
+        return self.rate_hz * self.mean_service_ms / 1e3 / self.servers
 
     @property
     def mean_wait_ms(self) -> float:
@@ -58,26 +59,13 @@ class Queue:
         """E[T] = s + E[W]."""
         return self.mean_service_ms + self.mean_wait_ms
 
+    def quantile_ms(self, p: float) -> float:
+        """Return the time that a share `p` of the requests does not exceed."""
+        raise NotImplementedError
 
-@dataclass(frozen=True, kw_only=True)
-class MG1(Queue):
-    """M/G/1: one server, service times of any kind with the squared coefficient of variation `scv` = Var S/s².
-
-    Raises:
-        ConfigurationError: ρ ≥ 1, or an invalid number.
-    """
-
-    scv: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (math.isfinite(self.scv) and self.scv >= 0):
-            raise ConfigurationError(f"MG1: scv is {self.scv}: Var S / s² is 0 or more (0 constant, 1 exponential)")
-
-    @property
-    def mean_wait_ms(self) -> float:
-        """E[W] = λE[S²]/(2(1−ρ)), E[S²] = s²(1+scv) (Pollaczek 1930; Khinchine 1932)."""
-        return self.utilisation * self.mean_service_ms * (1 + self.scv) / (2 * (1 - self.utilisation))
+    def level_ms(self, p: float | None) -> float:
+        """Return the quantile of level `p`, or the mean for None."""
+        return self.mean_ms if p is None else self.quantile_ms(p)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +73,6 @@ class MMc(Queue):
     """M/M/c: `servers` of the same speed with exponential service times, one queue.
 
     `servers=1` is M/M/1: P(T > t) = e^(−(1−ρ)t/s), mean s/(1−ρ).
-
-    Raises:
-        ConfigurationError: ρ ≥ 1, or an invalid number.
     """
 
     servers: int = 1
@@ -98,19 +83,15 @@ class MMc(Queue):
         super().__post_init__()
 
     @property
-    def _servers(self) -> int:
-        return self.servers
-
-    @property
     def wait_probability(self) -> float:
         """C(c, a) = B/(1 − ρ(1 − B)), the share of requests that wait (Erlang 1917).
 
-        B = (aᶜ/c!)/Σₖ(aᵏ/k!) is the loss formula; with the sum as an incomplete gamma function it stays exact for
-        thousands of servers.
+        B = (aᶜ/c!)/Σₖ(aᵏ/k!) is the loss formula; with the sum as a Poisson distribution it stays exact for thousands
+        of servers.
         """
         load = self.utilisation * self.servers
         peak = math.exp(float(xlogy(self.servers, load)) - load - float(gammaln(self.servers + 1)))
-        loss = peak / float(gammaincc(self.servers + 1, load))
+        loss = peak / float(pdtr(self.servers, load))
         return loss / (1 - self.utilisation * (1 - loss))
 
     @property
@@ -148,16 +129,12 @@ class MMc(Queue):
 
 @dataclass(frozen=True, kw_only=True)
 class MD1(Queue):
-    """M/D/1: one server that always takes `mean_service_ms`.
-
-    Raises:
-        ConfigurationError: ρ ≥ 1, or an invalid number.
-    """
+    """M/D/1: one server that always takes `mean_service_ms`."""
 
     @property
     def mean_wait_ms(self) -> float:
-        """E[W] = ρs/(2(1−ρ))."""
-        return MG1(rate_hz=self.rate_hz, mean_service_ms=self.mean_service_ms, scv=0.0).mean_wait_ms
+        """E[W] = ρs/(2(1−ρ)) (Pollaczek 1930; Khinchine 1932)."""
+        return self.utilisation * self.mean_service_ms / (2 * (1 - self.utilisation))
 
     @property
     def _decay(self) -> float:
@@ -172,8 +149,7 @@ class MD1(Queue):
         p_(m+1)·A(0) = p_0·P(A > m) + Σ_(i=1…m) p_i·P(A > m+1−i), A Poisson arrivals in one service.
         """
         rho = self.utilisation
-        more = 1 - gammaincc(np.arange(1, n + 2), rho)  # P(A > m), m = 0 … n
-        more[more < 0] = 0.0
+        more = pdtrc(np.arange(n + 1), rho)  # P(A > m)
         system = np.zeros(n + 2)
         system[0] = 1 - rho
         for m in range(n + 1):
@@ -233,16 +209,10 @@ def inversion_utilisation(
 
         extra_rtt = s·(ρ − C(c, cρ)/c) / (1 − ρ),   s the mean service time, C the Erlang C formula,
 
-    and the right side grows with ρ from 0 without bound, so that above this ρ the edge is the slower one. For the
-    quantile of level `p` the exact distributions are solved for the same. For these queues it is the exact condition
-    of the performance inversion described by A. Ali-Eldin, B. Wang, P. Shenoy, "The Hidden Cost of the Edge", SC 2021
-    (arXiv 2104.14050).
-
-    Args:
-        servers: edge boxes, and servers of the cloud.
-        mean_service_ms: mean of the exponential service times.
-        extra_rtt_ms: round trip to the cloud less that to the edge.
-        p: level of the quantile; None for the mean.
+    and the right side grows with ρ from 0 without bound, so that above this ρ the edge is the slower one. With `p` the
+    quantiles of that level are compared instead of the means. For these queues it is the exact condition of the
+    performance inversion described by A. Ali-Eldin, B. Wang, P. Shenoy, "The Hidden Cost of the Edge", SC 2021 (arXiv
+    2104.14050).
 
     Returns:
         A number between 0 and 1; 0 where `extra_rtt_ms` is 0 (the cloud wins under any load); None with one server,
@@ -261,16 +231,11 @@ def inversion_utilisation(
     if extra_rtt_ms == 0:
         return 0.0
 
-    def gain_ms(idle: float) -> float:  # of pooling, at utilisation 1 − idle
-        rate_hz = (1 - idle) / mean_service_ms * 1e3
+    def short_of(log_idle: float) -> float:  # the gain of pooling less the way, at utilisation 1 − e^log_idle
+        rate_hz = (1 - math.exp(log_idle)) / mean_service_ms * 1e3
         edge = MMc(rate_hz=rate_hz, mean_service_ms=mean_service_ms)
         cloud = MMc(rate_hz=rate_hz * servers, mean_service_ms=mean_service_ms, servers=servers)
-        if p is None:
-            return edge.mean_wait_ms - cloud.mean_wait_ms
-        return edge.quantile_ms(p) - cloud.quantile_ms(p)
-
-    def short_of(log_idle: float) -> float:
-        return gain_ms(math.exp(log_idle)) - extra_rtt_ms
+        return edge.level_ms(p) - cloud.level_ms(p) - extra_rtt_ms
 
     busiest = -1.0
     while short_of(busiest) < 0:

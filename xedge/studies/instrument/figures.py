@@ -1,6 +1,6 @@
 """Figures of the instrument's check: measured points on theoretical distributions, and errors within their limits."""
 
-import math
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -8,12 +8,11 @@ from matplotlib.axes import Axes
 
 from xedge.results.figures import LOOKS, ReportFigure, styled
 from xedge.results.statistics import ecdf, paired_difference
-from xedge.studies.instrument.exact import SERVICE_TIMES
-from xedge.studies.instrument.result import LIMITS, STATISTICS, InstrumentCheck
+from xedge.studies.instrument.result import LIMITS, SERVICE_TIMES, STATISTICS, InstrumentCheck
+from xedge.studies.points import known
 
 LEVELS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.9, 0.95, 0.98)
 POINTS = 300
-MARKERS = ("o", "s")
 
 
 def distribution(ax: Axes, result: InstrumentCheck, utilisation: float) -> list[Artist]:
@@ -22,18 +21,13 @@ def distribution(ax: Axes, result: InstrumentCheck, utilisation: float) -> list[
     queues = {queue: result.theory(queue, utilisation) for queue in SERVICE_TIMES}
     limit_ms = max(theory.quantile_ms(LEVELS[-1]) for theory in queues.values()) * 1.1
     at = np.linspace(0, limit_ms, POINTS)
-    for (queue, theory), look, marker in zip(queues.items(), LOOKS, MARKERS, strict=False):
+    for (queue, theory), look, marker in zip(queues.items(), LOOKS, "os", strict=False):
         artists += ax.plot(at, theory.cdf(at), label=f"{queue}, theory", **look)
         measured, exact = result.sections(queue, utilisation)
         as_measured = np.concatenate(measured) - result.floor_ms(utilisation)
         artists += ax.plot(*ecdf(as_measured), color=look["color"], linewidth=0.8, label=f"{queue}, measured")
-        points = [(p, theory.quantile_ms(p), paired_difference(exact, measured, p)) for p in LEVELS]
-        known = [
-            (p, ms + off.value, off.half_width or 0.0)
-            for p, ms, off in points
-            if off.value is not None and math.isfinite(off.value)
-        ]
-        levels, values, half = np.array(known).reshape(-1, 3).T
+        levels, off, half = known((p, paired_difference(exact, measured, p)) for p in LEVELS)
+        values = np.array([theory.quantile_ms(p) for p in levels]) + off
         artists += ax.errorbar(
             values - result.floor_ms(utilisation), levels, xerr=half, color=look["color"], marker=marker, markersize=4,
             linestyle="none", capsize=2, label="  the draws' luck taken out",
@@ -49,17 +43,11 @@ def errors(ax: Axes, result: InstrumentCheck, utilisation: float) -> list[Artist
     for place, statistic in enumerate(STATISTICS):
         limit = 100 * LIMITS[statistic]
         artists.append(ax.fill_betweenx([-limit, limit], place - 0.4, place + 0.4, color="#dddddd", linewidth=0))
-    for side, (queue, look, marker) in enumerate(zip(SERVICE_TIMES, LOOKS, MARKERS, strict=False)):
+    for side, (queue, look, marker) in enumerate(zip(SERVICE_TIMES, LOOKS, "os", strict=False)):
         own = [check for check in result.checks if (check.queue, check.utilisation) == (queue, utilisation)]
-        known = [
-            (place + 0.3 * side - 0.15, error.value, error.half_width or 0.0)
-            for place, error in enumerate(check.error_percent for check in own)
-            if error.value is not None and math.isfinite(error.value)
-        ]
-        x, values, half = np.array(known).reshape(-1, 3).T
-        artists += ax.errorbar(
-            x, values, yerr=half, color=look["color"], marker=marker, markersize=4, capsize=3, linestyle="none"
-        ).get_children()
+        places, values, half = known((place, check.error_percent) for place, check in enumerate(own))
+        looks: dict[str, Any] = {"color": look["color"], "marker": marker, "markersize": 4, "linestyle": "none"}
+        artists += ax.errorbar(places + 0.3 * side - 0.15, values, yerr=half, capsize=3, **looks).get_children()
     ax.axhline(0, color="#555555", linewidth=0.8)
     ax.set_xticks(range(len(STATISTICS)), STATISTICS)
     ax.set(ylabel="error, % of theory", ylim=(-20, 20), xlim=(-0.6, len(STATISTICS) - 0.4))

@@ -1,24 +1,29 @@
-"""The instrument judged: every statistic of every stub against its queue in theory, the draws' luck taken out."""
+"""The instrument measured and judged: every statistic of stubs against their queues, the draws' luck taken out."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from xedge.core.exceptions import ConfigurationError
 from xedge.core.tables import html_table
 from xedge.reports.study import Findings, Headline, changed
 from xedge.results.measurement import Measurement
 from xedge.results.rows import latency_ms
-from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference, quantile_estimate
+from xedge.results.statistics import Estimate, FloatArray, mean_estimate, paired_difference
 from xedge.results.words import milliseconds
-from xedge.studies.instrument.exact import SERVICE_TIMES, same_draws_ms, theory
-from xedge.studies.points import by_name, reasons, worst_verdict
-from xedge.studies.queueing import MD1, MMc
+from xedge.scenario.placements import Edge
+from xedge.scenario.routes import box_seeds, random_routes
+from xedge.scenario.service_times import Deterministic, Exponential, ServiceTime
+from xedge.studies.points import by_name, estimate, measure_points, reasons, with_interval, worst_verdict
+from xedge.studies.queueing import MD1, MMc, responses
 
+SERVICE_TIMES: Mapping[str, Callable[..., ServiceTime]] = {"M/D/1": Deterministic, "M/M/1": Exponential}
 STATISTICS = {"mean": None, "p50": 0.5, "p95": 0.95}
 LIMITS = {"mean": 0.05, "p50": 0.10, "p95": 0.10}  # of the relative error
 SHOWN = ("mean", "p95")  # on top of a page
@@ -77,9 +82,8 @@ class Check:
     def row(self) -> dict[str, Any]:
         """Return all numbers, each estimate with the ends of its interval."""
         row: dict[str, Any] = {name: getattr(self, name) for name in ("queue", "utilisation", "statistic", "theory_ms")}
-        numbers = {"exact_ms": self.exact, "measured_ms": self.measured, "off_ms": self.off, "error": self.error}
-        for name, estimate in numbers.items():
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        row |= with_interval("exact_ms", self.exact) | with_interval("measured_ms", self.measured)
+        row |= with_interval("off_ms", self.off) | with_interval("error", self.error)
         return row | {"limit": self.limit, "outcome": self.outcome}
 
 
@@ -97,7 +101,8 @@ class InstrumentCheck:
 
     def theory(self, queue: str, utilisation: float) -> MD1 | MMc:
         """Return the queue in theory."""
-        return theory(queue, utilisation, self.mean_service_ms)
+        kind = MD1 if queue == "M/D/1" else MMc
+        return kind(rate_hz=1e3 * utilisation / self.mean_service_ms, mean_service_ms=self.mean_service_ms)
 
     def floor_ms(self, utilisation: float) -> float:
         """Return the noise floor: the median of an echo behind the same broker."""
@@ -110,40 +115,29 @@ class InstrumentCheck:
         """
         measurement = self.measurements[utilisation]
         service_time = SERVICE_TIMES[queue](mean_ms=self.mean_service_ms)
-        seeds = {
-            trial["replication"]: trial["link_seed"]
-            for trial in measurement.conditions["trials"]
-            if trial["placement"] == queue
-        }
+        seeds = {(one["placement"], one["replication"]): one["link_seed"] for one in measurement.conditions["trials"]}
         measured, exact = [], []
         for replication, rows in measurement.evidence[queue].trials.items():
             kept = ~rows["warm_up"].to_numpy(dtype=bool)
             latency = latency_ms(rows)[kept]
             measured.append(np.where(np.isnan(latency), np.inf, latency))
             due_ms = rows["due_ns"].to_numpy(dtype=np.float64) / 1e6
-            exact.append(same_draws_ms(due_ms, seeds[replication], self.boxes, service_time)[kept])
+            exact.append(same_draws_ms(due_ms, seeds[queue, replication], self.boxes, service_time)[kept])
         return measured, exact
 
     @cached_property
     def checks(self) -> list[Check]:
         """Every statistic of every queue at every utilisation, in that order from within."""
-        return [
-            check
-            for utilisation in sorted(self.measurements)
-            for queue in SERVICE_TIMES
-            for check in self._checks(queue, utilisation)
-        ]
+        pairs = [(utilisation, queue) for utilisation in sorted(self.measurements) for queue in SERVICE_TIMES]
+        return [check for utilisation, queue in pairs for check in self._checks(queue, utilisation)]
 
     def _checks(self, queue: str, utilisation: float) -> Iterator[Check]:
         sections, exact = self.sections(queue, utilisation)
         floor_ms, in_theory = self.floor_ms(utilisation), self.theory(queue, utilisation)
         for statistic, p in STATISTICS.items():
-            theory_ms = in_theory.mean_ms if p is None else in_theory.quantile_ms(p)
-            measured, off = (
-                changed(estimate, lambda ms: ms - floor_ms)
-                for estimate in (_estimate(sections, p), _off(exact, sections, p))
-            )
-            yield Check(queue, utilisation, statistic, theory_ms, _estimate(exact, p), measured, off)
+            raw = (estimate(sections, p), _off(exact, sections, p))
+            measured, off = (changed(number, lambda ms: ms - floor_ms) for number in raw)
+            yield Check(queue, utilisation, statistic, in_theory.level_ms(p), estimate(exact, p), measured, off)
 
     @property
     def verdict(self) -> str:
@@ -165,7 +159,7 @@ class InstrumentCheck:
         heads = ["queue", "utilisation", "", "theory, ms", "exact queue, ms", "measured, ms", "error", "limit", ""]
         rows = []
         for check in self.checks:
-            texts = [milliseconds(estimate, None, "") for estimate in (check.exact, check.measured)]
+            texts = [milliseconds(number, None, "") for number in (check.exact, check.measured)]
             cells = [check.queue, f"{check.utilisation:g}", check.statistic, f"{check.theory_ms:.2f}", *texts]
             rows.append([*cells, percent(check.error_percent), f"{100 * check.limit:g}\u202f%", check.outcome])
         floors = ", ".join(f"{self.floor_ms(u):.2f} ms at {u:g}" for u in sorted(self.measurements))
@@ -177,20 +171,17 @@ class InstrumentCheck:
 
     def conclusion(self) -> str:
         """Return in words whether the instrument reproduces the theory, and how far off it is."""
+        setting = f"{self.boxes} stubs with a service time of {self.mean_service_ms:g} ms"
         levels = ", ".join(f"{utilisation:g}" for utilisation in sorted(self.measurements))
-        setting = (
-            f"{self.boxes} stubs with a service time of {self.mean_service_ms:g} ms behind the real broker and sender, "
-            f"utilisation {levels}"
-        )
         limits = ", ".join(f"{name} within {100 * limit:g} %" for name, limit in LIMITS.items())
         outcomes = [check.outcome for check in self.checks]
         counts = ", ".join(f"{name} {n}" for name in reversed(OUTCOMES) if (n := outcomes.count(name)))  # type: ignore[arg-type]
         worst = worst_first(self.checks)[0]
         where = f"{worst.statistic} of {worst.queue} at {worst.utilisation:g}"
         return (
-            f"{OUTCOMES[self.outcome]}. {setting}; limits after the noise floor: {limits}. {len(outcomes)} checks, "
-            f"{counts}; the largest error for its limit is {percent(worst.error_percent)}, {where}."
-            f"{reasons(self.measurements)}"
+            f"{OUTCOMES[self.outcome]}. {setting} behind the real broker and sender, utilisation {levels}; limits "
+            f"after the noise floor: {limits}. {len(outcomes)} checks, {counts}; the largest error for its limit is "
+            f"{percent(worst.error_percent)}, {where}.{reasons(self.measurements)}"
         )
 
     def findings(self) -> Findings:
@@ -217,8 +208,19 @@ class InstrumentCheck:
         )  # fmt: skip
 
 
-def _estimate(sections: list[FloatArray], p: float | None) -> Estimate:
-    return mean_estimate(sections) if p is None else quantile_estimate(sections, p)
+def same_draws_ms(due_ms: FloatArray, seed: int, boxes: int, service_time: ServiceTime) -> FloatArray:
+    """Return what exact queues make of a trial's due times and of the service times its stubs drew, ms, shape (n,).
+
+    `due_ms` is of all requests of the trial, warm-up included; `seed` is the trial's link seed, from which is drawn too
+    which request belongs to which of the `boxes` queues.
+    """
+    response_ms = np.empty(len(due_ms))
+    box = random_routes(seed, boxes, len(due_ms))
+    for number, own in enumerate(box_seeds(seed, boxes)):
+        mine = box == number
+        drawn = np.fromiter(islice(service_time.draws_ns(own), int(mine.sum())), dtype=np.float64) / 1e6
+        response_ms[mine] = responses(due_ms[mine], drawn)
+    return response_ms
 
 
 def _off(exact: list[FloatArray], measured: list[FloatArray], p: float | None) -> Estimate:
@@ -229,8 +231,7 @@ def _off(exact: list[FloatArray], measured: list[FloatArray], p: float | None) -
 
 def worst_first(checks: Sequence[Check]) -> list[Check]:
     """Return the checks, those with the largest error for their limit first, unknown errors before all."""
-    unknown = math.inf
-    return sorted(checks, key=lambda check: -abs(unknown if (e := check.error.value) is None else e) / check.limit)
+    return sorted(checks, key=lambda check: -abs(math.inf if (e := check.error.value) is None else e) / check.limit)
 
 
 def percent(error: Estimate) -> str:
@@ -239,3 +240,33 @@ def percent(error: Estimate) -> str:
         return "not known"
     margin = "" if error.half_width is None else f"\u202f±\u202f{error.half_width:.1f}"
     return f"{error.value:+.1f}{margin}\u202f%".replace("-", "−")
+
+
+def measure(
+    utilisations: Sequence[float],
+    mean_service_ms: float,
+    boxes: int,
+    duration_s: float,
+    replications: int = 5,
+    *,
+    seed: int = 0,
+    model: str = "anomaly_detector",
+    progress: bool = True,
+) -> InstrumentCheck:
+    """Measure both stubs at every utilisation behind one broker: answers of a model, held for the service time.
+
+    `utilisations` are shares of the capacity, each between 0 and 1; `mean_service_ms` is large beside the noise floor,
+    such as 30; `boxes` independent queues are measured side by side in every trial of `duration_s`; intervals take two
+    replications. Schedules, contents and service times are drawn from `seed`.
+
+    Raises:
+        ConfigurationError: an invalid argument; nothing was measured.
+    """
+    if not len(utilisations):
+        raise ConfigurationError("utilisations=[]: give at least one, as [0.5, 0.8]")
+    stubs = {queue: kind(mean_ms=mean_service_ms) for queue, kind in SERVICE_TIMES.items()}
+    placements = {queue: Edge(service_time=time, max_batch=1, boxes=boxes) for queue, time in stubs.items()}
+    asked: dict[str, Any] = {"model": model, "placements": placements, "timeout_s": 60.0, "seed": seed}
+    load = (utilisations, boxes, mean_service_ms, duration_s)
+    measurements = measure_points(*load, replications, name="instrument", progress=progress, **asked)
+    return InstrumentCheck(boxes, mean_service_ms, measurements)

@@ -7,8 +7,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from xedge.results.figures import LOOKS, ReportFigure, styled
-from xedge.results.statistics import Estimate, FloatArray
 from xedge.studies.inversion.result import PLACEMENTS, STATISTICS, Inversion
+from xedge.studies.points import known
 
 POINTS = 120
 CROSSING = "#333333"
@@ -20,33 +20,25 @@ def panel(ax: Axes, inversion: Inversion, statistic: str) -> list[Artist]:
     measured = sorted(inversion.measurements)
     at = np.linspace(max(0.02, measured[0] - 0.1), min(0.97, measured[-1] + 0.05), POINTS)
     artists: list[Artist] = []
+    top = inversion.theory_ms("edge", measured[-1], statistic)
     for placement, look, marker in zip(PLACEMENTS, LOOKS, "os", strict=False):
         label = "edge boxes" if placement == "edge" else "pooled cloud"
-        artists += ax.plot(at, _theory(inversion, placement, statistic, at), label=f"{label}, theory", **look)
-        points = [inversion.measured_ms(placement, level, statistic) for level in measured]
-        known = [(level, point) for level, point in zip(measured, points, strict=True) if _is_known(point)]
-        values = np.array([point.value for _, point in known], dtype=float)
-        half = np.array([_length(point) for _, point in known])
-        errors = [np.minimum(half, values), half]  # no latency is below 0
+        theory = [inversion.theory_ms(placement, float(level), statistic) for level in at]
+        artists += ax.plot(at, theory, label=f"{label}, theory", **look)
+        levels, values, half = known((level, inversion.measured_ms(placement, level, statistic)) for level in measured)
         artists += ax.errorbar(
-            [level for level, _ in known], values, yerr=errors, color=look["color"], marker=marker, markersize=5,
-            linestyle="none", capsize=3, label=f"{label}, measured",
+            levels, values, yerr=[np.minimum(half, values), half],  # no latency is below 0
+            color=look["color"], marker=marker, markersize=5, linestyle="none", capsize=3, label=f"{label}, measured",
         ).get_children()  # fmt: skip
-    threshold = inversion.threshold(statistic)
+        top = max([top, *values])
+    threshold, wins = inversion.threshold(statistic), "cloud begins to win"
     if (expected := threshold.theory) is not None:
-        artists.append(
-            ax.axvline(expected, color=CROSSING, linestyle=":", linewidth=1.2, label="cloud begins to win, theory")
-        )
+        artists.append(ax.axvline(expected, color=CROSSING, linestyle=":", linewidth=1.2, label=f"{wins}, theory"))
     crossing = threshold.measured
     low, high = (max(at[0], crossing.low or at[0]), min(at[-1], crossing.high or at[-1]))
     if low < high and crossing.low != crossing.high:
-        artists.append(
-            ax.axvspan(low, high, color=CROSSING, alpha=0.12, linewidth=0, label="cloud begins to win, measured")
-        )
-    ax.set(xlabel="utilisation", ylabel="latency, ms", xlim=(at[0], at[-1]), title=statistic)
-    ax.set_ylim(
-        0, 1.15 * max(_theory(inversion, "edge", statistic, np.array([measured[-1]]))[0], _top(inversion, statistic))
-    )
+        artists.append(ax.axvspan(low, high, color=CROSSING, alpha=0.12, linewidth=0, label=f"{wins}, measured"))
+    ax.set(xlabel="utilisation", ylabel="latency, ms", title=statistic, xlim=(at[0], at[-1]), ylim=(0, 1.15 * top))
     return artists
 
 
@@ -85,22 +77,3 @@ def figure(inversion: Inversion) -> ReportFigure:
         axes["distance"].set_title("From which utilisation on the cloud wins")
         canvas.alt = inversion.conclusion()
     return canvas
-
-
-def _theory(inversion: Inversion, placement: str, statistic: str, at: FloatArray) -> FloatArray:
-    """Return the theoretical latency in ms at the utilisations `at`, shape (n,)."""
-    return np.array([inversion.theory_ms(placement, float(u), statistic) for u in at])
-
-
-def _is_known(estimate: Estimate) -> bool:
-    return estimate.value is not None and math.isfinite(estimate.value)
-
-
-def _length(estimate: Estimate) -> float:
-    return estimate.half_width or 0.0
-
-
-def _top(inversion: Inversion, statistic: str) -> float:
-    points = [inversion.measured_ms(name, level, statistic) for name in PLACEMENTS for level in inversion.measurements]
-    values = [point.value for point in points if point.value is not None and math.isfinite(point.value)]
-    return max(values, default=0.0)

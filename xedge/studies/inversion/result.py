@@ -3,37 +3,37 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from xedge.core.exceptions import ConfigurationError
 from xedge.core.tables import html_table
 from xedge.reports.study import Findings, Headline
 from xedge.results.measurement import Measurement
-from xedge.results.statistics import Estimate, mean_estimate, paired_difference, quantile_estimate
+from xedge.results.statistics import Estimate, mean_estimate, paired_difference
 from xedge.results.words import milliseconds
-from xedge.studies.points import by_name, reasons
+from xedge.scenario.link import Link
+from xedge.scenario.placements import Cloud, Edge
+from xedge.scenario.service_times import Exponential
+from xedge.studies.points import by_name, estimate, measure_points, reasons, with_interval
 from xedge.studies.queueing import MMc, inversion_utilisation
 
-MEAN = 0.0  # stands where a quantile's level stands, for the mean
-STATISTICS = {"mean": MEAN, "p95": 0.95, "p99": 0.99}
+STATISTICS = {"mean": None, "p95": 0.95, "p99": 0.99}
 PLACEMENTS = ("edge", "cloud")
 SATURATED = Estimate(None, None, None, 0, 0, "saturated: no steady state", needed=0)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """The utilisation from which on the cloud wins.
-
-    `measured` is -inf or inf where it lies below or above all `decided` utilisations, those at which there is a gain;
-    `theory` is None where the cloud never wins.
-    """
+    """The utilisation from which on the cloud wins."""
 
     statistic: str
-    measured: Estimate
-    theory: float | None
-    decided: Sequence[float]
+    measured: Estimate  # -inf or inf where it lies below or above all that are decided
+    theory: float | None  # None where the cloud never wins
+    decided: Sequence[float]  # the utilisations at which there is a gain
 
     @property
     def value(self) -> str:
@@ -61,6 +61,11 @@ class Threshold:
             where = f"already below {self.decided[0]:g}" if value < 0 else f"not up to {self.decided[-1]:g}"
         return f"{self.statistic}: the cloud wins {where} as measured{interval}, {theory}"
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the measured one as `report.record` takes it."""
+        text = self.value + (f" ({self.interval})" if self.interval else "")
+        return {"value": self.measured.value, "low": self.measured.low, "high": self.measured.high, "text": text}
+
     def _words(self, utilisation: float) -> str:
         if math.isinf(utilisation):
             return f"below {self.decided[0]:g}" if utilisation < 0 else f"above {self.decided[-1]:g}"
@@ -84,27 +89,25 @@ class Inversion:
         servers = 1 if placement == "edge" else self.boxes
         rate_hz = 1e3 * utilisation * servers / self.mean_service_ms
         queue = MMc(rate_hz=rate_hz, mean_service_ms=self.mean_service_ms, servers=servers)
-        level, way_ms = STATISTICS[statistic], 0.0 if placement == "edge" else self.extra_rtt_ms
-        return way_ms + (queue.mean_ms if level == MEAN else queue.quantile_ms(level))
+        return (0.0 if placement == "edge" else self.extra_rtt_ms) + queue.level_ms(STATISTICS[statistic])
 
     def measured_ms(self, placement: str, utilisation: float, statistic: str) -> Estimate:
         """Return the measured latency with its interval; no value of a saturated placement."""
         if placement in self.measurements[utilisation].verdict.saturated:
             return SATURATED
-        sections, level = self.measurements[utilisation].latencies_ms(placement), STATISTICS[statistic]
-        return mean_estimate(sections) if level == MEAN else quantile_estimate(sections, level)
+        return estimate(self.measurements[utilisation].latencies_ms(placement), STATISTICS[statistic])
 
     def gain_ms(self, utilisation: float, statistic: str) -> Estimate:
         """Return edge − cloud, paired by replication: above 0 the cloud wins; no value where either is saturated."""
         if self.measurements[utilisation].verdict.saturated:
             return SATURATED
         edge, cloud = (self.measurements[utilisation].latencies_ms(name) for name in PLACEMENTS)
-        if STATISTICS[statistic] == MEAN:
-            means = [(a.mean(), b.mean()) for a, b in zip(edge, cloud, strict=True) if a.size and b.size]
-            if any(math.isinf(a) and math.isinf(b) for a, b in means):
-                return Estimate(None, None, None, len(means), 0, "both censored")
-            return mean_estimate([np.array([a - b]) for a, b in means])
-        return paired_difference(cloud, edge, STATISTICS[statistic])
+        if (p := STATISTICS[statistic]) is not None:
+            return paired_difference(cloud, edge, p)
+        means = [(a.mean(), b.mean()) for a, b in zip(edge, cloud, strict=True) if a.size and b.size]
+        if any(math.isinf(a) and math.isinf(b) for a, b in means):
+            return Estimate(None, None, None, len(means), 0, "both censored")
+        return mean_estimate([np.array([a - b]) for a, b in means])
 
     def expected(self, statistic: str, extra_rtt_ms: float | None = None) -> float | None:
         """Return the utilisation from which on the cloud wins by theory; None if it never does.
@@ -112,7 +115,7 @@ class Inversion:
         `extra_rtt_ms` is another distance than the one measured.
         """
         extra_ms = self.extra_rtt_ms if extra_rtt_ms is None else extra_rtt_ms
-        return inversion_utilisation(self.boxes, self.mean_service_ms, extra_ms, STATISTICS[statistic] or None)
+        return inversion_utilisation(self.boxes, self.mean_service_ms, extra_ms, STATISTICS[statistic])
 
     def threshold(self, statistic: str) -> Threshold:
         """Return the utilisation from which on the cloud wins, as measured and by theory.
@@ -121,13 +124,13 @@ class Inversion:
         1 − ρ is taken to be straight, because waiting times grow as 1/(1 − ρ). The interval is where the ends of the
         gains' intervals cross zero: −inf or inf where they do not, within those points.
         """
-        gains = {utilisation: self.gain_ms(utilisation, statistic) for utilisation in sorted(self.measurements)}
+        gains = {u: self.gain_ms(u, statistic) for u in sorted(self.measurements)}
         gains = {u: gain for u, gain in gains.items() if gain.value is not None and math.isfinite(gain.value)}
-        at, estimates, idle = list(gains), list(gains.values()), [1 - utilisation for utilisation in gains]
-        middle = [k * gain.value for k, gain in zip(idle, estimates, strict=True) if gain.value is not None]
-        low = [-math.inf if gain.low is None else k * gain.low for k, gain in zip(idle, estimates, strict=True)]
-        high = [math.inf if gain.high is None else k * gain.high for k, gain in zip(idle, estimates, strict=True)]
-        n, sections = (min((getattr(gain, key) for gain in estimates), default=0) for key in ("n", "sections"))
+        at = list(gains)
+        middle = [(1 - u) * (gain.value or 0.0) for u, gain in gains.items()]
+        low = [-math.inf if gain.low is None else (1 - u) * gain.low for u, gain in gains.items()]
+        high = [math.inf if gain.high is None else (1 - u) * gain.high for u, gain in gains.items()]
+        n, sections = (min((getattr(gain, key) for gain in gains.values()), default=0) for key in ("n", "sections"))
         method = "zero of the paired differences times 1 − ρ, straight between the utilisations measured"
         measured = Estimate(_zero(at, middle), _zero(at, high), _zero(at, low), n, sections, method)
         return Threshold(statistic, measured, self.expected(statistic), at)
@@ -135,25 +138,23 @@ class Inversion:
     def table(self) -> pd.DataFrame:
         """Return one row a utilisation and statistic: measured, theory and gain, in ms, with intervals."""
         rows = []
-        for utilisation in sorted(self.measurements):
-            for statistic in STATISTICS:
-                row: dict[str, Any] = {"utilisation": utilisation, "statistic": statistic}
-                for placement in PLACEMENTS:
-                    row |= _with_interval(f"{placement}_ms", self.measured_ms(placement, utilisation, statistic))
-                    row[f"{placement}_theory_ms"] = self.theory_ms(placement, utilisation, statistic)
-                rows.append(row | _with_interval("gain_ms", self.gain_ms(utilisation, statistic)))
+        for level, statistic in product(sorted(self.measurements), STATISTICS):
+            row: dict[str, Any] = {"utilisation": level, "statistic": statistic}
+            for name in PLACEMENTS:
+                row |= with_interval(f"{name}_ms", self.measured_ms(name, level, statistic))
+                row[f"{name}_theory_ms"] = self.theory_ms(name, level, statistic)
+            rows.append(row | with_interval("gain_ms", self.gain_ms(level, statistic)))
         return pd.DataFrame(rows)
 
     def _repr_html_(self) -> str:
         heads = ["utilisation", "", *(f"{name}, {what}, ms" for name in PLACEMENTS for what in ("measured", "theory"))]
         rows = []
-        for utilisation in sorted(self.measurements):
-            for statistic in STATISTICS:
-                row = [f"{utilisation:g}", statistic]
-                for name in PLACEMENTS:
-                    row.append(_milliseconds(self.measured_ms(name, utilisation, statistic)))
-                    row.append(f"{self.theory_ms(name, utilisation, statistic):.1f}")
-                rows.append([*row, _milliseconds(self.gain_ms(utilisation, statistic))])
+        for level, statistic in product(sorted(self.measurements), STATISTICS):
+            row = [f"{level:g}", statistic]
+            for name in PLACEMENTS:
+                row.append(_milliseconds(self.measured_ms(name, level, statistic)))
+                row.append(f"{self.theory_ms(name, level, statistic):.1f}")
+            rows.append([*row, _milliseconds(self.gain_ms(level, statistic))])
         note = "± is a 95 % interval (Student t over the replications); above 0 in the last column the cloud wins."
         return f"{html_table([*heads, 'edge − cloud, ms'], rows)}<p>{note}</p>"
 
@@ -171,20 +172,17 @@ class Inversion:
     def conclusion(self) -> str:
         """Return in words where the cloud begins to win, as measured and by theory."""
         thresholds = "; ".join(str(self.threshold(statistic)) for statistic in STATISTICS)
-        setting = (
+        return (
             f"{self.boxes} edge boxes with a queue each against one cloud with {self.boxes} servers and one queue, "
-            f"{self.extra_rtt_ms:g} ms further away, {self.mean_service_ms:g} ms a request on average"
+            f"{self.extra_rtt_ms:g} ms further away, {self.mean_service_ms:g} ms a request on average: {thresholds}. "
+            f"Below these utilisations the edge answers sooner.{reasons(self.measurements)}"
         )
-        answers = f"{thresholds}. Below these utilisations the edge answers sooner."
-        return f"{setting}: {answers}{reasons(self.measurements)}"
 
     def findings(self) -> Findings:
         """Return what a page shows: the thresholds, measured and by theory."""
         thresholds = [self.threshold(statistic) for statistic in STATISTICS]
-        measured = {threshold.statistic: _recorded(threshold.measured, threshold) for threshold in thresholds}
-        theory = {
-            threshold.statistic: {"value": threshold.theory, "text": threshold.in_theory} for threshold in thresholds
-        }
+        measured = {threshold.statistic: threshold.recorded() for threshold in thresholds}
+        theory = {each.statistic: {"value": each.theory, "text": each.in_theory} for each in thresholds}
         return Findings(
             conclusion=self.conclusion(),
             verdict=self.verdict,
@@ -199,11 +197,6 @@ class Inversion:
             measurements=by_name(self.measurements),
             files=by_name(self.measurements),
         )  # fmt: skip
-
-
-def _recorded(estimate: Estimate, threshold: Threshold) -> dict[str, Any]:
-    text = threshold.value + (f" ({threshold.interval})" if threshold.interval else "")
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "text": text}
 
 
 def _zero(at: Sequence[float], gains: Sequence[float]) -> float | None:
@@ -223,5 +216,34 @@ def _milliseconds(estimate: Estimate) -> str:
     return "saturated" if estimate is SATURATED else milliseconds(estimate, None, "").replace("-", "−")
 
 
-def _with_interval(name: str, estimate: Estimate) -> dict[str, float | None]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+def measure(
+    boxes: int,
+    mean_service_ms: float,
+    extra_rtt_ms: float,
+    utilisations: Sequence[float],
+    duration_s: float,
+    replications: int = 5,
+    *,
+    seed: int = 0,
+    model: str = "anomaly_detector",
+    progress: bool = True,
+) -> Inversion:
+    """Measure edge boxes against a pooled cloud at every utilisation: M/M/1 each against M/M/c behind a longer link.
+
+    There are `boxes` edge boxes and as many servers of the cloud, 2 or more, whose round trip is `extra_rtt_ms` longer.
+    An answer of the model is held for an exponential service time of `mean_service_ms` on average. `utilisations` are
+    shares of the capacity, each between 0 and 1, at least two; a trial lasts `duration_s`. Schedules, contents and
+    service times are drawn from `seed`.
+
+    Raises:
+        ConfigurationError: an invalid argument; nothing was measured.
+    """
+    if boxes < 2 or len(set(utilisations)) < 2:
+        raise ConfigurationError(f"boxes={boxes}, utilisations={list(utilisations)}: give at least two of each")
+    service: dict[str, Any] = {"service_time": Exponential(mean_ms=mean_service_ms), "max_batch": 1}
+    cloud = Cloud(link=Link(delay_ms=extra_rtt_ms / 2), servers=boxes, **service)
+    placements = {"edge": Edge(boxes=boxes, **service), "cloud": cloud}
+    asked: dict[str, Any] = {"model": model, "placements": placements, "timeout_s": 30.0, "seed": seed}
+    load = (utilisations, boxes, mean_service_ms, duration_s)
+    measurements = measure_points(*load, replications, name="inversion", progress=progress, **asked)
+    return Inversion(boxes, mean_service_ms, extra_rtt_ms, measurements)

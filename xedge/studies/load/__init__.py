@@ -1,7 +1,6 @@
 """How much load a placement takes: rates searched one by one until a deadline is missed.
 
-`measuring` asks and measures, `search` chooses the next rate, `probe` judges one, `limits` all of them,
-`curve` puts them into words, `figures` draws them.
+`measuring` measures, `search` chooses the next rate, `limits` judges, `curve` tells, `figures` draws.
 """
 
 from xedge.studies.load.curve import LoadCurve as LoadCurve

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,7 @@ from xedge.reports.study import Findings, Headline
 from xedge.results import storage, words
 from xedge.results.measurement import Measurement
 from xedge.results.words import level_name, milliseconds, number
-from xedge.studies.load.limits import Limit, Limits
-from xedge.studies.load.probe import STEADY
+from xedge.studies.load.limits import STEADY, Limits
 
 if TYPE_CHECKING:
     from xedge.results.figures import ReportFigure
@@ -60,37 +58,24 @@ class LoadCurve(Limits):
     def doubts(self) -> list[str]:
         """Return every doubt about the limits in words."""
         early = [f"the search ended early: {self.ended}"] if self.ended else []
-        groups = (self._undecided, self._contradicted, self._of_limits)
-        undecided, contradicted, of_limits = (
-            [text for name in self.placements for text in group(name)] for group in groups
-        )
-        return [*early, *undecided, *contradicted, *self._few(), *of_limits]
-
-    def _undecided(self, placement: str) -> Iterator[str]:
-        invalid = [probe for probe in self.latest(placement).values() if probe.outcome == "invalid"]
-        if invalid:
-            rates = ", ".join(number(probe.rate_hz) for probe in invalid)
-            yield f"{placement} at {rates}/s: INVALID ({invalid[0].reason}); it decides nothing"
-        if not (limit := self.limit(placement)).resolved and limit.met_hz and limit.failed_hz:
-            yield f"{placement}: met and failed rate are further apart than {100 * self.resolution:g} %"
-
-    def _contradicted(self, placement: str) -> Iterator[str]:
-        failed_hz = self.limit(placement).failed_hz or float("inf")
-        above = [hz for hz, probe in self.latest(placement).items() if probe.outcome == "met" and hz > failed_hz]
-        if above:
-            rates = ", ".join(map(number, above))
-            yield f"{placement} failed at {number(failed_hz)}/s but met the deadline at {rates}/s"
-
-    def _few(self) -> list[str]:
         fewest, useful = min(probe.requests for probe in self.probes), USEFUL * 0.01 / (1 - self.p)
         text = f"{words.count(fewest)} requests a rate only; a useful {level_name(self.p)} takes"
-        return [f"{text} {words.count(round(useful))}"] if fewest < useful else []
+        few = [f"{text} {words.count(round(useful))}"] if fewest < useful else []
+        return [*early, *few, *(doubt for name in self.placements for doubt in self._doubts_of(name))]
 
-    def _of_limits(self, placement: str) -> Iterator[str]:
-        """What the measurement at the highest rate that met the deadline says of itself."""
-        met_hz = self.limit(placement).met_hz
-        for doubt in self.doubts_at(placement, met_hz):
-            yield f"{doubt} (at {number(met_hz or 0)}/s)"
+    def _doubts_of(self, placement: str) -> Iterator[str]:
+        limit, latest = self.limit(placement), self.latest(placement)
+        if invalid := [probe for probe in latest.values() if probe.outcome == "invalid"]:
+            rates = ", ".join(number(probe.rate_hz) for probe in invalid)
+            yield f"{placement} at {rates}/s: INVALID ({invalid[0].reason}); it decides nothing"
+        if limit.met_hz and limit.failed_hz and not limit.resolved:
+            yield f"{placement}: met and failed rate are further apart than {100 * self.resolution:g} %"
+        failed_hz = limit.failed_hz or float("inf")
+        if above := [number(hz) for hz, probe in latest.items() if probe.outcome == "met" and hz > failed_hz]:
+            yield f"{placement} failed at {number(failed_hz)}/s but met the deadline at {', '.join(above)}/s"
+        if limit.met_hz:
+            own = (doubt for doubt in latest[limit.met_hz].measurement.checks() if doubt.placement == placement)
+            yield from (f"{doubt} (at {number(limit.met_hz)}/s)" for doubt in own)
 
     def listing(self) -> pd.DataFrame:
         """Return every probe as people read it, indexed by placement and rate."""
@@ -104,7 +89,6 @@ class LoadCurve(Limits):
         return pd.DataFrame(rows, columns=[*heads, "outcome"]).set_index(heads[:2])
 
     def _summary(self) -> pd.DataFrame:
-        """Return limit, knee and saturation as people read them, one row a placement."""
         rows = []
         for name in self.placements:
             limit, knee, (steady, saturated) = self.limit(name), self.knee(name), self.saturation(name)
@@ -123,20 +107,15 @@ class LoadCurve(Limits):
             )
         return pd.DataFrame(rows)
 
-    def _headline(self, limit: Limit) -> Headline:
-        """Return the highest rate of a placement as one of the numbers on top of a page."""
-        label = f"{limit.placement}, highest rate with {level_name(self.p)} ≤ {self.deadline_ms:g} ms"
+    def _headline(self, placement: str) -> Headline:
+        limit = self.limit(placement)
+        label = f"{placement}, highest rate with {level_name(self.p)} ≤ {self.deadline_ms:g} ms"
         failed = f"not shown at {number(limit.failed_hz)}/s" if limit.failed_hz else "the highest tried"
-        if limit.met_hz is None:
-            return (
-                Headline(label, "none", detail=failed)
-                if limit.failed_hz
-                else Headline(label, "not known", detail="no valid probe")
-            )
-        return Headline(label, limit.met_hz, "/s", failed)
+        if limit.met_hz is None and limit.failed_hz is None:
+            return Headline(label, "not known", detail="no valid probe")
+        return Headline(label, "none" if limit.met_hz is None else limit.met_hz, "/s", failed)
 
     def _estimates(self, placement: str) -> dict[str, Any]:
-        """Return the limit, knee and edge of saturation with their brackets, as `report.record` takes them."""
         limit, knee, (steady, saturated) = self.limit(placement), self.knee(placement), self.saturation(placement)
         highest = {"highest_hz": _bracketed(limit.met_hz, limit.met_hz, limit.failed_hz)}
         at_knee = {"knee_hz": _bracketed(knee.rate_hz, knee.low_hz, knee.high_hz)} if knee else {}
@@ -147,7 +126,7 @@ class LoadCurve(Limits):
         return Findings(
             conclusion=self.conclusion(),
             verdict=self.verdict,
-            headline=[self._headline(self.limit(name)) for name in self.placements],
+            headline=[self._headline(name) for name in self.placements],
             estimates={name: self._estimates(name) for name in self.placements},
             conditions=shown_conditions(self.measurements[0].conditions),
             files={"load": self},
@@ -168,9 +147,7 @@ class LoadCurve(Limits):
             MeasurementError: `path` is there and holds something else.
         """
         rows = [measurement.rows.assign(probe=place) for place, measurement in enumerate(self.measurements)]
-        settings = {
-            setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name != "measurements"
-        }
+        settings = {name: getattr(self, name) for name in ("deadline_ms", "p", "resolution", "ended")}
         conditions = {"load_curve": settings, "probes": [measurement.conditions for measurement in self.measurements]}
         verdict = {"verdict": self.verdict, "reasons": self.doubts()}
         return storage.write(Path(path), pd.concat(rows, ignore_index=True), conditions, verdict, format)

@@ -10,10 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from xedge.results.figures import LOOKS, ReportFigure, plain_number, styled
-from xedge.results.statistics import FloatArray
 from xedge.results.words import level_name, number
-from xedge.studies.load.limits import Limits
-from xedge.studies.load.probe import STEADY, Probe
+from xedge.studies.load.limits import STEADY, Limits
 
 GREY = "#333333"
 
@@ -28,10 +26,12 @@ def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) 
     steady = [probe for probe in curve.latest(placement).values() if probe.outcome in STEADY]
     artists: list[Artist] = []
     for estimates, style in (([probe.p50 for probe in steady], "-"), ([probe.tail for probe in steady], "--")):
-        rates, values, low, high = _arrays(steady, estimates)
+        known = [(p.rate_hz, e.value, e.low, e.high) for p, e in zip(steady, estimates, strict=True)]
+        table = [[math.nan if x is None or math.isinf(x) else x for x in row] for row in known]  # NaN is not drawn
+        rates, values, low, high = np.array(table, dtype=float).reshape(-1, 4).T
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
         artists.append(ax.fill_between(rates, np.maximum(low, ylim[0]), high, color=colour, alpha=0.15, linewidth=0))
-    artists += _without_latency(ax, curve, placement, _upper(ylim))
+    artists += _without_latency(ax, curve, placement, ylim[1] * (ylim[0] / ylim[1]) ** 0.06)
     artists.append(ax.axhline(curve.deadline_ms, color=GREY, linewidth=1, linestyle=":"))
     artists += _limit(ax, curve, placement)
     artists += _knee(ax, curve, placement)
@@ -56,24 +56,18 @@ def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list
 def throughput(ax: Axes, curve: Limits) -> list[Artist]:
     """Draw the rate answered over the rate offered; the dotted line is all of it. Saturated rates are triangles."""
     artists: list[Artist] = []
-    every = [probe for probe in curve.probes if probe.outcome != "invalid"]
-    ends = (
-        np.array([min(probe.rate_hz for probe in every), max(probe.rate_hz for probe in every)])
-        if every
-        else np.ones(2)
-    )
+    every = [probe.rate_hz for probe in curve.probes if probe.outcome != "invalid"] or [1.0]
+    ends = [min(every), max(every)]
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
     for place, placement in enumerate(curve.placements):
         probes = [probe for probe in curve.latest(placement).values() if probe.outcome != "invalid"]
-        look = {"color": _colour(curve, placement), "linestyle": LOOKS[place % len(LOOKS)]["linestyle"]}
-        artists += ax.plot(
-            [probe.rate_hz for probe in probes], [probe.answered_hz for probe in probes], label=placement, **look
-        )
-        for outcomes, marker in ((STEADY, "o"), (("saturated",), "^")):
-            some = [probe for probe in probes if probe.outcome in outcomes]
-            marks: dict[str, Any] = {"marker": marker, "markersize": 4 if marker == "o" else 6, "linestyle": "none"}
-            points = [probe.rate_hz for probe in some], [probe.answered_hz for probe in some]
-            artists += ax.plot(*points, color=look["color"], **marks)
+        look = LOOKS[place % len(LOOKS)]
+        offered, answered = np.array([(probe.rate_hz, probe.answered_hz) for probe in probes]).reshape(-1, 2).T
+        artists += ax.plot(offered, answered, label=placement, **look)
+        steady = np.array([probe.outcome in STEADY for probe in probes], dtype=bool)
+        for some, marker, size in ((steady, "o", 4), (~steady, "^", 6)):
+            marks: dict[str, Any] = {"marker": marker, "markersize": size, "linestyle": "none", "color": look["color"]}
+            artists += ax.plot(offered[some], answered[some], **marks)
     _log(ax.xaxis)
     _log(ax.yaxis)
     ax.set(xlabel="offered, requests/s", ylabel="answered, requests/s", title="Answered")
@@ -92,14 +86,12 @@ def figure(curve: Limits) -> ReportFigure:
             [*cells, ["key"] * columns, ["answered"] * columns], height_ratios=[2.9] * rows + [0.35, 2.9],
             empty_sentinel=".",
         )  # fmt: skip
-        first = axes["0"]
         ylim, rates = _range(curve), [probe.rate_hz for probe in curve.probes]
         for place in range(rows * columns):
-            ax = axes[f"{place}"]
             if place >= len(curve.placements):
-                ax.axis("off")
+                axes[f"{place}"].axis("off")
                 continue
-            latency(ax, curve, curve.placements[place], ylim)
+            latency(ax := axes[f"{place}"], curve, curve.placements[place], ylim)
             ax.set(xlim=(min(rates) / 1.5, max(rates) * 1.1))
             _log(ax.xaxis)
             _log(ax.yaxis)
@@ -108,20 +100,12 @@ def figure(curve: Limits) -> ReportFigure:
         axes["key"].axis("off")
         axes["key"].legend(handles=_key(curve), loc="center", ncols=4, handlelength=2.2, columnspacing=1.5)
         throughput(axes["answered"], curve)
-        axes["answered"].set_xlim(first.get_xlim())
+        axes["answered"].set_xlim(axes["0"].get_xlim())
     return canvas
 
 
 def _colour(curve: Limits, placement: str) -> str:
     return str(LOOKS[curve.placements.index(placement) % len(LOOKS)]["color"])
-
-
-def _arrays(probes: list[Probe], estimates: list[Any]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return rates, values and ends of the intervals; NaN where there is none, so that nothing is drawn there."""
-    known = [(p.rate_hz, e.value, e.low, e.high) for p, e in zip(probes, estimates, strict=True)]
-    table = np.array([[math.nan if x is None or math.isinf(x) else x for x in row] for row in known], dtype=float)
-    rates, values, low, high = table.reshape(-1, 4).T
-    return rates, values, low, high
 
 
 def _limit(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
@@ -132,44 +116,33 @@ def _limit(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
     if limit.failed_hz is not None:
         ends = [limit.met_hz, limit.failed_hz]
         artists += ax.plot(ends, [curve.deadline_ms] * 2, color=GREY, linewidth=2.5, solid_capstyle="butt")
-    artists.append(
-        ax.annotate(f"{number(limit.met_hz)}/s", (limit.met_hz, curve.deadline_ms), (-7, 4), textcoords="offset points",
-                    ha="right", fontsize=9, fontweight="bold", color=GREY)
-    )  # fmt: skip
-    artists += ax.plot(
-        [limit.met_hz], [curve.deadline_ms], marker="o", markersize=7, color=GREY, linestyle="none", zorder=5
-    )
+    text: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 9, "fontweight": "bold"}
+    at = (limit.met_hz, curve.deadline_ms)
+    artists.append(ax.annotate(f"{number(limit.met_hz)}/s", at, (-7, 4), color=GREY, **text))
+    artists += ax.plot(*at, marker="o", markersize=7, color=GREY, linestyle="none", zorder=5)
     return artists
 
 
 def _knee(ax: Axes, curve: Limits, placement: str) -> list[Artist]:
     knee = curve.knee(placement)
-    value = curve.latest(placement)[knee.rate_hz].p50.value if knee else None
-    if knee is None or value is None:
+    if knee is None or (value := curve.latest(placement)[knee.rate_hz].p50.value) is None:
         return []
-    return [*ax.plot(
-        [knee.rate_hz], [value], marker="D", markersize=7, markerfacecolor="white", markeredgecolor=GREY,
-        linestyle="none", zorder=5,
-    )]  # fmt: skip
+    white: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": GREY, "linestyle": "none", "zorder": 5}
+    return [*ax.plot([knee.rate_hz], [value], marker="D", markersize=7, **white)]
 
 
 def _range(curve: Limits) -> tuple[float, float]:
     """All steady latencies and the deadline, with room above for what is saturated."""
-    values = [
-        estimate.value for probe in curve.probes if probe.outcome in STEADY for estimate in (probe.p50, probe.tail)
-    ]
-    known = [value for value in values if value is not None and math.isfinite(value) and value > 0]
-    low, high = min([*known, curve.deadline_ms]) / 1.4, max([*known, curve.deadline_ms]) * 1.4
+    steady = [probe for probe in curve.probes if probe.outcome in STEADY]
+    values = [each.value or 0.0 for probe in steady for each in (probe.p50, probe.tail)]
+    known = [curve.deadline_ms, *(value for value in values if 0 < value < math.inf)]
+    low, high = min(known) / 1.4, max(known) * 1.4
     return low, high * (high / low) ** 0.12
-
-
-def _upper(ylim: tuple[float, float]) -> float:
-    return float(ylim[1] * (ylim[0] / ylim[1]) ** 0.06)
 
 
 def _log(axis: Any) -> None:
     """Make an axis logarithmic, its ticks plain numbers."""
-    limits = axis.axes.get_xlim() if axis.axis_name == "x" else axis.axes.get_ylim()
+    limits = axis.get_view_interval()
     axis._set_axes_scale("log")
     axis.axes.set(**{f"{axis.axis_name}lim": limits} if limits[0] > 0 else {})
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

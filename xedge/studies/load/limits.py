@@ -1,44 +1,110 @@
-"""What many rates say of a placement: the highest that meets a deadline, the knee, and where it saturates."""
+"""What rates say of a placement: whether one meets a deadline; the highest that does, the knee, the saturation."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
 from xedge.results.measurement import Measurement
-from xedge.results.verdict import Doubt
-from xedge.results.words import level_name
-from xedge.studies.load.probe import STEADY, Probe, has_less_power, judge
-from xedge.studies.load.search import bracket, edge
+from xedge.results.rows import latency_ms
+from xedge.results.statistics import Estimate, FloatArray, as_sections, mean_estimate
+from xedge.results.words import level_name, milliseconds
+from xedge.studies.load.search import Outcome, Tried, bracket, edge
+from xedge.studies.points import with_interval
+
+STEADY = ("met", "missed")  # the outcomes with percentiles
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One placement at one rate, judged."""
+
+    measurement: Measurement
+    placement: str
+    rate_hz: float  # asked for
+    outcome: Outcome  # "invalid" decides nothing
+    reason: str
+    requests: int  # measured, warm-up apart
+    answered_hz: float
+    p50: Estimate
+    tail: Estimate  # at the level that the deadline is for
+    power: FloatArray  # rate answered over mean latency, 1/s², one a replication; 0 where some were not answered
+    fastest_ms: float  # warm-up included: the first request of a trial meets an empty queue
+    hopeless: bool  # even the fastest was answered after the deadline
+
+
+def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float) -> Probe:
+    """Say of one placement whether it met the deadline: the upper end of the interval of level `p` does not exceed it.
+
+    So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
+    """
+    parts = as_sections(measurement.latencies_ms(placement), p)
+    p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
+    answered_hz = measurement.evidence[placement].rates_hz["answered_hz"]
+    means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
+    outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)
+    every = latency_ms(measurement.evidence[placement].rows)
+    fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
+    hopeless = outcome == "missed" and fastest_ms > deadline_ms
+    rate_hz = float(measurement.conditions["scenario"]["workload"]["rate_hz"])
+    requests = len(measurement.evidence[placement].measured)
+    power = 1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1)
+    told = (outcome, reason, requests, answered_hz, p50, tail, power, fastest_ms, hopeless)
+    return Probe(measurement, placement, rate_hz, *told)
+
+
+def _outcome(
+    measurement: Measurement, placement: str, tail: Estimate, deadline_ms: float, p: float
+) -> tuple[Outcome, str]:
+    word = measurement.verdict.placements[placement]
+    if word != "VALID":
+        reasons = "; ".join(doubt.text for doubt in measurement.verdict.reasons if doubt.placement == placement)
+        return ("saturated" if word == "SATURATED" else "invalid"), reasons
+    name = level_name(p)
+    latency = f"{name} {milliseconds(tail, measurement.conditions.get('timeout_s'))}"
+    if tail.value is None or (tail.high is None and tail.value <= deadline_ms):
+        return "invalid", f"{latency}, {tail.method}"
+    if tail.high is not None and tail.high <= deadline_ms:
+        return "met", latency
+    return "missed", latency if tail.value > deadline_ms else f"{latency}: the interval reaches over the deadline"
+
+
+def tried(probes: Sequence[Probe], placement: str) -> dict[float, Tried]:
+    """Return what a search goes on from: rate -> the last probe there, and how often it was tried."""
+    own = [probe for probe in probes if probe.placement == placement]
+    rates = [probe.rate_hz for probe in own]
+    return {
+        probe.rate_hz: Tried(probe.outcome, float(np.mean(probe.power)), rates.count(probe.rate_hz), probe.hopeless)
+        for probe in own
+    }
+
+
+def has_less_power(probe: Probe, other: Probe) -> bool:
+    """Whether the power of `probe` is lower than that of `other`, paired by replication."""
+    if probe is other or len(probe.power) != len(other.power):
+        return False
+    estimate = mean_estimate([np.array([gap]) for gap in other.power - probe.power])
+    return estimate.low is not None and estimate.low > 0
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The highest rate of a placement that was shown to meet the deadline, and the next one tried, which was not.
+    """The highest rate of a placement that was shown to meet the deadline, and the next one tried, which was not."""
 
-    `met_hz` is None if no rate met it, `failed_hz` if none failed; `resolved` says whether the two are as close as
-    asked for, or it is known that no rate meets it.
-    """
-
-    placement: str
     met_hz: float | None
     failed_hz: float | None
-    resolved: bool
+    resolved: bool  # the two are as close as asked for, or it is known that no rate meets the deadline
     reason: str
 
 
 @dataclass(frozen=True)
 class Knee:
-    """The rate with the greatest power, and the nearest rates on both sides that were shown to have less.
+    """The rate with the greatest power, and the nearest rates on both sides that were shown to have less, if any."""
 
-    `low_hz` or `high_hz` is None where none was shown.
-    """
-
-    placement: str
     rate_hz: float
     low_hz: float | None
     high_hz: float | None
@@ -46,21 +112,13 @@ class Knee:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Limits:
-    """Placements measured at many rates, and what follows for each of them.
+    """Placements measured at many rates, and what follows for each of them."""
 
-    Args:
-        measurements: one a rate, in the order of measuring.
-        deadline_ms: what the latency at level `p` may be at most.
-        p: the level, 0.99 for p99.
-        resolution: how close met and missed rate were to come, 0.05 is 5 %.
-        ended: why the search ended early; empty when it did not.
-    """
-
-    measurements: tuple[Measurement, ...]
-    deadline_ms: float
-    p: float
-    resolution: float
-    ended: str = ""
+    measurements: tuple[Measurement, ...]  # one a rate, in the order of measuring
+    deadline_ms: float  # what the latency at level `p` may be at most
+    p: float  # 0.99 for p99
+    resolution: float  # how close met and missed rate were to come, 0.05 is 5 %
+    ended: str = ""  # why the search ended early
 
     def __post_init__(self) -> None:
         if not self.measurements:
@@ -74,19 +132,15 @@ class Limits:
     @cached_property
     def probes(self) -> tuple[Probe, ...]:
         """Every placement at every rate it was measured at, in the order of measuring."""
-        return tuple(
-            judge(measurement, name, self.deadline_ms, self.p)
-            for measurement in self.measurements
-            for name in measurement.placements
-        )
+        taken = [(measurement, name) for measurement in self.measurements for name in measurement.placements]
+        return tuple(judge(measurement, name, self.deadline_ms, self.p) for measurement, name in taken)
 
     def latest(self, placement: str) -> dict[float, Probe]:
         """Return rate -> the last probe there, by ascending rate: a rate tried twice counts as the second time."""
         probes = {probe.rate_hz: probe for probe in self.probes if probe.placement == placement}
         if not probes:
-            raise MeasurementError(
-                f"no placement {placement!r} in this load curve: it has {', '.join(self.placements)}"
-            )
+            names = ", ".join(self.placements)
+            raise MeasurementError(f"no placement {placement!r} in this load curve: it has {names}")
         return dict(sorted(probes.items()))
 
     def limit(self, placement: str) -> Limit:
@@ -95,13 +149,12 @@ class Limits:
         met_hz, failed_hz = bracket({rate: probe.outcome for rate, probe in probes.items()})
         fastest = next((probe for probe in probes.values() if probe.hopeless), None)
         if met_hz is None and fastest is not None:
-            reason = f"even the fastest answer took {fastest.fastest_ms:.3g} ms"
-            return Limit(placement, None, failed_hz, True, reason)
+            return Limit(None, failed_hz, True, f"even the fastest answer took {fastest.fastest_ms:.3g} ms")
         if failed_hz is not None:
             close = met_hz is not None and failed_hz <= met_hz * (1 + self.resolution) * 1.001
-            return Limit(placement, met_hz, failed_hz, close, probes[failed_hz].reason)
+            return Limit(met_hz, failed_hz, close, probes[failed_hz].reason)
         undecided = "" if met_hz else next(iter(probes.values())).reason
-        return Limit(placement, met_hz, None, False, undecided or self.ended or "no rate tried failed")
+        return Limit(met_hz, None, False, undecided or self.ended or "no rate tried failed")
 
     def knee(self, placement: str) -> Knee | None:
         """Return the rate with the greatest power; None without a steady state.
@@ -119,7 +172,7 @@ class Limits:
         best = max(steady, key=lambda rate: float(np.mean(steady[rate].power)))
         lower = [r for r, p in probes.items() if p.outcome == "saturated" or has_less_power(p, probes[best])]
         below, above = [rate for rate in lower if rate < best], [rate for rate in lower if rate > best]
-        return Knee(placement, best, max(below, default=None), min(above, default=None))
+        return Knee(best, max(below, default=None), min(above, default=None))
 
     def saturation(self, placement: str) -> tuple[float | None, float | None]:
         """Return the highest rate with a steady state and the lowest saturated one, in Hz."""
@@ -138,27 +191,10 @@ class Limits:
         """
         rows = []
         for probe in sorted(self.probes, key=lambda probe: (self.placements.index(probe.placement), probe.rate_hz)):
-            row: dict[str, Any] = {
-                "placement": probe.placement,
-                "rate_hz": probe.rate_hz,
-                "answered_hz": probe.answered_hz,
-            }
-            steady = probe.outcome in STEADY
-            for name, estimate in (("p50", probe.p50), (level_name(self.p), probe.tail)):
-                for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
-                    row[f"{name}_ms{suffix}"] = value if steady and value is not None else math.nan
+            known = with_interval("p50_ms", probe.p50) | with_interval(f"{level_name(self.p)}_ms", probe.tail)
+            if probe.outcome not in STEADY:
+                known = dict.fromkeys(known)
+            row = {"placement": probe.placement, "rate_hz": probe.rate_hz, "answered_hz": probe.answered_hz}
+            row |= {name: math.nan if value is None else value for name, value in known.items()}
             rows.append(row | {"requests": probe.requests, "outcome": probe.outcome, "reason": probe.reason})
         return pd.DataFrame(rows)
-
-    def doubts_at(self, placement: str, rate_hz: float | None) -> list[Doubt]:
-        """Return what the last measurement of a placement at a rate doubts of it."""
-        own = [
-            measurement
-            for measurement in self.measurements
-            if placement in measurement.placements and _rate(measurement) == rate_hz
-        ][-1:]
-        return [doubt for measurement in own for doubt in measurement.checks() if doubt.placement == placement]
-
-
-def _rate(measurement: Measurement) -> float:
-    return float(measurement.conditions["scenario"]["workload"]["rate_hz"])

@@ -1,14 +1,12 @@
 """How much load a placement takes: measured rate by rate, searching for the highest that meets a deadline."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -18,15 +16,13 @@ from xedge.results.measurement import Measurement
 from xedge.results.statistics import minimum_samples, shortest_section
 from xedge.results.steadiness import warm_up_requests
 from xedge.results.words import level_name, number
+from xedge.runs.scenario import Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.start import Setting, service_of
 from xedge.studies.load.curve import LoadCurve
-from xedge.studies.load.probe import Probe, judge, tried
+from xedge.studies.load.limits import Probe, judge, tried
 from xedge.studies.load.search import Search
 from xedge.studies.points import Points
-
-if TYPE_CHECKING:
-    from xedge.runs.scenario import Scenario
 
 STARTS = 3  # of a service, to learn how long it computes: a busy moment of the host only makes it longer
 FIRST_UTILISATION = 0.5  # of the slowest placement at the first rate, requests taken one by one
@@ -52,11 +48,11 @@ def measure(
 ) -> LoadCurve:
     """Search, for every placement, the highest rate at which a share `p` of the requests meets the deadline.
 
-    The rate doubles until saturation, then the gap between met and failed is halved (on a logarithmic scale) until
-    it is as narrow as `resolution`; then the knee and the edge of saturation are narrowed down to a quarter of an
-    octave. Every probe is a measurement of its own at one rate; all rates and placements share their seeds, so
-    that a higher rate is the same sequence of requests, closer together. Placements that want the same rate next are
-    measured in turns. An invalid probe is repeated once. Noise floor and links are measured with the first probe.
+    The rate doubles until saturation, then the gap between met and failed is halved (on a logarithmic scale) until it
+    is as narrow as `resolution`; then the knee and the edge of saturation are narrowed down to a quarter of an octave.
+    Every probe is a measurement of its own at one rate; all rates and placements share their seeds, so that a higher
+    rate is the same sequence of requests, closer together. Placements that want the same rate next are measured in
+    turns. An invalid probe is repeated once. Noise floor and links are measured with the first probe.
 
     Args:
         scenario: what is measured; its workload says the kind of arrivals, not the rate and duration.
@@ -65,8 +61,7 @@ def measure(
         resolution: how close the highest met and the lowest failed rate are to come, as a share.
         replications: trials of every probe.
         requests: fewest requests of a trial, warm-up apart; a trial lasts as long as they take, 0.3 s at least.
-        budget_s: no probe starts that would take the search beyond this; the curve so far is returned, and
-            the doubts say so.
+        budget_s: no probe starts that would take the search beyond this; the curve so far is returned and says so.
         first_hz: the first rate; by default half of what the slowest placement takes one by one.
         strict: a sender that could not keep time makes a probe INVALID; False makes it a doubt.
         progress: show progress.
@@ -110,12 +105,7 @@ def explore(
 ) -> LoadCurve:
     """Measure at one rate after the other until limit, knee and saturation are known, or there is no time left.
 
-    Args:
-        measure_at: measures the placements named at a rate in Hz, or returns None where there is no time for it.
-        search: the rates to choose from.
-        placements: the placements.
-        deadline_ms: what the latency may be at most.
-        p: the share of requests that must meet it.
+    `measure_at` measures the placements named at a rate in Hz, or returns None where there is no time for it.
     """
     measurements: list[Measurement] = []
     probes: list[Probe] = []
@@ -128,8 +118,7 @@ def explore(
                 probes += [judge(measurement, name, deadline_ms, p) for name in together]
         ended = "no time was left for the next rate" if len(measurements) == before else ""
         floor = (measurements[0].conditions.get("noise_floor") or {}) if measurements else {}
-        ceiling_hz = floor.get("ceiling_hz")
-        search = replace(search, top_hz=float(ceiling_hz or math.inf))
+        search = replace(search, top_hz=float(floor.get("ceiling_hz") or math.inf))
         wanted = _wanted(search, probes, placements)
     return LoadCurve(tuple(measurements), deadline_ms, p, search.resolution, ended)
 
@@ -138,10 +127,8 @@ def _check(scenario: Scenario, deadline_ms: float, p: float, replications: int, 
     if not {"rate_hz", "duration_s"} <= set(scenario.workload.as_dict()):
         raise ConfigurationError("load: a trace has one rate only; give arrivals whose rate can be chosen, as Poisson")
     if not 0 < deadline_ms < scenario.timeout_s * 1e3:
-        raise ConfigurationError(
-            f"load: deadline_ms={deadline_ms:g} must lie between 0 and the scenario's time-out, "
-            f"{scenario.timeout_s * 1e3:g} ms"
-        )
+        text = f"must lie between 0 and the scenario's time-out, {scenario.timeout_s * 1e3:g} ms"
+        raise ConfigurationError(f"load: deadline_ms={deadline_ms:g} {text}")
     shortest, fewest = shortest_section(p), minimum_samples(p)
     if replications < 1 or requests < shortest or replications * requests < fewest:
         raise ConfigurationError(
@@ -162,8 +149,7 @@ def _busy(scenario: Scenario, name: str, broker: Broker) -> tuple[float, int]:
 
 
 def _first_hz(busy: dict[str, tuple[float, int]]) -> float:
-    slowest_ms = max(busy_ms for busy_ms, _ in busy.values())
-    if slowest_ms <= 0:
+    if (slowest_ms := max(busy_ms for busy_ms, _ in busy.values())) <= 0:
         raise ConfigurationError("load: a service does not say how long it computes; give first_hz, the first rate")
     return float(f"{1e3 * FIRST_UTILISATION / slowest_ms:.2g}")
 
@@ -187,9 +173,8 @@ def _at(
     duration_s = max((spare + warm_up) / rate_hz, SHORTEST_S)
     arrivals: Any = scenario.workload
     workload = msgspec.structs.replace(arrivals, rate_hz=rate_hz, duration_s=duration_s)
-    return msgspec.structs.replace(
-        scenario, workload=workload, placements={name: scenario.placements[name] for name in placements}
-    )
+    kept = {name: scenario.placements[name] for name in placements}
+    return msgspec.structs.replace(scenario, workload=workload, placements=kept)
 
 
 def _sentence(curve: LoadCurve, elapsed_s: float) -> str:

@@ -17,29 +17,19 @@ MOST_TIMES = 2  # what is invalid, contradicted or decisive is tried once more
 
 @dataclass(frozen=True)
 class Tried:
-    """What the last try of one rate gave.
-
-    Args:
-        outcome: "met" the deadline, "missed" it, "saturated", or "invalid", which decides nothing.
-        power: throughput over mean latency; 0 without a steady state.
-        times: how often the rate was tried.
-        hopeless: even the fastest answer came after the deadline: no lower rate can meet it.
-    """
+    """What the last of `times` tries of one rate gave."""
 
     outcome: Outcome
-    power: float = 0.0
+    power: float = 0.0  # throughput over mean latency; 0 without a steady state
     times: int = 1
-    hopeless: bool = False
+    hopeless: bool = False  # even the fastest answer came after the deadline: no lower rate can meet it
 
 
 @dataclass(frozen=True)
 class Search:
-    """The rates one search may try, `first_hz · 2^(step/steps)`, and which of them to try next.
+    """The rates one search may try, `first_hz · 2^(step/octave)`, and which of them to try next.
 
-    Args:
-        first_hz: the rate of step 0.
-        resolution: neighbouring steps are at most this far apart, 0.05 is 5 %.
-        top_hz: no rate above this is tried.
+    Neighbouring steps are at most `resolution` apart, 0.05 is 5 %; no rate above `top_hz` is tried.
 
     Raises:
         ConfigurationError: an invalid rate or resolution.
@@ -53,9 +43,7 @@ class Search:
         if not 0 < self.first_hz < math.inf:
             raise ConfigurationError(f"invalid first_hz={self.first_hz} requests/s: give a positive rate")
         if not 0.005 <= self.resolution <= 1:
-            raise ConfigurationError(
-                f"invalid resolution={self.resolution}: give a share from 0.005 to 1, as 0.05 for 5 %"
-            )
+            raise ConfigurationError(f"invalid resolution={self.resolution}: give a share, 0.005 to 1, as 0.05 for 5 %")
 
     @property
     def octave(self) -> int:
@@ -88,22 +76,17 @@ class Search:
 
     def _again(self, tried: Mapping[int, Tried]) -> int | None:
         highest_met = max((step for step, attempt in tried.items() if attempt.outcome == "met"), default=-math.inf)
-        for step, attempt in sorted(tried.items()):
-            odd = attempt.outcome == "invalid" or (attempt.outcome in FAILING and step < highest_met)
-            if odd and attempt.times < MOST_TIMES:
-                return step
-        return None
+        odd = (
+            step
+            for step, attempt in tried.items()
+            if attempt.outcome == "invalid" or (attempt.outcome in FAILING and step < highest_met)
+        )
+        return min((step for step in odd if tried[step].times < MOST_TIMES), default=None)
 
     def _double(self, tried: Mapping[int, Tried]) -> int | None:
-        top = max(tried)
-        if (
-            any(attempt.outcome == "saturated" for attempt in tried.values())
-            or self.rate_hz(top + self.octave) > self.top_hz
-        ):
-            return None
-        highest = sorted(tried)[-2:]
-        stuck = len(highest) == 2 and all(tried[step].outcome == "invalid" for step in highest)
-        return None if stuck else top + self.octave
+        outcomes, up = [tried[step].outcome for step in sorted(tried)], max(tried) + self.octave
+        ended = "saturated" in outcomes or self.rate_hz(up) > self.top_hz or outcomes[-2:] == ["invalid", "invalid"]
+        return None if ended else up
 
     def _halve(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
         if not valid or any(attempt.outcome == "met" or attempt.hopeless for attempt in valid.values()):
@@ -118,8 +101,7 @@ class Search:
         met, failed = bracket({step: attempt.outcome for step, attempt in valid.items()})
         if met is None or failed is None:
             return None
-        middle = _middle(tried, met, failed)
-        if middle is not None:
+        if (middle := _middle(tried, met, failed)) is not None:
             return middle
         decisive = [step for step in (failed, met) if valid[step].outcome != "saturated"]
         return next((step for step in decisive if valid[step].times < MOST_TIMES), None)
@@ -129,9 +111,9 @@ class Search:
 
     def _knee(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
         steady = [step for step, attempt in valid.items() if attempt.outcome != "saturated"]
-        if not steady:
+        best = max(steady, key=lambda step: valid[step].power, default=None)
+        if best is None:
             return None
-        best = max(steady, key=lambda step: valid[step].power)
         below = max((step for step in valid if step < best), default=None)
         above = min((step for step in valid if step > best), default=None)
         if below is None:

@@ -37,10 +37,10 @@ def asked_and_measured(ax: Axes, measurement: Measurement) -> list[Artist]:
     for name, check in checks.items():
         asked, measured = check.get("requested_ms") or {}, check.get("measured_ms") or {}
         colour = plots.look(measurement, name)["color"]
-        for level, marker in LEVEL_MARKS.items():
-            if level in asked:
-                artists += ax.plot(asked[level], measured[level], marker, color=colour, markersize=5, alpha=0.85)
-                drawn += [asked[level], measured[level]]
+        for level in LEVEL_MARKS.keys() & asked:
+            marks: dict[str, Any] = {"color": colour, "markersize": 5, "alpha": 0.85}
+            artists += ax.plot(asked[level], measured[level], LEVEL_MARKS[level], **marks)
+            drawn += [asked[level], measured[level]]
     values = np.array([value for value in drawn if value > 0] or [1.0, 10.0])
     for axis in (ax.xaxis, ax.yaxis):
         plots.log_ms(axis, values)
@@ -72,9 +72,8 @@ def over_time(ax: Axes, crossing: Crossing, colour: str) -> list[Artist]:
     """Draw the delay of every message against when it was sent: asked as a line, measured as dots, losses as ticks."""
     sent, asked, measured = crossing[:3]
     many = len(sent) > plots.MANY_MARKS
-    artists: list[Artist] = []
-    artists += ax.plot(sent, asked, color=ASKED, linewidth=1.2, label="asked")
     dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.2, "markeredgewidth": 0}
+    artists: list[Artist] = [*ax.plot(sent, asked, color=ASKED, linewidth=1.2, label="asked")]
     artists += ax.plot(sent, measured, color=colour, rasterized=many, label="measured", **dots)
     top = max(float(np.nanmax([*asked, *measured, 1.0])), 1.0)
     ax.set(ylim=(-0.12 * top, 1.12 * top), xlim=(0, float(np.nanmax(sent))))
@@ -87,7 +86,7 @@ def over_time(ax: Axes, crossing: Crossing, colour: str) -> list[Artist]:
 def _range(crossing: Crossing) -> str:
     measured = crossing.measured_ms[~np.isnan(crossing.measured_ms)]
     lost = len(crossing.sent_s) - len(measured)
-    if not measured.size:
-        return f"nothing, {lost} of {len(crossing.sent_s)} lost"
-    delays = f"{np.median(measured):.3g} ms at the median, {measured.max():.3g} ms at most"
+    delays = "nothing"
+    if measured.size:
+        delays = f"{np.median(measured):.3g} ms at the median, {measured.max():.3g} ms at most"
     return f"{delays}, {lost} of {len(crossing.sent_s)} lost"

@@ -9,23 +9,31 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from xedge.core.extras import needed
+from xedge.core.tables import html_table
 from xedge.reports.publish import findings
 from xedge.reports.study import Findings
 from xedge.results import words
 from xedge.results.measurement import Measurement
-from xedge.scenario import link as network
+from xedge.scenario import link
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
 
 def presets(names: Iterable[str] | None = None) -> HTML:
-    """Return the table of the published networks in full length, for a notebook."""
+    """Return published networks as a table, one a row: round trip at quantiles, spread over what, rates, source."""
     with needed("lab", "tables"):
         from IPython.display import HTML
 
-    with pd.option_context("display.max_colwidth", None):
-        return HTML(network.presets_table(names).to_html(border=0))  # type: ignore[no-untyped-call]
+    rows = []
+    for name in link.presets() if names is None else names:
+        facts = link.published(name)
+        levels = {"least" if p == "0" else f"p{100 * float(p):g}": ms for p, ms in facts["rtt_ms"].items()}
+        round_trip = ", ".join(f"{level} {ms:g}" for level, ms in levels.items())
+        rates = ", ".join(f"{facts[f'{way}_mbps']:g} {way}" for way in ("up", "down") if f"{way}_mbps" in facts)
+        source = "; ".join(filter(None, (facts["source"], facts.get("note"))))
+        rows.append([name, facts["what"], round_trip, facts["kind"], rates, source])
+    return HTML(html_table(["", "what", "round trip, ms", "spread", "Mbit/s", "source"], rows))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
