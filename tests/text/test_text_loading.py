@@ -17,9 +17,8 @@ from versions import write_text_version
 
 from xedge import text
 from xedge.core.exceptions import ConfigurationError, RegistryError
-from xedge.text import loading
+from xedge.text import loading, model
 from xedge.text.model import TextModel
-from xedge.text.registry import versions
 from xedge.text.registry.registry import Registry
 
 TEXT = "The council approved a plan to rebuild the old harbour."
@@ -138,9 +137,9 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
-        self._load = versions.load_version
+        self._load = model.load_version
         self._calls = Counter[str]()
-        monkeypatch.setattr(versions, "load_version", self)
+        monkeypatch.setattr(model, "load_version", self)
 
     def __call__(self, folder, task, version=""):
         self._calls[task] += 1
@@ -502,8 +501,8 @@ def test_fork_waits_for_a_load_under_way(registry, promote):
     """The child begins only when imports and files are done with: their locks would be held in it for ever."""
     promote()
     script = """
-from xedge.text.registry import versions
-load, entered, ended = versions.load_version, threading.Event(), threading.Event()
+from xedge.text import model
+load, entered, ended = model.load_version, threading.Event(), threading.Event()
 
 def slowly(*arguments):
     entered.set()
@@ -511,7 +510,7 @@ def slowly(*arguments):
     ended.set()
     return load(*arguments)
 
-versions.load_version = slowly
+model.load_version = slowly
 threading.Thread(target=version).start()
 entered.wait()
 print(in_child(ended.is_set))

@@ -7,13 +7,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TextIO
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
-from xedge.text.registry.references import check_task
+from xedge.text.registry.versions import check_task
 
 MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
 FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
@@ -51,19 +52,13 @@ class Corpus:
 
     def part(self, held_out: bool) -> tuple[list[str], list[str]]:
         """Return the texts and labels to learn from, or those held out."""
-        rows = [row for row, out in zip(zip(self.texts, self.labels, strict=True), self.held_out, strict=True)]
-        chosen = [row for row, out in zip(rows, self.held_out, strict=True) if out is held_out]
-        return [text for text, _ in chosen], [label for _, label in chosen]
+        chosen = [out is held_out for out in self.held_out]
+        return list(compress(self.texts, chosen)), list(compress(self.labels, chosen))
 
 
 def shipped(task: str) -> Path:
-    """Return the file of the corpus that ships with xedge.
-
-    Raises:
-        ConfigurationError: `task` is not "topic" or "sentiment".
-    """
-    check_task(task)
-    return Path(__file__).with_name("data") / f"{task}.csv"
+    """Return the file of the corpus that ships with xedge; ConfigurationError if there is no such task."""
+    return Path(__file__).with_name("data") / f"{check_task(task)}.csv"
 
 
 def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: str = "label") -> Corpus:
@@ -158,19 +153,17 @@ def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str], str]]:
 
 
 def _problem(task: str, fields: list[str], names: list[str], label: str, text: str, split: str) -> str:
-    if len(fields) != len(names):
-        return f"{len(fields)} fields in {len(names)} columns"
-    if any("\ud800" <= character <= "\udfff" for character in "".join(fields)):
-        return "not UTF-8"
-    if not label:
-        return "no label"
-    if not any(character.isalpha() for character in label):
-        return f"the label {label!r} is not a word"
-    if task == "sentiment" and label not in SENTIMENT_LABELS:
-        return f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}"
-    if split.lower() not in _PARTS:
-        return f"split is {split!r}, not one of {', '.join(_PARTS)}"
-    return "" if text else "no text"
+    unknown = task == "sentiment" and label not in SENTIMENT_LABELS
+    problems = {
+        f"{len(fields)} fields in {len(names)} columns": len(fields) != len(names),
+        "not UTF-8": any("\ud800" <= character <= "\udfff" for character in "".join(fields)),
+        "no label": not label,
+        f"the label {label!r} is not a word": not any(character.isalpha() for character in label),
+        f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}": unknown,
+        f"split is {split!r}, not one of {', '.join(_PARTS)}": split.lower() not in _PARTS,
+        "no text": not text,
+    }
+    return next((words for words, holds in problems.items() if holds), "")
 
 
 def _is_held_out(split: str | None, key: str) -> bool:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, write_json
 from xedge.core.progress import Progress
 from xedge.models.export import export
 from xedge.text.architecture import TextClassifier
@@ -36,8 +36,6 @@ GOLDEN_TEXTS = ("", "?", "Grüße aus Köln 👋", "これは日本語の文で�
 HELD_OUT_GOLDEN = 11  # and so many held-out texts
 PARITY_INPUTS, PARITY_IDS = 1000, 512  # texts, and ids of each; longer ones are among the golden texts
 FOLDS = 3
-MANY_TEXTS = 5000
-BATCH = 64  # texts answered at once while training
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def recipe_for(texts: int, epochs: int = 0, quick: bool = False) -> Recipe:
     A few hundred texts are seen twenty times, in small batches; of many thousands, one part is enough to find the
     temperature on, and a few epochs to learn from.
     """
-    many = texts > MANY_TEXTS
+    many = texts > 5000
     usual = 5 if many else 10 if quick else 20
     return Recipe(epochs or usual, folds=1 if many or quick else FOLDS, batch=min(256, max(32, texts // 20)))
 
@@ -100,10 +98,10 @@ def train(
 ) -> TrainingResult:
     """Train the model of `task` ("topic" or "sentiment"), write it as `folder` and judge it on texts held out.
 
-    Every label has the same weight, however many texts it has. Afterwards the logits are divided by the
-    temperature that makes the probabilities of unseen training texts most likely (Guo et al. 2017,
-    arXiv:1706.04599). The folder holds model.onnx and model.pt, checked against each other, labels.json,
-    golden.json and card.json; one that is there is replaced at the end, if it was a text model.
+    Every label has the same weight, however many texts it has. Afterwards the logits are divided by the temperature
+    that makes the probabilities of unseen training texts most likely (Guo et al. 2017, arXiv:1706.04599). The folder
+    holds model.onnx and model.pt, checked against each other, labels.json, golden.json and card.json; one that is
+    there is replaced at the end, if it was a text model.
 
     Args:
         task: "topic" or "sentiment".
@@ -201,7 +199,7 @@ def _weights(targets: Tensor, k: int) -> Tensor:
 
 def _logits(module: TextClassifier, rows: list[Ids]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        batches = (torch.from_numpy(padded(rows[i : i + BATCH])) for i in range(0, len(rows), BATCH))
+        batches = (torch.from_numpy(padded(rows[i : i + 64])) for i in range(0, len(rows), 64))
         answers: NDArray[np.float32] = torch.cat([module.logits(batch) for batch in batches]).numpy()
     return answers
 
@@ -231,30 +229,13 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
     )
     exported = json.loads(files.card.read_text(encoding="utf-8"))
     files.card.unlink()
-    _write_json(folder / LABELS, {"task": task, "labels": corpus.names, "feature_spec": FEATURE_SPEC})
+    labels = {"task": task, "labels": corpus.names, "feature_spec": FEATURE_SPEC}
+    write_json(folder / LABELS, labels)
     texts = [*GOLDEN_TEXTS, *held_out[:: max(1, len(held_out) // HELD_OUT_GOLDEN)]]
     with torch.inference_mode():
         answers = module(torch.from_numpy(encode_batch(texts))).numpy()
-    _write_json(folder / GOLDEN, {"texts": texts, "probabilities": answers.round(7).tolist()})
-    card = {
-        "task": task,
-        "labels": corpus.names,
-        "feature_spec": FEATURE_SPEC,
-        "data": _data_facts(corpus),
-        "training": dict(recipe),
-        **{name: exported[name] for name in ("architecture", "init", "parameters", "parity")},
-        "versions": exported["versions"] | machine.versions(),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
-    }
-    _write_json(folder / CARD, card)
-    evaluation = evaluate(TextModel.load(folder), corpus)
-    _write_json(folder / CARD, {**card, "held_out": evaluation.facts()})
-    return evaluation
-
-
-def _data_facts(corpus: Corpus) -> dict[str, Any]:
-    return {
+    write_json(folder / GOLDEN, {"texts": texts, "probabilities": answers.round(7).tolist()})
+    data = {
         "file": corpus.source,
         "sha256": corpus.sha256,
         "split": corpus.split,
@@ -266,7 +247,16 @@ def _data_facts(corpus: Corpus) -> dict[str, Any]:
         "columns": corpus.columns,
         "columns_ignored": corpus.ignored,
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    card = {
+        **labels,
+        "data": data,
+        "training": recipe,
+        **{name: exported[name] for name in ("architecture", "init", "parameters", "parity")},
+        "versions": exported["versions"] | machine.versions(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
+    }
+    write_json(folder / CARD, card)
+    evaluation = evaluate(TextModel.load(folder), corpus)
+    write_json(folder / CARD, {**card, "held_out": evaluation.facts()})
+    return evaluation
