@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from xedge.core.exceptions import ConfigurationError, TextError
-from xedge.text import loading
 from xedge.text.labels import SENTIMENT_LABELS, TOPICS
-
-if TYPE_CHECKING:
-    from xedge.text.model import TextModel
+from xedge.text.loading import get_model, reload_model
 
 __all__ = [
     "SENTIMENT_LABELS",
@@ -78,7 +75,7 @@ def predict_topics(texts: Iterable[str], top_k: int = 3) -> list[TopicPrediction
     texts = _all_checked(texts)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ConfigurationError(f"top_k is {top_k!r}: give a whole number, 1 or more")
-    model = loading.get("topic")
+    model = get_model("topic")
     return [
         {
             "predictions": [
@@ -106,41 +103,13 @@ def predict_sentiment(text: str) -> Sentiment:
 def predict_sentiments(texts: Iterable[str]) -> list[Sentiment]:
     """Return what `predict_sentiment` says of each text, by one version; raises as `predict_topics` does."""
     texts = _all_checked(texts)
-    model = loading.get("sentiment")
+    model = get_model("sentiment")
     columns = [model.labels.index(label) for label in SENTIMENT_LABELS]
     shares = model.probabilities(texts)[:, columns].tolist()
     return [
         Sentiment(positive=good, neutral=none, negative=bad, text_length=len(text), model_version=model.version)
         for text, (good, none, bad) in zip(texts, shares, strict=True)
     ]
-
-
-def get_model(task: str, timeout_s: float | None = None) -> TextModel:
-    """Return the loaded model for "topic" or "sentiment", loading it if this process has not yet.
-
-    Args:
-        task: "topic" or "sentiment".
-        timeout_s: longest to wait for it; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
-
-    Raises:
-        ConfigurationError: no such task.
-        RegistryError: the model could not be loaded; `reason` is "timeout" after `timeout_s`.
-    """
-    return loading.get(task, timeout_s)
-
-
-def reload_model(task: str | None = None, timeout_s: float | None = None) -> dict[str, str]:
-    """Take up the version in production now and return it for each task; calls under way end with their own version.
-
-    Args:
-        task: "topic" or "sentiment"; None is every model that this process has loaded.
-        timeout_s: longest to wait for each; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
-
-    Raises:
-        ConfigurationError: no such task.
-        RegistryError: it could not be loaded; the version loaded before stays and goes on answering.
-    """
-    return {name: loading.reload(name, timeout_s).version for name in ([task] if task else loading.loaded())}
 
 
 def _checked(text: str, name: str = "a text", advice: str = "convert it first") -> str:

@@ -48,11 +48,9 @@ def encode(text: str) -> NDArray[np.int32]:
     if _WORD.search(text) is None:
         return np.empty(0, np.int32)
     parts: list[bytes] = []
-    before = 0
-    length = 0
+    before = length = 0
     for token in _TOKEN.findall(text.lower()):
-        known = _words.get(token)
-        ids, checksum = known if known is not None else _of_word(token)
+        ids, checksum = _words.get(token) or _of_word(token)
         parts.append(ids)
         parts.append(_id(zlib.crc32(b"%d" % checksum, before)))
         before = checksum
@@ -63,11 +61,7 @@ def encode(text: str) -> NDArray[np.int32]:
 
 
 def encode_batch(texts: Sequence[str]) -> NDArray[np.int32]:
-    """Return the ids of each text, shape (n, L), padded with 0; L is a multiple of `PADDED_TO`, at least one.
-
-    Raises:
-        TextError: one of the texts is not a str.
-    """
+    """Return the ids of each text as `padded` gives them; TextError if one of them is not a str."""
     return padded([encode(text) for text in texts])
 
 

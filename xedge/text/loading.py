@@ -33,19 +33,31 @@ class _Slot:
         self.under_way: list[Future[TextModel]] = []
         self._began = 0.0  # when the load began that `model` is from
 
-    def get(self, timeout_s: float | None) -> TextModel:
-        """Return the model, or that of the load under way, or of a new one."""
-        with self.lock:
-            if self.model is not None:
-                return self.model
-            load = self.under_way[-1] if self.under_way else self._start()
-        return self._wait(load, timeout_s)
+    def get(self, timeout_s: float | None, anew: bool = False) -> TextModel:
+        """Return the model, or that of the load under way, or of a new one.
 
-    def reload(self, timeout_s: float | None) -> TextModel:
-        """Return the model of a new load: one under way may have read the alias before it was moved."""
+        `anew` asks for a new one in any case: a load under way may have read the alias before it was moved.
+        """
         with self.lock:
-            load = self._start()
-        return self._wait(load, timeout_s)
+            if self.model is not None and not anew:
+                return self.model
+            load = self.under_way[-1] if self.under_way and not anew else self._start()
+        limit_s = _seconds("XEDGE_TEXT_LOAD_TIMEOUT_S", TIMEOUT_S) if timeout_s is None else timeout_s
+        try:
+            error = load.exception(limit_s)
+        except TimeoutError:
+            self._forget(load)  # left behind: the next call begins anew
+            from xedge.text.registry.stores import store_at
+
+            asked = f"{configured(self.task)} of the model registry {store_at(None).where}"
+            raise RegistryError(
+                f"{configured_folder(self.task) or asked} was not loaded within {limit_s:g} s: check that the place "
+                f"answers, or allow more time by XEDGE_TEXT_LOAD_TIMEOUT_S; the next call tries again",
+                "timeout",
+            ) from None
+        if error is not None:  # every waiting thread raises one of its own: it carries its thread's traceback
+            raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
+        return load.result()
 
     def _start(self) -> Future[TextModel]:
         """Begin a load in a daemon thread: nothing else can be left behind at a time limit."""
@@ -68,21 +80,6 @@ class _Slot:
             if load in self.under_way:
                 self.under_way.remove(load)
 
-    def _wait(self, load: Future[TextModel], timeout_s: float | None) -> TextModel:
-        limit_s = _seconds("XEDGE_TEXT_LOAD_TIMEOUT_S", TIMEOUT_S) if timeout_s is None else timeout_s
-        try:
-            error = load.exception(limit_s)
-        except TimeoutError:
-            self._forget(load)  # left behind: the next call begins anew
-            raise RegistryError(
-                f"{_asked(self.task)} was not loaded within {limit_s:g} s: check that the place answers, or allow more "
-                f"time by XEDGE_TEXT_LOAD_TIMEOUT_S; the next call tries again",
-                "timeout",
-            ) from None
-        if error is not None:  # every waiting thread raises one of its own: it carries its thread's traceback
-            raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
-        return load.result()
-
     def _load(self) -> TextModel:
         began = perf_counter()
         _start_polling()
@@ -99,15 +96,34 @@ class _Slot:
         return model
 
 
-def get(task: str, timeout_s: float | None = None) -> TextModel:
-    """Return the task's model, loaded if it is not yet; see `xedge.text.get_model`."""
+def get_model(task: str, timeout_s: float | None = None) -> TextModel:
+    """Return the loaded model for "topic" or "sentiment", loading it if this process has not yet.
+
+    Args:
+        task: "topic" or "sentiment".
+        timeout_s: longest to wait for it; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
+
+    Raises:
+        ConfigurationError: no such task.
+        RegistryError: the model could not be loaded; `reason` is "timeout" after `timeout_s`.
+    """
     slot = _slots.get(task) or _slots[check_task(task)]
     return slot.model or slot.get(timeout_s)
 
 
-def reload(task: str, timeout_s: float | None = None) -> TextModel:
-    """Return the task's model as the registry has it now, used from here on; see `xedge.text.reload_model`."""
-    return _slots[check_task(task)].reload(timeout_s)
+def reload_model(task: str | None = None, timeout_s: float | None = None) -> dict[str, str]:
+    """Take up the version in production now and return it for each task; calls under way end with their own version.
+
+    Args:
+        task: "topic" or "sentiment"; None is every model that this process has loaded.
+        timeout_s: longest to wait for each; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
+
+    Raises:
+        ConfigurationError: no such task.
+        RegistryError: it could not be loaded; the version loaded before stays and goes on answering.
+    """
+    names = [check_task(task)] if task else loaded()
+    return {name: _slots[name].get(timeout_s, anew=True).version for name in names}
 
 
 def loaded() -> list[str]:
@@ -128,19 +144,12 @@ def _find(task: str) -> tuple[ModelVersion, Registry | None]:
 def _open(task: str, version: ModelVersion, registry: Registry | None) -> TextModel:
     from xedge.text.model import load_version
 
+    if registry is not None:
+        return registry.load(task, version)
     try:
         return load_version(version.folder, task, version.version)
     except ModelError as exc:
-        if registry is None:
-            raise RegistryError(f"{variable_of(task)}: {exc}", "corrupt") from exc
-        raise registry.corrupt(version, exc) from exc
-
-
-def _asked(task: str) -> str:
-    from xedge.text.registry.stores import store_at
-
-    folder = configured_folder(task)
-    return str(folder) if folder else f"{configured(task)} of the model registry {store_at(None).where}"
+        raise RegistryError(f"{variable_of(task)}: {exc}", "corrupt") from exc
 
 
 def _seconds(variable: str, usual: float) -> float:
@@ -169,7 +178,7 @@ def _poll(interval_s: float) -> None:
     while not pause.wait(interval_s):
         for task in loaded():
             try:
-                reload(task)
+                reload_model(task)
                 failing.discard(task)
             except Exception as exc:  # whatever it was, the next look may find the registry well again
                 if task not in failing:

@@ -13,7 +13,7 @@ from typing import Any
 
 from xedge.core.exceptions import ModelError, RegistryError, XedgeError
 from xedge.text import forks
-from xedge.text.model import CARD, load_version
+from xedge.text.model import CARD, TextModel, load_version
 from xedge.text.registry.stores import store_at
 from xedge.text.registry.versions import PRODUCTION, ListedVersion, ModelVersion, Reference, configured, variable_of
 
@@ -103,13 +103,13 @@ class Registry:
         Raises:
             RegistryError: "no model", "no version", "corrupt" or "unreachable"; production stays what it was.
         """
-        name = configured(task).name
-        with self._errors(task, f"promoting {name}/{version}"), self._writing() as client:
-            chosen = self._checked(task, Reference(name, "", str(version)))
-            current, history = self._history(client, name)
+        asked = Reference(configured(task).name, "", str(version))
+        with self._errors(task, f"promoting {asked}"), self._writing() as client:
+            chosen = self._resolve(task, asked)
+            current, history = self._history(client, chosen.name)
             if current not in ("", chosen.version):
                 history.append(current)
-            return self._put_in_production(client, chosen, history)
+            return self._put_in_production(client, task, chosen, history)
 
     def rollback(self, task: str) -> ModelVersion:
         """Put the version in production that was so before the present one, and return it.
@@ -128,7 +128,8 @@ class Registry:
             while history:
                 number = history.pop()
                 try:
-                    return self._put_in_production(client, self._checked(task, Reference(name, "", number)), history)
+                    chosen = self._resolve(task, Reference(name, "", number))
+                    return self._put_in_production(client, task, chosen, history)
                 except RegistryError as exc:
                     _log.warning("rollback passes over %s/%s: %s", name, number, exc)
                     problems.append(exc)
@@ -153,15 +154,18 @@ class Registry:
         listed = (ListedVersion.of(entry, aliases) for entry in entries)
         return sorted(listed, key=lambda version: int(version.version), reverse=True)
 
-    def corrupt(self, version: ModelVersion, exc: Exception) -> RegistryError:
-        """Return the error for a version whose files cannot be used, and forget the copy that was downloaded."""
-        self._store.discard(version.folder)
-        asked = Reference(version.name, version.alias, "" if version.alias else version.version)
-        return RegistryError(
-            f"{version.name}/{version.version}, asked for as {asked}, of the model registry {self.where} is corrupt: "
-            f"{exc}; `xedge registry rollback` puts the version before it in production",
-            "corrupt",
-        )
+    def load(self, task: str, version: ModelVersion) -> TextModel:
+        """Return a resolved version's model; if that is "corrupt" (RegistryError), a copy downloaded is forgotten."""
+        try:
+            return load_version(version.folder, task, version.version)
+        except ModelError as exc:
+            self._store.discard(version.folder)
+            asked = Reference(version.name, version.alias, "" if version.alias else version.version)
+            raise RegistryError(
+                f"{version.name}/{version.version}, asked for as {asked}, of the model registry {self.where} is "
+                f"corrupt: {exc}; `xedge registry rollback` puts the version before it in production",
+                "corrupt",
+            ) from exc
 
     def connect(self) -> Any:
         """Return MLflow's client of this registry, made at the first call; an embedded registry is made as well."""
@@ -171,14 +175,6 @@ class Registry:
         """Raise RegistryError, "no model", if no embedded registry was made here yet; of a server this says nothing."""
         if not self._store.exists():
             raise RegistryError(f"no model registry at {self.where}: check the name, or {_ADVICE}", "no model")
-
-    def _checked(self, task: str, asked: Reference) -> ModelVersion:
-        version = self._resolve(task, asked)
-        try:
-            load_version(version.folder, task)
-        except ModelError as exc:
-            raise self.corrupt(version, exc) from exc
-        return version
 
     @contextmanager
     def _writing(self, makes: bool = False) -> Iterator[Any]:
@@ -201,7 +197,8 @@ class Registry:
         before = [*model.tags.get(HISTORY, "").split(","), model.tags.get(LAST, "")]
         return current, [number for number in before if number in known and number != current]
 
-    def _put_in_production(self, client: Any, version: ModelVersion, history: list[str]) -> ModelVersion:
+    def _put_in_production(self, client: Any, task: str, version: ModelVersion, history: list[str]) -> ModelVersion:
+        self.load(task, version)
         client.set_registered_model_tag(version.name, HISTORY, ",".join(history))
         client.set_registered_model_alias(version.name, PRODUCTION, version.version)
         client.set_registered_model_tag(version.name, LAST, version.version)
