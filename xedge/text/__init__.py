@@ -10,16 +10,8 @@ from xedge.core.exceptions import ConfigurationError, TextError
 from xedge.text.labels import SENTIMENT_LABELS, TOPICS
 from xedge.text.loading import get_model, reload_model
 
-__all__ = [
-    "SENTIMENT_LABELS",
-    "TOPICS",
-    "get_model",
-    "predict_sentiment",
-    "predict_sentiments",
-    "predict_topic",
-    "predict_topics",
-    "reload_model",
-]
+__all__ = ["SENTIMENT_LABELS", "TOPICS", "get_model", "predict_sentiment", "predict_sentiments"]
+__all__ += ["predict_topic", "predict_topics", "reload_model"]
 
 
 class TopicPrediction(TypedDict):
@@ -51,13 +43,11 @@ def predict_topic(text: str, top_k: int = 3) -> TopicPredictions:
     """Return the `top_k` most probable topics of a text, or all that the model knows, the most probable first.
 
     As `{"predictions": [{"topic": str, "confidence": float}, …], "text_length": int, "model_version": str}`, where
-    confidences are the model's probabilities: over all topics they sum to 1 within 1e-6.
-
-    The first call in a process loads the production version (`xedge.text.loading` says how); later ones take about
-    0.1 ms. Any str gets an answer: of a long text, its beginning decides (4096 features, which are about 370 words of
-    English, `xedge.text.features`), while `text_length` counts all its characters; a text without a letter or digit,
-    such as the empty one or "!!!", gets every topic with equal confidence; the models know English, so of another
-    language the answer means little.
+    confidences are the model's probabilities: over all topics they sum to 1 within 1e-6. The first call in a process
+    loads the production version (`xedge.text.loading`); later ones take about 0.1 ms. Any str gets an answer: of a long
+    text, its beginning decides (4096 features, about 370 words of English), while `text_length` counts all its
+    characters; a text without a letter or digit, such as "" or "!!!", gets every topic with equal confidence; the
+    models know English, so of another language the answer means little.
 
     Raises:
         TextError: `text` is not a str (also a TypeError).

@@ -27,18 +27,15 @@ _words: dict[str, tuple[bytes, int]] = {}
 def encode(text: str) -> NDArray[np.int32]:
     """Return the feature ids of `text`, shape (m,) with m ≤ `MAX_FEATURES`; of a text without words, none.
 
-    The text is brought to Unicode's compatibility form (NFKC) and to lower case and cut into words and single
-    signs. Each gives an id for itself, for itself with the one before it, and for its pieces of 3 to 5
-    characters with the word's ends marked (Bojanowski et al. 2017, doi:10.1162/tacl_a_00051). An id is
-    crc32 mod (BUCKETS − 1) + 1, so it needs no vocabulary and is the same on every machine. Nothing in a string
-    is an error: lone surrogates and NUL are characters like any other. A text without a letter or digit, such as
-    "!!!" or an emoji, gives no ids: its signs alone say nothing that the models have learnt.
+    The text is brought to Unicode's compatibility form (NFKC) and to lower case and cut into words and single signs.
+    Each gives an id for itself, for itself with the one before it, and for its pieces of 3 to 5 characters with the
+    word's ends marked (Bojanowski et al. 2017, doi:10.1162/tacl_a_00051). An id is crc32 mod (BUCKETS − 1) + 1, so it
+    needs no vocabulary and is the same on every machine. Nothing in a str is an error (anything else is a TextError):
+    lone surrogates and NUL are characters like any other. A text without a letter or digit, such as "!!!" or an emoji,
+    gives no ids: its signs alone say nothing that the models have learnt.
 
     >>> encode("Rain again").shape, encode("!!!").shape
     ((25,), (0,))
-
-    Raises:
-        TextError: `text` is not a str.
     """
     if not isinstance(text, str):
         raise TextError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")

@@ -1,7 +1,4 @@
-"""Text models as a kind of models, their folders and their requests: an entry point, so that no room below knows them.
-
-A request has the text itself, or the ids that `features.encode` makes of it.
-"""
+"""Text models as a kind of models, an entry point that lower rooms need not know: their folders and their requests."""
 
 import re
 from collections.abc import Sequence
@@ -29,10 +26,8 @@ _REGISTERED = re.compile(rf"(?:models:/+)?xedge-(?:{'|'.join(TASKS)})(?:[@/][^@/
 def registered_folder(model: str) -> Path | None:
     """Return the folder of a text model that is named as in the registry, or None for any other name.
 
-    `xedge-topic` is what `predict_topic` would take, `xedge-topic@ALIAS` and `xedge-topic/NUMBER` are of the registry.
-
-    Raises:
-        RegistryError: the registry has no such model or version, or cannot be reached.
+    `xedge-topic` is what `predict_topic` would take, `xedge-topic@ALIAS` and `xedge-topic/NUMBER` are of the registry
+    (RegistryError if it has none such, or cannot be reached).
     """
     if not _REGISTERED.fullmatch(model):
         return None
@@ -85,7 +80,7 @@ def encode_request(
 class TextRequestDecoder(RequestDecoder):
     """Bytes to checked requests for a text model, whose outputs are called `labels`.
 
-    A request has `text`, as long as a message may be, or `features`, at most `MAX_FEATURES` ids.
+    A request has `text`, as long as a message may be, or `features`, at most `MAX_FEATURES` ids as `encode` gives them.
     """
 
     def __init__(self, labels: Sequence[str], max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
@@ -95,11 +90,7 @@ class TextRequestDecoder(RequestDecoder):
         self._msgpack: Any = msgspec.msgpack.Decoder(TextRequest[Tensor])
 
     def decode(self, payload: bytes) -> Any:
-        """Return the request, its `features` the ids of the text, shape (m,).
-
-        Raises:
-            RequestError: it is not a request for a text model; `reason` is one of `REASONS`.
-        """
+        """Return the request, its `features` the ids of the text, shape (m,); RequestError if it is not one."""
         request: Any = super().decode(payload)
         if (request.features is UNSET) == (request.text is UNSET):
             raise RequestError("wrong_type", "a request to a text model has either `text` or `features`")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from xedge.text.model import TextModel
     from xedge.text.registry.registry import Registry
 
-TIMEOUT_S = 60.0
 _log = logging.getLogger("xedge.text")
 
 
@@ -42,7 +41,7 @@ class _Slot:
             if self.model is not None and not anew:
                 return self.model
             load = self.under_way[-1] if self.under_way and not anew else self._start()
-        limit_s = _seconds("XEDGE_TEXT_LOAD_TIMEOUT_S", TIMEOUT_S) if timeout_s is None else timeout_s
+        limit_s = _seconds("XEDGE_TEXT_LOAD_TIMEOUT_S", 60) if timeout_s is None else timeout_s
         try:
             error = load.exception(limit_s)
         except TimeoutError:
@@ -99,9 +98,7 @@ class _Slot:
 def get_model(task: str, timeout_s: float | None = None) -> TextModel:
     """Return the loaded model for "topic" or "sentiment", loading it if this process has not yet.
 
-    Args:
-        task: "topic" or "sentiment".
-        timeout_s: longest to wait for it; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
+    That is waited for at most `timeout_s`; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
 
     Raises:
         ConfigurationError: no such task.
@@ -114,9 +111,7 @@ def get_model(task: str, timeout_s: float | None = None) -> TextModel:
 def reload_model(task: str | None = None, timeout_s: float | None = None) -> dict[str, str]:
     """Take up the version in production now and return it for each task; calls under way end with their own version.
 
-    Args:
-        task: "topic" or "sentiment"; None is every model that this process has loaded.
-        timeout_s: longest to wait for each; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
+    `task` None is every model that this process has loaded; each is waited for as by `get_model`.
 
     Raises:
         ConfigurationError: no such task.
@@ -204,12 +199,10 @@ def _before_fork() -> None:
 
 def _after_fork_in_child() -> None:
     """Begin anew; a model is kept only if no other thread can have been using it when the fork came."""
-    before = _slots
-    _inherited.append(before)  # never freed: freeing may need a lock that another thread of the parent held
+    _inherited.append(_slots)  # never freed: freeing may need a lock that another thread of the parent held
     _begin()
     if _was_alone:
-        for task, slot in before.items():
-            _slots[task] = _Slot(task, slot.model, slot.version)
+        _slots.update({task: _Slot(task, slot.model, slot.version) for task, slot in _inherited[-1].items()})
 
 
 _slots: dict[str, _Slot]

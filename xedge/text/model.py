@@ -52,17 +52,13 @@ class TextModel:
     def load(cls, folder: str | os.PathLike[str], version: str = "", engine: Engine | None = None) -> Self:
         """Return the model in `folder`, after checking its files and its golden outputs.
 
-        The card's checksums are those of the other files, and the model's answers to the texts in golden.json
-        are within 1e-4 of those it gave when it was trained. The weights for PyTorch are not loaded.
-
-        Args:
-            folder: the model's files.
-            version: what the registry calls it.
-            engine: one of these files in an engine already; by default model.onnx is loaded into ONNX Runtime.
+        The card's checksums are those of the other files, and the model's answers to the texts in golden.json are
+        within 1e-4 of those it gave when it was trained. `version` is what the registry calls it; an `engine` has one
+        of these files in it already, by default model.onnx is loaded into ONNX Runtime.
 
         Raises:
-            ModelError: a file is missing, damaged, of another feature spec, or the answers are others; it names
-                the file and what to do.
+            ModelError: a file is missing, damaged, of another feature spec, or the answers are others; it names the
+                file and what to do.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -91,11 +87,8 @@ class TextModel:
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the probability of each label for each text, shape (n, k); rows sum to 1.
 
-        A text without a word the model knows gets the same probability for every label.
-
-        Raises:
-            TextError: `texts` is a single str, or one of them is not a str.
-            ModelError: the engine failed.
+        A text without a word the model knows gets the same probability for every label. TextError if `texts` is a
+        single str or one of them is none; ModelError if the engine failed.
         """
         if isinstance(texts, str):
             raise TextError("texts is one str: give a list of them")

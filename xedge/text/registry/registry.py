@@ -39,10 +39,7 @@ class Registry:
     def resolve(self, task: str, alias: str | None = None, version: str | int | None = None) -> ModelVersion:
         """Return the version with `alias`, or the one asked for by number, its files downloaded if need be.
 
-        Args:
-            task: "topic" or "sentiment".
-            alias: None is what `XEDGE_TOPIC_MODEL` or `XEDGE_SENTIMENT_MODEL` names, else "production".
-            version: a number in place of an alias.
+        With neither, it is what `XEDGE_TOPIC_MODEL` or `XEDGE_SENTIMENT_MODEL` names, else "production".
 
         Raises:
             RegistryError: "unreachable", "no model" or "no version".
@@ -63,14 +60,10 @@ class Registry:
             return ModelVersion(asked.name, version, asked.alias, self._store.get(asked.name, version, source))
 
     def register(self, task: str, folder: str | os.PathLike[str], **tags: object) -> ModelVersion:
-        """Copy a version's folder into the registry and return the new version; it gets no alias.
+        """Copy a folder that `xedge.text.training.train.train` wrote and return the new version; it gets no alias.
 
-        The copy is loaded and checked against its golden outputs before the registry hears of it.
-
-        Args:
-            task: "topic" or "sentiment".
-            folder: what `xedge.text.training.train.train` wrote for this task.
-            tags: further facts to keep with the version.
+        The copy is loaded and checked against its golden outputs before the registry hears of it. `tags` are further
+        facts to keep with the version.
 
         Raises:
             ModelError: `folder` is not an intact version for this task.
@@ -92,16 +85,14 @@ class Registry:
             except BaseException as exc:
                 shutil.rmtree(copy, ignore_errors=True)
                 if isinstance(exc, ModelError):
-                    raise RegistryError(
-                        f"{folder} arrived damaged in {self.where}, so it was not registered: {exc}", "corrupt"
-                    ) from exc
+                    damaged = f"{folder} arrived damaged in {self.where}, so it was not registered: {exc}"
+                    raise RegistryError(damaged, "corrupt") from exc
                 raise
 
     def promote(self, task: str, version: str | int) -> ModelVersion:
         """Put `version` in production, once its files have been checked again, and return it.
 
-        Raises:
-            RegistryError: "no model", "no version", "corrupt" or "unreachable"; production stays what it was.
+        A RegistryError ("no model", "no version", "corrupt", "unreachable") leaves production what it was.
         """
         asked = Reference(configured(task).name, "", str(version))
         with self._errors(task, f"promoting {asked}"), self._writing() as client:
@@ -150,8 +141,7 @@ class Registry:
             if not self._store.numbers(name):
                 return []
             aliases = self.connect().get_registered_model(name).aliases
-            entries = self.connect().search_model_versions(f"name = '{name}'")
-        listed = (ListedVersion.of(entry, aliases) for entry in entries)
+            listed = [ListedVersion.of(e, aliases) for e in self.connect().search_model_versions(f"name = '{name}'")]
         return sorted(listed, key=lambda version: int(version.version), reverse=True)
 
     def load(self, task: str, version: ModelVersion) -> TextModel:
@@ -189,8 +179,7 @@ class Registry:
 
         What was last put there by xedge was before the present one if the alias has been moved by other means since.
         """
-        known = self._store.numbers(name)
-        if not known:
+        if not (known := self._store.numbers(name)):
             raise self._nothing(Reference(name))
         model = client.get_registered_model(name)
         current = str(model.aliases.get(PRODUCTION, ""))
@@ -205,9 +194,8 @@ class Registry:
         return replace(version, alias=PRODUCTION)
 
     def _nothing(self, asked: Reference) -> RegistryError:
-        known = self._store.numbers(asked.name)
         there = f"{asked} is not in the model registry {self.where}"
-        if not known:
+        if not (known := self._store.numbers(asked.name)):
             return RegistryError(f"{there}: no model is registered as {asked.name}; {_ADVICE}", "no model")
         return RegistryError(
             f"{there}: {asked.name} has the versions {', '.join(known)}; put one in production with "
@@ -224,10 +212,9 @@ class Registry:
         try:
             with forks.held_off():
                 yield
-        except XedgeError:
-            raise
         except Exception as exc:
-            if not isinstance(exc, OSError) and type(exc).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
+            foreign = isinstance(exc, OSError) or type(exc).__module__.partition(".")[0] in ("mlflow", "sqlalchemy")
+            if isinstance(exc, XedgeError) or not foreign:
                 raise
             denied = _is_denied(exc)
             advice = _DENIED_ADVICE if denied else self._store.advice(configured(task).name, variable_of(task))

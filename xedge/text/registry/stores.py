@@ -46,8 +46,8 @@ _NUMBERS = """SELECT version FROM model_versions
 def home() -> Path:
     """Return the folder of the project's registry: `models/registry` of the project that this runs in.
 
-    Outside a project (`XEDGE_HOME` unset, no folder `notebooks`), as for a package that was installed from a wheel,
-    it is `xedge/registry` in the user's data folder: never whatever happens to lie in the working folder.
+    Outside a project (`XEDGE_HOME` unset, no folder `notebooks`), as for a package installed from a wheel, it is
+    `xedge/registry` in the user's data folder: never whatever happens to lie in the working folder.
     """
     project = project_root()
     if os.environ.get("XEDGE_HOME") or (project / "notebooks").is_dir():
@@ -142,8 +142,7 @@ class Store:
 
     def get(self, name: str, version: str, source: str) -> Path:
         """Return the folder of a version's files on this machine, downloaded if need be."""
-        kept = self._place(name, version, source)
-        if kept.is_dir():
+        if (kept := self._place(name, version, source)).is_dir():
             return kept
         copy = self._download(self.client.get_model_version_download_uri(name, version))
         return self.registered(name, version, source, copy)
@@ -217,8 +216,8 @@ class FolderStore(Store):
 
     def find(self, reference: Reference) -> tuple[str, str] | None:
         """Return the number and the source of a version, or None, as the database has it."""
-        values = {"name": reference.name, "alias": reference.alias, "version": reference.version or -1}
-        rows = self._read(_FIND, values)
+        asked = {"name": reference.name, "alias": reference.alias, "version": reference.version or -1}
+        rows = self._read(_FIND, asked)
         if rows is None:
             return super().find(reference)
         return (str(rows[0][0]), str(rows[0][1])) if rows else None

@@ -81,8 +81,7 @@ def parse(text: str) -> Reference:
 def configured(task: str) -> Reference:
     """Return what `XEDGE_TOPIC_MODEL` or `XEDGE_SENTIMENT_MODEL` refers to, else `xedge-TASK@production`.
 
-    Raises:
-        ConfigurationError: no such task, or the variable does not name a model.
+    It is a ConfigurationError if there is no such task or the variable does not name a model.
     """
     if configured_folder(task) or not (value := os.environ.get(variable_of(task), "").strip()):
         return Reference(f"xedge-{task}")

@@ -16,8 +16,6 @@ from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
 from xedge.text.registry.versions import check_task
 
-MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
-FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
 HELD_OUT_EVERY = 5  # of a file without a column `split`, every fifth text is held out
 _TEXT_COLUMNS = ("text", "title", "headline", "description", "content", "body")
 _PARTS = {"train": False, "held_out": True, "test": True}
@@ -27,9 +25,9 @@ _PARTS = {"train": False, "held_out": True, "test": True}
 class Corpus:
     """Texts with their labels, and which of them are held out of training; one row each.
 
-    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before, and
-    `conflicts` says line and labels of those among them that had another label before, which is kept. `columns` are
-    those the texts were joined from, `ignored` the file's others.
+    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before, and `conflicts`
+    says line and labels of those that had another label before, which is kept. `columns` are those the texts were
+    joined from, `ignored` the file's others.
     """
 
     source: str
@@ -103,15 +101,14 @@ def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
         count += 1
         row = dict(zip(names, (field.strip() for field in fields), strict=False))
         label, text = row.get(labels_column, "").lower(), _joined([row.get(name, "") for name in text_columns])
-        problem = problem or _problem(task, fields, names, label, text, row.get("split", "train"))
-        if problem:
+        if problem := problem or _problem(task, fields, names, label, text, row.get("split", "train")):
             bad.append(f"line {line}: {problem}")
             continue
         key = _key(text)
         _, before, _ = rows.setdefault(key, (text, label, _is_held_out(row.get("split"), key)))
         if before != label:
             conflicts.append(f"line {line}: a text labelled {label!r} here and {before!r} above")
-    if len(bad) > MOST_BAD * count or not rows:
+    if len(bad) > 0.05 * count or not rows:  # then it is not the file that was meant
         reasons = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {reasons or 'there are no rows'}")
     texts, labels, held_out = zip(*rows.values(), strict=True)
@@ -185,10 +182,9 @@ def _check(corpus: Corpus, task: str, path: Path) -> None:
     if len(names) < 2 or (task == "sentiment" and names != SENTIMENT_LABELS):
         needed = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
         raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {needed}")
-    for held_out, what, fewest in ((False, "to learn from", FEWEST_TRAIN), (True, "held out", FEWEST_HELD_OUT)):
+    for held_out, what, fewest in ((False, "to learn from", 4), (True, "held out", 2)):
         counts = Counter(corpus.part(held_out)[1])
-        few = [f"{name} {counts[name]}" for name in names if counts[name] < fewest]
-        if few:
+        if few := [f"{name} {counts[name]}" for name in names if counts[name] < fewest]:
             raise ConfigurationError(
                 f"{path}: too few rows {what}: {', '.join(few)}; each label needs {fewest} ({corpus.split})"
             )

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.results.statistics import Estimate, binomial_interval
 from xedge.text.model import TextModel
 from xedge.text.training.corpus import Corpus
-
-CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,8 @@ class Evaluation:
 
         The expected calibration error over ten equal bins b (Guo et al. 2017, arXiv:1706.04599, equation 3).
         """
-        confidence = self.probabilities.max(axis=1)
-        place = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-        gaps = np.bincount(place, self.right - confidence, CALIBRATION_BINS)
+        confidence = self.probabilities.max(axis=1).clip(0, 1)
+        gaps, _ = np.histogram(confidence, 10, (0, 1), weights=self.right - confidence)
         return float(np.abs(gaps).sum() / len(self.truth))
 
     def facts(self) -> dict[str, Any]:
@@ -102,24 +99,20 @@ def evaluate(model: TextModel, corpus: Corpus) -> Evaluation:
     return Evaluation(model.labels, truth, model.probabilities(texts))
 
 
-def difference(new: Evaluation, old: Evaluation, confidence: float = 0.95) -> Estimate:
-    """Return accuracy of `new` − accuracy of `old` on the same texts, with its interval.
+def difference(new: Evaluation, old: Evaluation) -> Estimate:
+    """Return accuracy of `new` − accuracy of `old` on the same texts (else ConfigurationError), with its interval.
 
     With b texts that only `new` got right and c that only `old` did, the value is (b − c) / n. The interval is
     Wald's after adding 1/2 to each of the four counts of pairs (Agresti & Min 2005, doi:10.1002/sim.1781):
     d ± z √((b* + c* − (b* − c*)² / n*)) / n*.
-
-    Raises:
-        ConfigurationError: the two were not made from the same texts.
     """
     if [new.labels[i] for i in new.truth] != [old.labels[i] for i in old.truth]:
         raise ConfigurationError("the two evaluations are of other texts: evaluate both models on one corpus")
     n = len(new.truth)
     b, c = int((new.right & ~old.right).sum()), int((old.right & ~new.right).sum())
     centre, total = (b - c) / (n + 2), n + 2
-    half = float(ndtri((1 + confidence) / 2)) * math.sqrt(b + c + 1 - (b - c) ** 2 / total) / total
-    method = f"Agresti and Min, {confidence:.0%}"
-    return Estimate((b - c) / n, max(-1.0, centre - half), min(1.0, centre + half), n, 1, method)
+    half = NormalDist().inv_cdf(0.975) * math.sqrt(b + c + 1 - (b - c) ** 2 / total) / total
+    return Estimate((b - c) / n, max(-1.0, centre - half), min(1.0, centre + half), n, 1, "Agresti and Min, 95%")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from xedge.results.figures import ReportFigure, styled
 from xedge.results.statistics import Estimate
 from xedge.text.training.job import Outcome
 
-SURE = 0.5  # of the darkest blue; below, a cell's number is written in black
-
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Return the figures of each training in a column, their intervals at 95 %."""
@@ -22,7 +20,6 @@ def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 def _column(outcome: Outcome) -> dict[str, str]:
     evaluation, corpus = outcome.evaluation, outcome.trained.corpus
-    before = outcome.before
     return {
         "data": corpus.source,
         "texts to learn from": str(corpus.held_out.count(False)),
@@ -33,7 +30,7 @@ def _column(outcome: Outcome) -> dict[str, str]:
         "macro-F1": f"{evaluation.macro_f1:.3f}",
         "conflicting labels": str(len(corpus.conflicts)),
         "calibration error": f"{evaluation.calibration_error:.3f}",
-        "in production before": f"version {before.version}" if before else "none",
+        "in production before": f"version {outcome.before.version}" if outcome.before else "none",
         "accuracy of that one": _interval(outcome.production.accuracy) if outcome.production else "",
         "gain, paired": _interval(outcome.gain, "+") if outcome.gain else "",
         "gate": "passed" if outcome.gate.passed else "not passed",
@@ -47,10 +44,7 @@ def _interval(estimate: Estimate, sign: str = "") -> str:
 
 
 def confusions(outcomes: Sequence[Outcome]) -> ReportFigure:
-    """Return the report's figure: for each training, how many texts of each label (rows) got which answer (columns).
-
-    A cell is dark where it has a large share of its row.
-    """
+    """Return the report's figure: how many texts of each label (rows) got which answer, dark for much of the row."""
     widths = [max(4, len(outcome.evaluation.labels)) for outcome in outcomes]
     with styled():
         figure = ReportFigure(figsize=(9 if len(outcomes) > 1 else 6, 4.4))
@@ -64,7 +58,7 @@ def confusions(outcomes: Sequence[Outcome]) -> ReportFigure:
             ax.set_yticks(range(len(labels)), labels)
             ax.set(xlabel="answer", ylabel="label", title=outcome.task)
             for row, column in np.argwhere(counts):
-                colour = "white" if shares[row, column] > SURE else "#222222"
+                colour = "white" if shares[row, column] > 0.5 else "#222222"  # on the darker half of the blues
                 ax.text(column, row, counts[row, column], color=colour, ha="center", va="center", fontsize=8)
         figure.alt = " ".join(_alt(outcome) for outcome in outcomes)
     return figure
@@ -92,16 +86,11 @@ def mistakes(outcomes: Sequence[Outcome], n: int = 5) -> pd.DataFrame:
 
 def answers(outcome: Outcome) -> pd.DataFrame:
     """Return label, answer, its confidence and the text for every text held out."""
-    evaluation = outcome.evaluation
+    probabilities = outcome.evaluation.probabilities
     texts, labels = outcome.trained.corpus.part(held_out=True)
-    return pd.DataFrame(
-        {
-            "label": labels,
-            "answer": [evaluation.labels[place] for place in evaluation.probabilities.argmax(axis=1)],
-            "confidence": evaluation.probabilities.max(axis=1).astype(float).round(3),
-            "text": texts,
-        }
-    )
+    answer = [outcome.evaluation.labels[place] for place in probabilities.argmax(axis=1)]
+    confidence = probabilities.max(axis=1).astype(float).round(3)
+    return pd.DataFrame({"label": labels, "answer": answer, "confidence": confidence, "text": texts})
 
 
 def rows_read(outcomes: Sequence[Outcome]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from xedge.text.training.evaluation import Evaluation, evaluate
 Ids = NDArray[np.int32]
 
 GOLDEN_TEXTS = ("", "?", "Grüße aus Köln 👋", "これは日本語の文です。", "\x00" + "very " * 600 + "long")
-HELD_OUT_GOLDEN = 11  # and so many held-out texts
 PARITY_INPUTS, PARITY_IDS = 1000, 512  # texts, and ids of each; longer ones are among the golden texts
 FOLDS = 3
 
@@ -55,11 +55,8 @@ class Recipe:
 
 
 def recipe_for(texts: int, epochs: int = 0, quick: bool = False) -> Recipe:
-    """Return the recipe for so many training texts; `epochs` above 0 goes before its own number.
-
-    A few hundred texts are seen twenty times, in small batches; of many thousands, one part is enough to find the
-    temperature on, and a few epochs to learn from.
-    """
+    """Return the recipe for so many training texts; `epochs` above 0 goes before its own number."""
+    # Of many thousands, one part is enough to find the temperature on, and a few epochs to learn from.
     many = texts > 5000
     usual = 5 if many else 10 if quick else 20
     return Recipe(epochs or usual, folds=1 if many or quick else FOLDS, batch=min(256, max(32, texts // 20)))
@@ -155,27 +152,26 @@ def _reproducible(seed: int) -> Iterator[None]:
 
 def _trained(corpus: Corpus, recipe: Recipe, line: Progress) -> tuple[TextClassifier, float]:
     texts, labels = corpus.part(held_out=False)
-    rows, targets = [encode(text) for text in texts], np.array([corpus.names.index(label) for label in labels])
+    rows, targets = [encode(text) for text in texts], torch.tensor([corpus.names.index(label) for label in labels])
     k = len(corpus.names)
     line.total = recipe.epochs * (recipe.folds + 1)
-    fold = torch.randperm(len(targets)).numpy() % FOLDS
+    fold = torch.randperm(len(targets)) % FOLDS
     unseen = []
     for number in range(recipe.folds):
         apart = fold == number
-        module = _fit([rows[i] for i in np.flatnonzero(~apart)], targets[~apart], k, recipe, line, number)
-        unseen.append((_logits(module, [rows[i] for i in np.flatnonzero(apart)]), targets[apart]))
-    temperature = _temperature(*map(np.concatenate, zip(*unseen, strict=True)))
+        module = _fit(list(compress(rows, ~apart)), targets[~apart], k, recipe, line, number)
+        unseen.append((_logits(module, list(compress(rows, apart))), targets[apart]))
+    temperature = _temperature(*map(torch.cat, zip(*unseen, strict=True)))
     module = _fit(rows, targets, k, recipe, line, recipe.folds)
     with torch.no_grad():
         module.output.weight /= temperature
     return module, temperature
 
 
-def _fit(rows: list[Ids], targets: NDArray[Any], k: int, recipe: Recipe, line: Progress, number: int) -> TextClassifier:
+def _fit(rows: list[Ids], targets: Tensor, k: int, recipe: Recipe, line: Progress, number: int) -> TextClassifier:
     module = TextClassifier(BUCKETS, recipe.dimensions, k)
     torch.nn.init.orthogonal_(module.output.weight, gain=0.4)
-    labels = torch.from_numpy(targets)
-    weight = _weights(labels, k)
+    weight = _weights(targets, k)
     optimiser = torch.optim.Adam(module.parameters(), recipe.learning_rate)
     steps = recipe.epochs * -(-len(rows) // recipe.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
@@ -183,7 +179,7 @@ def _fit(rows: list[Ids], targets: NDArray[Any], k: int, recipe: Recipe, line: P
         for places in torch.split(torch.randperm(len(rows)), recipe.batch):
             shown = torch.from_numpy(padded([rows[i] for i in places]))
             kept = shown * (torch.rand(shown.shape) >= recipe.dropped)
-            loss = functional.cross_entropy(module.logits(kept), labels[places], weight)
+            loss = functional.cross_entropy(module.logits(kept), targets[places], weight)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -197,24 +193,21 @@ def _weights(targets: Tensor, k: int) -> Tensor:
     return len(targets) / (k * torch.bincount(targets, minlength=k).clamp(min=1)).float()
 
 
-def _logits(module: TextClassifier, rows: list[Ids]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        batches = (torch.from_numpy(padded(rows[i : i + 64])) for i in range(0, len(rows), 64))
-        answers: NDArray[np.float32] = torch.cat([module.logits(batch) for batch in batches]).numpy()
-    return answers
+def _logits(module: TextClassifier, rows: list[Ids]) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([module.logits(torch.from_numpy(padded(rows[i : i + 64]))) for i in range(0, len(rows), 64)])
 
 
-def _temperature(logits: NDArray[np.float32], targets: NDArray[Any]) -> float:
+def _temperature(logits: Tensor, targets: Tensor) -> float:
     """Return the temperature, between 1/20 and 20, under which the targets are most likely."""
     from scipy.optimize import minimize_scalar
 
-    answered, labels = torch.from_numpy(logits), torch.from_numpy(targets)
-    weight = _weights(labels, logits.shape[1])
+    weight = _weights(targets, logits.shape[1])
 
     def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(answered / math.exp(log_temperature), labels, weight))
+        return float(functional.cross_entropy(logits / math.exp(log_temperature), targets, weight))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+    return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
 
 
 def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, recipe: Mapping[str, Any]) -> Evaluation:
@@ -231,7 +224,7 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
     files.card.unlink()
     labels = {"task": task, "labels": corpus.names, "feature_spec": FEATURE_SPEC}
     write_json(folder / LABELS, labels)
-    texts = [*GOLDEN_TEXTS, *held_out[:: max(1, len(held_out) // HELD_OUT_GOLDEN)]]
+    texts = [*GOLDEN_TEXTS, *held_out[:: max(1, len(held_out) // 11)]]
     with torch.inference_mode():
         answers = module(torch.from_numpy(encode_batch(texts))).numpy()
     write_json(folder / GOLDEN, {"texts": texts, "probabilities": answers.round(7).tolist()})
