@@ -56,7 +56,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After a second look at what had failed: name what passes now."""
-    if config.option.lf and (flaky := terminalreporter.getreports("passed")):
+    if getattr(config.option, "lf", False) and (flaky := terminalreporter.getreports("passed")):
         terminalreporter.section("flaky: failed at the first look, passed at the second")
         for report in flaky:
             terminalreporter.line(f"FLAKY {report.nodeid}")

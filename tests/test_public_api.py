@@ -262,8 +262,8 @@ def test_imports_of_the_tests_are_declared():
 ANSWERING = "__init__ features forks kind labels loading model registry/registry registry/stores registry/versions"
 TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
     "callers/http/app": ["text", "http"],
-    "callers/http/limits": ["text", "http"],
-    "callers/kafka/settings": ["text", "kafka"],
+    "callers/http/server": ["text", "http"],
+    "callers/kafka/consumer": ["text", "kafka"],
     "callers/spark": ["text", "cluster"],
 }
 
@@ -282,7 +282,7 @@ OF_EXTRA = {"text": "mlflow-skinny", "http": "fastapi", "kafka": "confluent-kafk
     [
         ("registry/registry", "text"),
         ("callers/http/app", "http"),
-        ("callers/kafka/settings", "kafka"),
+        ("callers/kafka/consumer", "kafka"),
         ("callers/spark", "cluster"),
     ],
 )

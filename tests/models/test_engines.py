@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,11 @@ import torch
 from onnx import TensorProto, helper
 
 from xedge.core.exceptions import ConfigurationError, ModelError, ModelNotFoundError
+from xedge.models import architectures
 from xedge.models.architectures import SimpleAnomalyDetector
-from xedge.models.engines import Engine, OnnxEngine, TorchEngine, load
+from xedge.models.engines import Engine, OnnxEngine, TorchEngine
+from xedge.models.export import export
+from xedge.text.architecture import TextClassifier
 
 
 def write_onnx(path: Path, shape: list[Any], inputs: int = 1, op: str = "Abs", kind: int = TensorProto.FLOAT) -> Path:
@@ -132,18 +138,6 @@ def test_onnx_free_length_is_served(tmp_path: Path) -> None:
     assert engine.predict(np.ones((2, 9), np.float32)).shape == (2, 9)
 
 
-def test_load_goes_by_suffix(abs_onnx: Path, detector_pt: Path) -> None:
-    assert isinstance(load(abs_onnx), OnnxEngine)
-    assert isinstance(load(os.fspath(detector_pt), device="cpu", threads=1), TorchEngine)
-
-
-def test_load_refuses_other_suffixes_and_options(abs_onnx: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"ends in \.onnx"):
-        load("model.h5")
-    with pytest.raises(ConfigurationError, match="no option 'device'"):
-        load(abs_onnx, device="cuda")
-
-
 @pytest.mark.parametrize("engine", [OnnxEngine, TorchEngine])
 def test_missing_file(tmp_path: Path, engine: Callable[..., Engine]) -> None:
     with pytest.raises(ModelNotFoundError, match="nothing"):
@@ -163,11 +157,11 @@ def test_file_of_something_else(tmp_path: Path, engine: Callable[..., Engine], s
 
 @pytest.mark.parametrize("keep", [0.3, 0.95])
 def test_file_cut_short(abs_onnx: Path, detector_pt: Path, keep: float) -> None:
-    for path in (abs_onnx, detector_pt):
+    for engine, path in ((OnnxEngine, abs_onnx), (TorchEngine, detector_pt)):
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * keep)])
         with pytest.raises(ModelError, match=path.name):
-            load(path)
+            engine(path)
 
 
 def test_pt_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -185,9 +179,11 @@ def test_pt_that_would_run_code_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"architecture": "Unheard"}, "unknown architecture 'Unheard'"),
-        ({"architecture": "no.such.module:Net"}, "cannot be imported"),
+        ({"architecture": "collections:OrderedDict"}, "in the module 'collections', which no file may have imported"),
+        ({"architecture": "torch.nn.no.such.module:Net"}, "cannot be imported"),
         ({"architecture": "torch.nn:NoSuchLayer"}, "cannot be imported"),
-        ({"architecture": "collections:OrderedDict"}, "not a subclass"),
+        ({"architecture": "torch.nn:Parameter"}, "not a subclass"),
+        ({"architecture": 3}, "weights do not fit"),
         ({"init": {"width": 3}}, "cannot be built with the arguments"),
         ({"state_dict": {}}, "weights do not fit"),
         ({"architecture": "torch.nn:Linear", "init": {"in_features": 2, "out_features": 2}}, "weights do not fit"),
@@ -196,6 +192,108 @@ def test_pt_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_pt_that_cannot_be_rebuilt(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         TorchEngine(write_pt(tmp_path / "m.pt", **changes))
+
+
+NET = """
+import os, pathlib
+from torch import nn
+
+pathlib.Path(os.environ["NET_IMPORTED"]).touch()
+
+
+class Net(nn.Module):
+    def __init__(self, width=1):
+        super().__init__()
+        self.linear = nn.Linear(4, width)
+
+    def forward(self, x):
+        return self.linear(x)
+"""
+LOAD = "import sys; from xedge.models.engines import TorchEngine as T; print(T(sys.argv[1]).input_shape)"
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module of the user's own, which leaves `imported` behind when it is."""
+    package = tmp_path / "path" / "my_nets"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "net.py").write_text(NET)
+    monkeypatch.setenv("NET_IMPORTED", os.fspath(tmp_path / "imported"))
+    monkeypatch.setenv("PYTHONPATH", os.fspath(package.parent))
+    monkeypatch.setenv(architectures.VARIABLE, "")
+    monkeypatch.syspath_prepend(package.parent)
+    yield "my_nets.net"
+    for name in ("my_nets", "my_nets.net"):
+        sys.modules.pop(name, None)
+
+
+def write_net(path: Path, name: str, width: int = 1) -> Path:
+    weights = {"linear.weight": torch.ones(width, 4), "linear.bias": torch.zeros(width)}
+    return write_pt(path, architecture=name, input_shape=[4], state_dict=weights)
+
+
+def test_pt_cannot_have_a_module_imported(tmp_path: Path, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_net(tmp_path / "m.pt", f"{net}:Net")
+    for others in ("", "my_net,my_nets.net.deeper,my_nets.ne", " , "):
+        monkeypatch.setenv(architectures.VARIABLE, others)
+        with pytest.raises(ModelError, match=rf"m\.pt: .*'{net}:Net'.*set XEDGE_ARCHITECTURES='{net}'.*register\("):
+            TorchEngine(path)
+    with pytest.raises(ModelError, match="no file may have imported"):
+        TorchEngine(path, architecture="other")
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("allowed", ["my_nets.net", "my_nets", "other, my_nets.net"])
+def test_pt_may_name_a_module_that_the_environment_allows(
+    tmp_path: Path, net: str, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv(architectures.VARIABLE, allowed)
+    engine = TorchEngine(write_net(tmp_path / "m.pt", f"{net}:Net"))
+    assert engine.predict(np.ones((2, 4), np.float32)).ravel().tolist() == [4.0, 4.0]
+
+
+def test_pt_takes_a_module_or_a_class_that_is_passed(tmp_path: Path, net: str) -> None:
+    assert TorchEngine(write_net(tmp_path / "m.pt", f"{net}:Net"), architecture=net).input_shape == (4,)
+    cls = sys.modules[net].Net
+    for name in ("nowhere:Net", "Net@notebook", f"{net}:Net"):
+        assert TorchEngine(write_net(tmp_path / "m.pt", name), architecture=cls).input_shape == (4,)
+    with pytest.raises(ModelError, match="weights do not fit"):
+        TorchEngine(write_net(tmp_path / "m.pt", f"{net}:Net"), architecture=torch.nn.Identity)
+
+
+def test_pt_of_a_class_exported_here_is_served_here_and_in_child_processes(tmp_path: Path, net: str) -> None:
+    load = [sys.executable, "-c", LOAD, os.fspath(tmp_path / "m.pt")]
+    elsewhere = dict(os.environ)
+    files = export(importlib.import_module(net).Net(), np.ones((2, 4), np.float32), "m", models_dir=tmp_path)
+    assert TorchEngine(files.pt).input_shape == (4,)
+    assert subprocess.run(load, check=True, text=True, capture_output=True, timeout=180).stdout == "(4,)\n"
+    (tmp_path / "imported").unlink()
+    refused = subprocess.run(load, check=False, text=True, capture_output=True, timeout=180, env=elsewhere)
+    assert f"ModelError: {files.pt}: architecture '{net}:Net' is in the module '{net}'" in refused.stderr
+    assert not (tmp_path / "imported").exists()
+
+
+def test_pt_of_a_registered_class_needs_no_import(tmp_path: Path, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(architectures._FACTORIES, f"{net}:Net", lambda width=1: torch.nn.Sequential())
+    with pytest.raises(ModelError, match="weights do not fit"):
+        TorchEngine(write_net(tmp_path / "m.pt", f"{net}:Net"))
+    assert not (tmp_path / "imported").exists()
+
+
+def test_pt_of_xedges_own_kinds_and_of_layers_of_pytorch_needs_no_word(tmp_path: Path) -> None:
+    init = {"in_features": 4, "out_features": 2}
+    weights = torch.nn.Linear(4, 2).state_dict()
+    for name in ("torch.nn:Linear", "torch.nn.modules.linear:Linear"):
+        path = write_pt(tmp_path / "m.pt", architecture=name, init=init, input_shape=[4], state_dict=weights)
+        assert TorchEngine(path).input_shape == (4,)
+    init = {"buckets": 8, "dimensions": 2, "labels": 3}
+    weights = TextClassifier(**init).state_dict()
+    name = "xedge.text.architecture:TextClassifier"
+    path = write_pt(tmp_path / "t.pt", architecture=name, init=init, input_shape=[-1], state_dict=weights)
+    assert TorchEngine(path).input_shape == (-1,)
+    with pytest.raises(ModelError, match=r"in the module 'xedge\.cli\.__main__'"):
+        TorchEngine(write_pt(tmp_path / "m.pt", architecture="xedge.cli.__main__:main"))
 
 
 def test_pt_of_bare_weights_is_refused(tmp_path: Path) -> None:
@@ -231,9 +329,9 @@ def test_both_refuse_a_batch_that_does_not_fit(tmp_path: Path, detector_pt: Path
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
 def test_both_refuse_threads_that_are_no_count(abs_onnx: Path, detector_pt: Path, threads: Any) -> None:
-    for path in (abs_onnx, detector_pt):
+    for engine, path in ((OnnxEngine, abs_onnx), (TorchEngine, detector_pt)):
         with pytest.raises(ConfigurationError, match="threads is"):
-            load(path, threads=threads)
+            engine(path, threads=threads)
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "mps"])

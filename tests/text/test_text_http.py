@@ -24,8 +24,8 @@ from helpers import children_of, is_alive, wait_until
 from xedge.serving.broker import _free_port
 from xedge.serving.messages import MAX_PAYLOAD_BYTES
 from xedge.text import TOPICS, predict_sentiment, predict_topic
-from xedge.text.callers.http import limits, loader, server
-from xedge.text.callers.http.app import create_app
+from xedge.text.callers.http import app as application
+from xedge.text.callers.http import create_app, server
 from xedge.text.registry.registry import Registry
 
 LIMIT_S = 180
@@ -201,10 +201,10 @@ def test_headers_without_an_end_are_refused(service: Service) -> None:
         sent = 0
         with suppress(OSError):  # it closes in the middle
             flood.sendall(b"POST /topic HTTP/1.1\r\nHost: x\r\nX-Long: ")
-            while sent < 300 * limits.MAX_HEAD_BYTES:
+            while sent < 300 * server.MAX_HEAD_BYTES:
                 sent += flood.send(b"a" * 65_536)
         answer = said(flood)
-    assert sent < 300 * limits.MAX_HEAD_BYTES
+    assert sent < 300 * server.MAX_HEAD_BYTES
     assert not answer or answer.startswith(b"HTTP/1.1 431 ")
     assert service.client.post("/topic", json={"text": TEXT}).status_code == 200
 
@@ -216,7 +216,7 @@ def test_headers_of_usual_size_are_no_flood(service: Service) -> None:
 
 
 def test_half_open_connections_make_room_for_others(service: Service) -> None:
-    idle = [raw(service) for _ in range(limits.MAX_CONNECTIONS + 60)]
+    idle = [raw(service) for _ in range(server.MAX_CONNECTIONS + 60)]
     try:
         with httpx.Client(base_url=service.client.base_url, timeout=30, trust_env=False) as fresh:
             assert fresh.post("/topic", json={"text": TEXT}).status_code == 200
@@ -285,7 +285,7 @@ def test_request_that_is_not_whole_when_time_is_up_is_told_to_come_again() -> No
             sent.append(message)
 
         never = asyncio.Event()
-        task = asyncio.create_task(server.Ending(app)({"type": "http"}, never.wait, send))
+        task = asyncio.create_task(server.ending_app(lambda: app)({"type": "http"}, never.wait, send))
         await asyncio.sleep(0)
         task.cancel()
         await task
@@ -398,9 +398,9 @@ def test_loading_goes_on_after_an_error_of_any_kind(monkeypatch: pytest.MonkeyPa
         if (outcome := next(outcomes)) is not None:
             raise outcome
 
-    monkeypatch.setattr(loader, "get_model", get_model)
-    monkeypatch.setattr(loader, "RETRY_S", 0.01)
-    topics = loader.Loader(["topic"])
+    monkeypatch.setattr(application, "get_model", get_model)
+    monkeypatch.setattr(application, "RETRY_S", 0.01)
+    topics = application.Loader(["topic"])
     topics.run()
     topics.check("topic")
 

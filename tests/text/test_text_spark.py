@@ -211,7 +211,7 @@ def test_workers_use_what_the_driver_sent_not_the_registrys_folder(
 def test_null_and_nan_objects_give_null_rows_in_any_mixture(text_registry: Registry) -> None:
     model = TextModel.load(text_registry.resolve("topic").folder, "5")
     given = pd.Series([None, float("nan"), SENTENCES[0], pd.NA], dtype=object)
-    answered = text_spark._answered(model, given, text_spark._topics)
+    answered = text_spark._answered(model, given)
     assert answered["topic"].tolist()[2] == "sports"
     assert answered.isna().to_numpy().tolist() == [[True] * 3, [True] * 3, [False] * 3, [True] * 3]
 

@@ -30,39 +30,30 @@ def add(command: Adder) -> None:
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
-    _add_report(command("report", report))
-    _add_sweep(command("sweep", sweep))
-    sub = command("index", index)
-    sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
-
-
-def _add_report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
+    sub = command("report", report)
     sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
-    _add_values(sub, "VALUE", "set a parameter")
     text = "parameters from a file; -p goes before it; several compare runs, as does a list of sets in one file"
     sub.add_argument("-f", "--file", action="append", default=[], metavar="FILE.yaml", help=text)
-    _add_run(sub, "the project's reports folder")
-
-
-def _add_sweep(sub: argparse.ArgumentParser) -> None:
+    _add_run(sub, "VALUE", "set a parameter", "the project's reports folder")
+    sub = command("sweep", sweep)
     sub.set_defaults(usual_level="info", again="failed")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
-    _add_values(sub, "VALUES", "values between commas; lists between semicolons")
     text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"
     sub.add_argument("-f", "--file", metavar="FILE.yaml", help=text)
-    _add_run(sub, "NAME_sweep in the project's reports folder")
+    text = "values between commas; lists between semicolons"
+    _add_run(sub, "VALUES", text, "NAME_sweep in the project's reports folder")
     which = sub.add_mutually_exclusive_group()
     text = "run again what is INVALID or SATURATED, not only what failed"
     which.add_argument("--again-invalid", action="store_const", const="invalid", dest="again", help=text)
     which.add_argument("--again", action="store_const", const="all", dest="again", help="run everything again")
+    sub = command("index", index)
+    sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
 
 
-def _add_values(sub: argparse.ArgumentParser, value: str, about: str) -> None:
+def _add_run(sub: argparse.ArgumentParser, value: str, about: str, default: str) -> None:
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", value)}
     sub.add_argument("-p", "--parameter", **pair, help=about)  # type: ignore[arg-type]
-
-
-def _add_run(sub: argparse.ArgumentParser, default: str) -> None:
     sub.add_argument("--out", metavar="DIR", help=f"by default {default}")
     sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
 
@@ -80,7 +71,7 @@ def measure(arguments: argparse.Namespace) -> int:
     scenario = Scenario.from_yaml(arguments.scenario)
     if arguments.out and Path(arguments.out).exists() and not (Path(arguments.out) / "conditions.json").is_file():
         raise ConfigurationError(f"--out {arguments.out} is there and is not a measurement: give another folder")
-    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict)
+    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict, resume=arguments.resume)
     print(measurement)
     if arguments.out:
         print(f"saved in {measurement.save(arguments.out)}")

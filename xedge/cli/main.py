@@ -19,32 +19,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done; 1 it failed; 2 what was asked cannot be done as asked; 3 done, but a measurement is not VALID;
     130 interrupted.
     """
-    arguments = _parser().parse_args(argv)
-    try:
-        logs.begin(*options.log_settings(arguments))
-        with needed("lab", "this command"):
-            status: int = arguments.command(arguments)
-    except XedgeError as exc:
-        print(f"xedge: {exc}", file=sys.stderr)
-        return EXIT_USAGE if isinstance(exc, ConfigurationError | ModelError) else EXIT_FAILED
-    except KeyboardInterrupt:
-        print("xedge: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
     parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
     options.add_logging(parser, None, "warning")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    service = options.add_group(
-        commands, "serve", "SERVICE", "Run a service in the foreground until SIGTERM or Ctrl-C."
-    )
+    about = "Run a service in the foreground until SIGTERM or Ctrl-C."
+    service = options.add_group(commands, "serve", "SERVICE", about)
     serving.add(options.adder(commands), service)
     batch.add(options.adder(commands))
-    registry = options.add_group(
-        commands, "registry", "COMMAND", "List, promote or roll back versions of the text models."
-    )
-    text.add(service, registry)
-    return parser
+    about = "List, promote or roll back versions of the text models."
+    text.add(service, options.add_group(commands, "registry", "COMMAND", about))
+    arguments = parser.parse_args(argv)
+    try:
+        logs.begin(*options.log_settings(arguments))
+        with needed("lab", "this command"):
+            return int(arguments.command(arguments))
+    except XedgeError as exc:
+        print("\n".join([f"xedge: {exc}", *getattr(exc, "__notes__", [])]), file=sys.stderr)
+        return EXIT_USAGE if isinstance(exc, ConfigurationError | ModelError) else EXIT_FAILED
+    except KeyboardInterrupt as exc:
+        print("\n".join(["xedge: interrupted", *getattr(exc, "__notes__", [])]), file=sys.stderr)
+        return EXIT_INTERRUPTED

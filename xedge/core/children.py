@@ -31,10 +31,8 @@ def main(command: list[str]) -> None:
 
 def start(command: list[str], said: IO[str]) -> subprocess.Popen[bytes]:
     """Start `command` under a guard, in a session of its own; what it says on standard error goes to `said`."""
-    guard = [sys.executable, "-I", __file__, *command]
-    return subprocess.Popen(
-        guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
-    )
+    guard, null = [sys.executable, "-I", __file__, *command], subprocess.DEVNULL
+    return subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=null, stderr=said, start_new_session=True)
 
 
 def wait_ready(
@@ -42,12 +40,8 @@ def wait_ready(
 ) -> str | None:
     """Wait until `is_ready()` holds and return None; else the last words of what ended or took longer than allowed.
 
-    Args:
-        guard: what `start` returned.
-        said: what `start` was given to write standard error to.
-        is_ready: asks once whether the command is of use now; an exception ends the wait.
-        timeout_s: how long to wait.
-        every_s: the pause between two questions.
+    `guard` is what `start` returned, `said` what it was given; `is_ready` asks once, every `every_s`, whether the
+    command is of use now; an exception in it ends the wait.
     """
     end_s = perf_counter() + timeout_s
     while not is_ready():

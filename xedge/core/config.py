@@ -7,22 +7,21 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_type_hints
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from xedge.core.exceptions import ConfigurationError
 
-LONGEST_SHOWN = 160  # characters
 _KINDS: dict[type, dict[str, type[Config]]] = {}
 Kind = TypeVar("Kind", bound="type[Config]")
 
 
 def kind_of(protocol: type) -> Callable[[Kind], Kind]:
-    """Register a `Config` as one kind of `protocol`: then data whose tag names it is read as one.
+    """Register a `Config` as one kind of `protocol`, a runtime-checkable `Protocol` such as `Arrivals`.
 
-    The protocol is a runtime-checkable `Protocol` such as `Arrivals`; fields annotated with it take an instance of any
-    class that offers what it asks for, and mappings with the tag of a registered kind, as YAML files have them.
+    Fields annotated with the protocol take an instance of any class that offers what it asks for, and mappings with the
+    tag of a registered kind, as YAML files have them.
     """
 
     def register(cls: Kind) -> Kind:
@@ -32,14 +31,9 @@ def kind_of(protocol: type) -> Callable[[Kind], Kind]:
     return register
 
 
-def kinds(protocol: type) -> dict[str, type[Config]]:
-    """Return tag -> class of every registered kind of `protocol`."""
-    return dict(_KINDS.get(protocol, {}))
-
-
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+def _hints(cls: type[Config]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(cls)}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,11 +41,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():
-            if name.startswith("__"):
-                continue
             value = getattr(self, name)
-            if hasattr(value, "tolist"):  # numpy's numbers and arrays
-                value = value.tolist()
+            value = value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers and arrays
             try:
                 msgspec.structs.force_setattr(self, name, msgspec.convert(value, hint, dec_hook=as_kind))
             except msgspec.ValidationError as exc:
@@ -82,7 +73,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def shown(value: Any) -> str:
     """Return a value as an error message shows it: the beginning of one as long as a trace."""
     text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} … ({len(text)} characters)"
+    return text if len(text) <= 160 else f"{text[:160]} … ({len(text)} characters)"
 
 
 def as_kind(protocol: type, value: Any) -> Any:

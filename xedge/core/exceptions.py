@@ -1,20 +1,4 @@
-"""The errors xedge raises, split by what the caller can do about them.
-
-XedgeError
-├── ConfigurationError   (also ValueError)       a parameter, scenario or file says something wrong: change it
-│   ├── MissingExtraError (also ImportError)     an optional package is not installed: install the extra named
-│   └── TextError         (also TypeError)       a text is not a str: drop or convert it first
-├── ModelError                                   a model file cannot be used: build or export it again
-│   ├── ModelNotFoundError (also FileNotFoundError)  no such file: build it, or name another
-│   └── ParityError                              the two engines disagree: the export is wrong
-├── RegistryError                                no text model from the registry: the message says what to do
-├── BrokerError          (also ConnectionError)  no broker could be started or reached: start one, or name another
-├── ServiceError                                 a service did not get ready or broke: read its message
-├── RequestError         (also ValueError)       one message is not a request: a service answers and counts it
-├── MeasurementError                             rows that do not make a measurement, or do not belong together
-│   └── InvalidTrialError                        the trial ran, but its figures cannot be trusted: read the reasons
-└── ReportError                                  a notebook failed: the report shows the cell
-"""
+"""The errors xedge raises, split by what the caller can do about them."""
 
 
 class XedgeError(Exception):
@@ -26,31 +10,30 @@ class ConfigurationError(XedgeError, ValueError):
 
 
 class MissingExtraError(ConfigurationError, ImportError):
-    """An optional package is needed that is not installed."""
+    """An optional package is not installed: install the extra named."""
 
 
 class TextError(ConfigurationError, TypeError):
-    """Something that should be a text is not a str."""
+    """Something that should be a text is not a str: drop or convert it first."""
 
 
 class ModelError(XedgeError):
-    """A model file cannot be used."""
+    """A model file cannot be used: build or export it again."""
 
 
 class ModelNotFoundError(ModelError, FileNotFoundError):
-    """There is no model file of that name."""
+    """There is no model file of that name: build it, or name another."""
 
 
 class ParityError(ModelError):
-    """ONNX Runtime and PyTorch give different answers for one set of weights."""
+    """ONNX Runtime and PyTorch give different answers for one set of weights: the export is wrong."""
 
 
 class RegistryError(XedgeError):
-    """The model registry gives no model that can be used.
+    """The model registry gives no model that can be used; the message says what to do.
 
-    `reason` is "unreachable" (the registry, or its store of files), "denied" (it refuses the user), "no model" (of
-    that name), "no version" (of that number or alias), "corrupt" (the version's files) or "timeout" (loading took
-    too long).
+    `reason` is "unreachable" (the registry, or its store of files), "denied" (it refuses the user), "no model" (of that
+    name), "no version" (of that number or alias), "corrupt" (the version's files) or "timeout" (loading took too long).
     """
 
     def __init__(self, message: str, reason: str = "unreachable") -> None:
@@ -59,15 +42,15 @@ class RegistryError(XedgeError):
 
 
 class BrokerError(XedgeError, ConnectionError):
-    """No broker could be started or reached."""
+    """No broker could be started or reached: start one, or name another."""
 
 
 class ServiceError(XedgeError):
-    """A service did not get ready, or broke."""
+    """A service did not get ready, or broke: read its message."""
 
 
 class RequestError(XedgeError, ValueError):
-    """One message is not a request; `reason` is the word it is counted under."""
+    """One message is not a request: a service answers it and counts it under `reason`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -15,7 +15,7 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        fields |= {"message": record.getMessage()} | getattr(record, "metrics", {})
+        fields |= {"message": record.getMessage(), **getattr(record, "metrics", {})}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)

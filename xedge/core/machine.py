@@ -3,26 +3,17 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from xedge.core.paths import project_root
 
-PACKAGES = (
-    "xedge",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "torch",
-    "paho-mqtt",
-    "msgspec",
-    "amqtt",
-    "pandas",
-    "papermill",
-    "nbconvert",
-)
+_REPORTING = ("pandas", "papermill", "nbconvert")
+PACKAGES = ("xedge", "numpy", "onnx", "onnxruntime", "torch", "paho-mqtt", "msgspec", "amqtt", *_REPORTING)
 
 
 @cache
@@ -30,19 +21,16 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that can change a figure or a report."""
     installed = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return installed
 
 
 def host() -> dict[str, Any]:
     """Return what the machine is: CPU, cores this process may use, memory, operating system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts: dict[str, Any] = {
         "cpu": _cpu_model(),
-        "cores": cores,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
     }
@@ -57,10 +45,7 @@ def load_average() -> float | None:
 
 
 def git_commit(folder: Path | None = None) -> dict[str, Any] | None:
-    """Return the commit checked out at `folder` (by default the project) and whether files differ from it.
-
-    None outside a git checkout.
-    """
+    """Return the commit checked out at `folder` (by default the project) and whether files differ; None outside git."""
     git = ["git", "-C", str(folder or project_root())]
     commit = _output([*git, "rev-parse", "HEAD"])
     return {"commit": commit, "dirty": _output([*git, "status", "--porcelain"]) != ""} if commit else None
@@ -75,10 +60,7 @@ def _output(command: list[str]) -> str | None:
 
 @cache
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text("utf-8", "replace").splitlines():
-            if line.lower().startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    mac = ["sysctl", "-n", "machdep.cpu.brand_string"]
-    return _output(mac) or platform.processor() or platform.machine()
+    with suppress(OSError):
+        if found := re.search(r"(?mi)^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8", "replace")):
+            return found[1].strip()
+    return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()

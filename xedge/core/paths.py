@@ -15,9 +15,8 @@ def project_root() -> Path:
         return Path(home).expanduser().resolve()
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "notebooks").is_dir() and any(
-            (folder / name).is_file() for name in ("pyproject.toml", "environment.yml")
-        ):
+        marks = folder / "pyproject.toml", folder / "environment.yml"
+        if (folder / "notebooks").is_dir() and any(map(Path.is_file, marks)):
             return folder
     return here
 

@@ -11,9 +11,8 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     '<table><thead><tr><th></th><th>p99, ms</th></tr></thead><tbody><tr><th>edge</th><td>3.1</td></tr></tbody></table>'
     """
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
-
-
-def _row(cells: Sequence[object]) -> str:
-    first, *others = (escape(str(cell)) for cell in cells)
-    return f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
+    body = "".join(
+        f"<tr><th>{escape(str(first))}</th>{''.join(f'<td>{escape(str(cell))}</td>' for cell in others)}</tr>"
+        for first, *others in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,8 +1,13 @@
-"""The reference models' architectures, and how an architecture's name becomes a module again."""
+"""The reference models' architectures, and how an architecture's name becomes a module again.
 
-import contextlib
+A .pt file names a class, and to import a module is to run it. So a name leads to what is registered in this process, or
+into a module that may be imported: PyTorch's own layers, what a kind of models says it has, what the user allows.
+"""
+
+import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xedge.core.exceptions import ModelError
+from xedge.models.kinds import architectures_of_kinds
 from xedge.scenario.vibration import FEATURE_NAMES, WINDOW_SAMPLES
 
 Factory = Callable[..., nn.Module]
@@ -67,10 +73,8 @@ def _convolution(channels_in: int, channels_out: int, width: int) -> tuple[nn.Mo
     return convolution, nn.BatchNorm1d(channels_out), nn.ReLU()
 
 
-_FACTORIES: dict[str, Factory] = {
-    "SimpleAnomalyDetector": SimpleAnomalyDetector,
-    "VibrationCNN": VibrationCNN,
-}
+_FACTORIES: dict[str, Factory] = {"SimpleAnomalyDetector": SimpleAnomalyDetector, "VibrationCNN": VibrationCNN}
+VARIABLE = "XEDGE_ARCHITECTURES"  # modules that .pt files may name, between commas; child processes have it too
 
 
 def register(name: str, factory: Factory) -> None:
@@ -78,15 +82,23 @@ def register(name: str, factory: Factory) -> None:
     _FACTORIES[name] = factory
 
 
-def create(name: str, init: Mapping[str, Any] | None = None) -> nn.Module:
+def allow(module: str) -> None:
+    """Let .pt files name classes of `module`, or of a package's modules, in this process and those it starts."""
+    if not _is_allowed(module):
+        os.environ[VARIABLE] = ",".join(filter(None, [os.environ.get(VARIABLE), module]))
+
+
+def create(name: str, init: Mapping[str, Any] | None = None, architecture: Factory | str = "") -> nn.Module:
     """Return a new module of the architecture `name`, built with the keyword arguments `init`.
 
-    `name` is a registered name, else an import path "package.module:Class" of an `nn.Module` subclass.
+    `name` is a registered name, else an import path "package.module:Class" of an `nn.Module` subclass in a module that
+    may be imported. `architecture` is a class to take instead, or the name of one more module that may be imported.
 
     Raises:
-        ModelError: the name leads nowhere, or to something that is no module or refuses `init`.
+        ModelError: the name leads nowhere, to a module that may not be imported (it is not), or to something that is no
+            module or refuses `init`.
     """
-    factory = _FACTORIES.get(name) or _imported(name)
+    factory = architecture if callable(architecture) else _FACTORIES.get(name) or _imported(name, architecture)
     try:
         module = factory(**(init or {}))
     except Exception as exc:
@@ -99,20 +111,6 @@ def create(name: str, init: Mapping[str, Any] | None = None) -> nn.Module:
     return module
 
 
-@contextlib.contextmanager
-def registered_if_good(name: str, factory: Factory) -> Iterator[None]:
-    """Register `factory` for the block; after an error in it `name` leads to what it led to before."""
-    before = _FACTORIES.get(name)
-    register(name, factory)
-    try:
-        yield
-    except BaseException:
-        del _FACTORIES[name]
-        if before is not None:
-            register(name, before)
-        raise
-
-
 def known_name(cls: type) -> str | None:
     """Return the name by which any process can make `cls`; None if `__main__` or a function defines it."""
     if cls in (SimpleAnomalyDetector, VibrationCNN):
@@ -121,28 +119,35 @@ def known_name(cls: type) -> str | None:
         return None
     path = f"{cls.__module__}:{cls.__qualname__}"
     try:
-        return path if _imported(path) is cls else None
+        return path if _imported(path, cls.__module__) is cls else None
     except ModelError:
         return None
 
 
-def _imported(name: str) -> Factory:
+def _is_allowed(module: str, also: str = "") -> bool:
+    named = ["torch.nn", *architectures_of_kinds(), *os.environ.get(VARIABLE, "").split(","), also]
+    return any(f"{module}.".startswith(f"{one.strip()}.") for one in named if one.strip())
+
+
+def _imported(name: str, also: str) -> Factory:
     module_name, _, class_name = name.partition(":")
+    otherwise = f"call `xedge.models.architectures.register({name!r}, Class)` first"
     if not (module_name and class_name):
         raise ModelError(
             f"unknown architecture {name!r}: this process knows {', '.join(sorted(_FACTORIES))}; put the "
-            f"class in a .py file that can be imported and export the model again, or call "
-            f"`xedge.models.architectures.register({name!r}, Class)` first"
+            f"class in a .py file that can be imported and export the model again, or {otherwise}"
+        )
+    if not _is_allowed(module_name, also):
+        raise ModelError(
+            f"architecture {name!r} is in the module {module_name!r}, which no file may have imported unless you allow "
+            f"it: set {VARIABLE}={module_name!r} if you trust it, or {otherwise}"
         )
     try:
-        target: Any = importlib.import_module(module_name)
-        for part in class_name.split("."):
-            target = getattr(target, part)
+        target = functools.reduce(getattr, class_name.split("."), importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError) as exc:
         raise ModelError(
             f"architecture {name!r} cannot be imported ({exc}): make {module_name!r} importable here "
-            f"(install it, or start from its folder), or call "
-            f"`xedge.models.architectures.register({name!r}, Class)` first"
+            f"(install it, or start from its folder), or {otherwise}"
         ) from exc
     if not (isinstance(target, type) and issubclass(target, nn.Module)):
         raise ModelError(f"architecture {name!r} is not a subclass of torch.nn.Module: name the class of the model")

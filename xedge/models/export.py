@@ -24,17 +24,11 @@ from xedge.core import machine, paths
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.files import file_sha256
 from xedge.models import architectures, parity
+from xedge.models.lookup import SUFFIXES
 
 Array = NDArray[Any]
 
 INPUT_NAME = "features"
-_CHATTY = (
-    "torch.onnx",
-    "torch.onnx._internal.exporter._registration",
-    "torch.export",
-    "onnxscript",
-    "onnx_ir",
-)
 
 
 @dataclass(frozen=True)
@@ -63,68 +57,66 @@ def export(
 ) -> ModelFiles:
     """Write `models/NAME.onnx`, `.pt` and the card `.json` of any trained module, and return their paths.
 
-    `example_input` is a batch, shape (n, ...): it gives the shape and type of one input. `init` are the
-    keyword arguments the module's class was made with. Both files are loaded again in their engines and
-    compared over at least 1000 inputs: `parity_inputs`, shape (n, ...), or ones drawn around the example's
-    mean and spread (whole numbers: between its smallest and largest). `free_axis` is an axis of the example, 1 or
-    more, that may be of any length later; both engines' `input_shape` says -1 there. `card` adds facts to the card. The
-    module given keeps its mode and device. The files appear only at the end: after an error the folder is as
-    it was.
+    `example_input` is a batch, shape (n, ...): it gives the shape and type of one input. `init` are the keyword
+    arguments the module's class was made with. Both files are loaded again in their engines and compared over at least
+    1000 inputs: `parity_inputs`, shape (n, ...), or ones drawn around the example's mean and spread (whole numbers:
+    between its smallest and largest). `free_axis` is an axis of the example, 1 or more, that may be of any length
+    later; both engines' `input_shape` says -1 there. `card` adds facts to the card. The module given keeps its mode and
+    device. The files appear only at the end: after an error the folder is as it was.
 
-    A module that another process cannot make (defined in a notebook, or needing arguments that `init` does
-    not hold) works as ONNX everywhere, but as .pt only in this process; its card says `"importable": false`.
+    The .pt file names the module's class, which this process and those it starts may then import; others need
+    `XEDGE_ARCHITECTURES=its.module`. What another process cannot make (defined in a notebook, or needing arguments that
+    `init` does not hold) works as ONNX everywhere, but as .pt only in this process; its card says "importable": false.
 
     Raises:
         ConfigurationError: the name, the example or the parity inputs cannot be used.
         ModelError: the module cannot be exported, or answers depend on the batch; the message says why.
         ParityError: the engines differ by more than `tolerance` in some output.
     """
-    _check_name(name)
-    ready = _ready(module)
-    example = _example(ready, example_input)
-    shape = _free_shape(example, free_axis)
-    inputs = parity.parity_inputs(example.numpy(), parity_inputs)
-    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch,
-        _architecture(ready, name, init) as a,
-    ):
-        draft = _files(Path(scratch), name)
-        _write_onnx(ready, example, draft.onnx, output_name, free_axis)
-        _write_pt(ready, example, shape, draft.pt, a.name, a.init)
-        difference = parity.largest_difference(name, draft.onnx, draft.pt, inputs, tolerance)
-        agreement = {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance}
-        _write_card(ready, example, shape, draft, a, {**(card or {}), "parity": agreement, "output_name": output_name})
-        for file in (draft.onnx, draft.pt, draft.card):
-            file.replace(folder / file.name)
-    return _files(folder, name, difference)
-
-
-def _files(folder: Path, name: str, difference: float = 0.0) -> ModelFiles:
-    onnx, pt, card = (folder / f"{name}{suffix}" for suffix in (".onnx", ".pt", ".json"))
-    return ModelFiles(name, onnx, pt, card, difference)
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or Path(name).suffix in {
-        ".onnx",
-        ".pt",
-        ".json",
-    }:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or name.endswith(SUFFIXES):
         raise ConfigurationError(
             f"model name {name!r}: use letters, digits, '_', '-' and '.', without folders or file endings"
         )
-
-
-def _free_shape(example: Tensor, free_axis: int | None) -> list[int]:
-    """Return one input's shape, -1 for an axis of any length."""
-    shape = list(example.shape[1:])
+    ready = _ready(module)
+    example = _example(ready, example_input)
+    shape: list[int] = list(example.shape[1:])
     if free_axis is not None:
         if not 1 <= free_axis <= len(shape):
             raise ConfigurationError(f"free_axis is {free_axis}: the example has axes 1 to {len(shape)} of its inputs")
         shape[free_axis - 1] = -1
-    return shape
+    made_with = {"input_shape": shape, "input_dtype": str(example.numpy().dtype)}
+    inputs = parity.parity_inputs(example.numpy(), parity_inputs)
+    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    named, factory = _architecture(ready, name, init)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
+        onnx_file, pt_file, card_file = drafts = [Path(scratch) / f"{name}{suffix}" for suffix in SUFFIXES]
+        _write_onnx(ready, example, onnx_file, output_name, free_axis)
+        saved = {"architecture": named["architecture"], "init": named["init"], **made_with}
+        torch.save(saved | {"state_dict": ready.state_dict()}, pt_file)
+        difference = parity.largest_difference(name, onnx_file, pt_file, factory, inputs, tolerance)
+        facts = {
+            "data_seed": None,
+            "metrics": {},
+            **(card or {}),
+            "parity": {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance},
+            "output_name": output_name,
+            "name": name,
+            **named,
+            "parameters": sum(parameter.numel() for parameter in ready.parameters()),
+            "input_name": INPUT_NAME,
+            **made_with,
+            "sha256": {"onnx": file_sha256(onnx_file), "pt": file_sha256(pt_file)},
+            "versions": machine.versions(),
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        card_file.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        onnx_file, pt_file, card_file = [draft.replace(folder / draft.name) for draft in drafts]
+    if named["importable"]:
+        architectures.allow(type(module).__module__)
+    else:
+        architectures.register(named["architecture"], factory)
+    return ModelFiles(name, onnx_file, pt_file, card_file, difference)
 
 
 def _ready(module: nn.Module) -> nn.Module:
@@ -143,64 +135,50 @@ def _example(module: nn.Module, given: Tensor | Array) -> Tensor:
     if example.is_floating_point():
         kinds = [p.dtype for p in module.parameters() if p.is_floating_point()]
         example = example.to(kinds[0] if kinds else torch.float32)
+    shape = tuple(example.shape)
     if example.ndim < 2 or len(example) == 0:
-        shape = tuple(example.shape)
         raise ConfigurationError(
             f"example_input has shape {shape}: give a batch, (n, ...); for one input {(1, *(shape or (1,)))}"
         )
+    advice = f"is its first axis the batch? It should be (n, ...), and for one input {(1, *shape)}"
     for rows in (example, torch.cat([example] * 3)):
-        _check_output(module, rows, tuple(example.shape))
+        try:
+            with torch.inference_mode():
+                output = module(rows)
+        except Exception as exc:
+            raise ConfigurationError(
+                f"the module fails on example_input of shape {shape} as a batch of {len(rows)}: {exc}; {advice}"
+            ) from exc
+        if not isinstance(output, Tensor):
+            raise ModelError(f"the module returns a {type(output).__name__}: have forward return one tensor")
+        if output.ndim == 0 or len(output) != len(rows):
+            raise ConfigurationError(
+                f"the module turns a batch of {len(rows)} into an output of shape {tuple(output.shape)} "
+                f"(example_input has shape {shape}); {advice}"
+            )
     return example
 
 
-def _check_output(module: nn.Module, rows: Tensor, shape: tuple[int, ...]) -> None:
-    advice = f"is its first axis the batch? It should be (n, ...), and for one input {(1, *shape)}"
-    try:
-        with torch.inference_mode():
-            output = module(rows)
-    except Exception as exc:
-        raise ConfigurationError(
-            f"the module fails on example_input of shape {shape} as a batch of {len(rows)}: {exc}; {advice}"
-        ) from exc
-    if not isinstance(output, Tensor):
-        raise ModelError(f"the module returns a {type(output).__name__}: wrap it so that forward returns one tensor")
-    if output.ndim == 0 or len(output) != len(rows):
-        raise ConfigurationError(
-            f"the module turns a batch of {len(rows)} into an output of shape {tuple(output.shape)} "
-            f"(example_input has shape {shape}); {advice}"
-        )
-
-
-@dataclass(frozen=True)
-class _Architecture:
-    name: str
-    init: dict[str, Any]
-    importable: bool
-
-
-@contextlib.contextmanager
-def _architecture(module: nn.Module, name: str, init: Mapping[str, Any] | None) -> Iterator[_Architecture]:
-    """Give the name the module is made again by; one known only here is forgotten after an error."""
+def _architecture(
+    module: nn.Module, name: str, init: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], architectures.Factory]:
+    """Return what the card says of how the module is made again, and what makes it in this process."""
     arguments = dict(init or {})
     try:
         json.dumps(arguments)
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"init must hold plain values (numbers, text, lists, dicts): {exc}") from exc
-    known = architectures.known_name(type(module))
-    if known and (init is not None or _remakes(module, known)):
-        yield _Architecture(known, arguments, importable=True)
-        return
-    local = f"{type(module).__qualname__}@{name}"
-    with architectures.registered_if_good(local, lambda: copy.deepcopy(module)):
-        yield _Architecture(local, {}, importable=False)
-
-
-def _remakes(module: nn.Module, known: str) -> bool:
-    try:
-        architectures.create(known).load_state_dict(module.state_dict())
-    except Exception:
-        return False
-    return True
+    cls = type(module)
+    known = architectures.known_name(cls)
+    if known and init is None:
+        try:
+            cls().load_state_dict(module.state_dict())
+        except Exception:  # it needs arguments, or others
+            known = None
+    if known:
+        return {"architecture": known, "init": arguments, "importable": True}, cls
+    local = {"architecture": f"{cls.__qualname__}@{name}", "init": {}, "importable": False}
+    return local, lambda: copy.deepcopy(module)
 
 
 def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str, free_axis: int | None) -> None:
@@ -230,65 +208,22 @@ def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress, advice and deprecation notes to itself; errors are still raised."""
-    loggers = {logger: logger.level for logger in map(logging.getLogger, _CHATTY)}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
+    chatty = "torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript", "onnx_ir"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        for logger in map(logging.getLogger, chatty):
+            stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in loggers.items():
-                logger.setLevel(level)
+        yield
 
 
-def _export_failure(module: nn.Module, exc: Exception) -> str:
-    causes: list[BaseException] = [exc]
-    while (cause := causes[-1].__cause__) is not None:
-        causes.append(cause)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(causes[-1])).strip().splitlines()
-    reason = " ".join(line.strip() for line in lines[:3]) or type(causes[-1]).__name__
+def _export_failure(module: nn.Module, exc: BaseException) -> str:
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(exc)).strip().splitlines()
+    reason = " ".join(line.strip() for line in lines[:3]) or type(exc).__name__
     return (
         f"{type(module).__name__} cannot be exported to ONNX: {reason} (its forward may decide nothing "
         f"in Python by values, and must take the batch size from `x.shape[0]`)"
     )
-
-
-def _write_pt(
-    module: nn.Module, example: Tensor, shape: list[int], path: Path, architecture: str, init: dict[str, Any]
-) -> None:
-    saved = {
-        "architecture": architecture,
-        "init": init,
-        "input_shape": shape,
-        "input_dtype": str(example.numpy().dtype),
-        "state_dict": module.state_dict(),
-    }
-    torch.save(saved, path)
-
-
-def _write_card(
-    module: nn.Module,
-    example: Tensor,
-    shape: list[int],
-    files: ModelFiles,
-    made: _Architecture,
-    facts: Mapping[str, Any],
-) -> None:
-    content = {
-        "data_seed": None,
-        "metrics": {},
-        **facts,
-        "name": files.name,
-        "architecture": made.name,
-        "init": made.init,
-        "importable": made.importable,
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "input_name": INPUT_NAME,
-        "input_shape": shape,
-        "input_dtype": str(example.numpy().dtype),
-        "sha256": {"onnx": file_sha256(files.onnx), "pt": file_sha256(files.pt)},
-        "versions": machine.versions(),
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    files.card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

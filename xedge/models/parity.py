@@ -1,7 +1,7 @@
 """The parity check: a model's two files must give the same answers."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from xedge.models.engines import OnnxEngine, TorchEngine
 Array = NDArray[Any]
 
 PARITY_INPUTS = 1000
-_CHUNK_VALUES = 1 << 22  # numbers in one batch of the check: bounds the memory of image models
 
 
 def parity_inputs(like: Array, given: Array | None = None) -> Array:
@@ -27,18 +26,14 @@ def parity_inputs(like: Array, given: Array | None = None) -> Array:
     Raises:
         ConfigurationError: `given` holds fewer than 1000 inputs, or of another shape.
     """
-    if given is None:
-        return _drawn(like, np.random.default_rng(0))
-    inputs = np.asarray(given, like.dtype)
-    if inputs.shape[1:] != like.shape[1:] or len(inputs) < PARITY_INPUTS:
-        raise ConfigurationError(
-            f"parity_inputs have shape {inputs.shape}: give {PARITY_INPUTS} or more of {like.shape[1:]}"
-        )
-    return inputs
-
-
-def _drawn(like: Array, rng: np.random.Generator) -> Array:
-    shape = (PARITY_INPUTS, *like.shape[1:])
+    if given is not None:
+        inputs = np.asarray(given, like.dtype)
+        if inputs.shape[1:] != like.shape[1:] or len(inputs) < PARITY_INPUTS:
+            raise ConfigurationError(
+                f"parity_inputs have shape {inputs.shape}: give {PARITY_INPUTS} or more of {like.shape[1:]}"
+            )
+        return inputs
+    rng, shape = np.random.default_rng(0), (PARITY_INPUTS, *like.shape[1:])
     if like.dtype.kind in "iub":
         return rng.integers(int(like.min()), int(like.max()) + 1, shape).astype(like.dtype)
     spread = like.std(axis=0) if len(like) >= 8 else like.std()
@@ -46,8 +41,12 @@ def _drawn(like: Array, rng: np.random.Generator) -> Array:
     return drawn.astype(like.dtype)
 
 
-def largest_difference(name: str, onnx_file: Path, pt_file: Path, inputs: Array, tolerance: float) -> float:
+def largest_difference(
+    name: str, onnx_file: Path, pt_file: Path, factory: Callable[..., Any], inputs: Array, tolerance: float
+) -> float:
     """Return the largest difference of the two engines over `inputs`, taken one, two and many at a time.
+
+    `factory` makes what the weights in `pt_file` are put into.
 
     Raises:
         ParityError: they differ by more than `tolerance`, in shape, or an output is not finite.
@@ -55,7 +54,7 @@ def largest_difference(name: str, onnx_file: Path, pt_file: Path, inputs: Array,
     """
     import torch
 
-    onnx, pytorch = OnnxEngine(onnx_file), TorchEngine(pt_file, threads=torch.get_num_threads())
+    onnx, pytorch = OnnxEngine(onnx_file), TorchEngine(pt_file, threads=torch.get_num_threads(), architecture=factory)
     largest = 0.0
     for rows in _batches(inputs):
         ours, theirs = onnx.predict(rows), pytorch.predict(rows)
@@ -69,22 +68,17 @@ def largest_difference(name: str, onnx_file: Path, pt_file: Path, inputs: Array,
                 f"more than {tolerance:g}; nothing was written. Is something in the module random or "
                 f"decided by the batch size, or was its class made with arguments that `init` does not hold?"
             )
-    _check_rows_apart(name, onnx, inputs[:4], tolerance)
-    return largest
-
-
-def _check_rows_apart(name: str, engine: OnnxEngine, rows: Array, tolerance: float) -> None:
-    together = engine.predict(rows)
-    alone = np.concatenate([engine.predict(rows[i : i + 1]) for i in range(len(rows))])
+    together, alone = onnx.predict(inputs[:4]), np.concatenate([onnx.predict(inputs[i : i + 1]) for i in range(4)])
     if together.shape != alone.shape or not np.allclose(together, alone, rtol=0, atol=tolerance, equal_nan=True):
         raise ModelError(
             f"{name}: an input gets another answer alone than in a batch, and a service batches the requests of "
             f"strangers; nothing was written. Does the module compute over its first axis?"
         )
+    return largest
 
 
 def _batches(inputs: Array) -> Iterator[Array]:
-    size = max(4, min(256, _CHUNK_VALUES // max(1, inputs[0].size)))
+    size = max(4, min(256, (1 << 22) // max(1, inputs[0].size)))  # bounds the memory of image models
     cuts = [0, 1, 3, *range(3 + size, len(inputs), size), len(inputs)]
     for start, stop in itertools.pairwise(cuts):
         yield np.ascontiguousarray(inputs[start:stop])

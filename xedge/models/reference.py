@@ -1,26 +1,96 @@
-"""The reference models: built from fixed seeds, exported for both engines, each with a card."""
+"""The reference models, built from fixed seeds and exported for both engines, and the cards of all models."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError
+from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
-from xedge.models.cards import Cards, ModelCard, read_card
+from xedge.core.tables import html_table
 from xedge.models.kinds import NUMBERS, kind_in
 from xedge.models.lookup import model_path
 from xedge.scenario import vibration
 
 REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
-PARITY_SEED = 6207
 
-__all__ = ["REFERENCE_MODELS", "Cards", "ModelCard", "build", "read_card", "ready", "reference_inputs"]
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The card `models/NAME.json`: its path and its facts."""
+
+    path: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.facts["name"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was measured on held-out data; empty if the card does not say."""
+        return dict(self.facts.get("metrics") or {})
+
+    def is_intact(self) -> bool:
+        """Return whether both files of the model exist and are the ones the card was written for."""
+        files = {suffix: self.path.with_name(f"{self.name}.{suffix}") for suffix in ("onnx", "pt")}
+        return all(
+            file.is_file() and file_sha256(file) == self.facts.get("sha256", {}).get(suffix)
+            for suffix, file in files.items()
+        )
+
+
+class Cards(list[ModelCard]):
+    """Model cards that show themselves as a table."""
+
+    _COLUMNS = ("model", "architecture", "parameters", "input", "ROC-AUC", "accuracy", "max difference", "built")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                card.name,
+                str(card.facts["architecture"]),
+                f"{card.facts['parameters']:,}",
+                " × ".join(map(str, card.facts["input_shape"])),
+                *(f"{card.metrics[key]:.3f}" if key in card.metrics else "" for key in ("roc_auc", "accuracy")),
+                f"{card.facts['parity']['max_abs_difference']:.1e}",
+                card.facts["created_utc"][:10] + " (quick)" * bool((card.facts.get("training") or {}).get("quick")),
+            )
+            for card in self
+        ]
+
+    def __repr__(self) -> str:
+        rows = [self._COLUMNS, *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._COLUMNS, self._rows())
+
+
+def read_card(path: Path) -> ModelCard:
+    """Return the card in the file `path`.
+
+    Raises:
+        ModelError: there is no such file, or it is not a model card.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{path} is not a readable model card ({exc}): build or export the model again") from exc
+    needed = {"name", "architecture", "parameters", "input_shape", "sha256", "parity", "created_utc"}
+    if not isinstance(facts, dict) or not needed <= facts.keys():
+        raise ModelError(f"{path} is not a model card: build or export the model again")
+    return ModelCard(path, facts)
 
 
 def build(
@@ -41,7 +111,7 @@ def build(
         ConfigurationError: a name is not a reference model.
         ParityError: the two engines disagree; nothing was written.
     """
-    wanted = [names] if isinstance(names, str) else list(names if names is not None else REFERENCE_MODELS)
+    wanted = [names] if isinstance(names, str) else list(REFERENCE_MODELS if names is None else names)
     for name in wanted:
         _check_name(name)
     folder = Path(models_dir) if models_dir is not None else paths.models_dir()
@@ -61,10 +131,10 @@ def ready(model: str, *, quick: bool = False) -> ModelCard:
     if model in REFERENCE_MODELS:
         return build(model, quick=quick)[0]
     path = model_path(model, ".json")
-    if kind_in(path.parent) != NUMBERS:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return ModelCard(path, {"name": f"xedge-{facts['task']}", **facts})
-    return read_card(path)
+    if kind_in(path.parent) == NUMBERS:
+        return read_card(path)
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return ModelCard(path, {"name": f"xedge-{facts['task']}", **facts})
 
 
 def reference_inputs(name: str, n: int, seed: int) -> NDArray[np.float32]:
@@ -87,12 +157,8 @@ def _check_name(name: str) -> None:
 
 def _recipe_sha256() -> str:
     """Return the hash of the code a reference model is made by: other code, other model."""
-    made_by = [
-        Path(vibration.__file__),
-        *(Path(__file__).with_name(f"{part}.py") for part in ("architectures", "training")),
-    ]
-    sources = b"".join(file.read_bytes() for file in made_by)
-    return hashlib.sha256(sources).hexdigest()
+    own = (Path(__file__).with_name(f"{part}.py") for part in ("architectures", "training"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in (Path(vibration.__file__), *own))).hexdigest()
 
 
 def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
@@ -100,32 +166,21 @@ def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
         card = read_card(folder / f"{name}.json")
     except ModelError:
         return None
-    training = card.facts.get("training") or {}
-    good_enough = quick or training.get("quick") is False
+    good_enough = quick or (card.facts.get("training") or {}).get("quick") is False
     current = card.facts.get("recipe_sha256") == _recipe_sha256()
     return card if good_enough and current and card.is_intact() else None
 
 
 def _build_one(name: str, folder: Path, quick: bool, progress: Callable[[str, int, int], None] | None) -> ModelCard:
     from xedge.models.export import export
-    from xedge.models.training import train
+    from xedge.models.training import RECIPES, train
 
     begun = perf_counter()
-    with Progress(1, "epochs", f"training {name}", enabled=progress is None) as line:
-
-        def show(_label: str, done: int, total: int) -> None:
-            line.total = total
-            line.update(done)
-
-        trained = train(name, quick=quick, progress=progress or show)
-        auc = trained.metrics["roc_auc"]
+    epochs = RECIPES[name, quick].epochs
+    with Progress(epochs, "epochs", f"training {name}", enabled=progress is None) as line:
+        module, facts = train(name, quick=quick, progress=progress or (lambda _name, done, _epochs: line.update(done)))
+        auc = facts["metrics"]["roc_auc"]
         line.finish(f"{name}: trained in {perf_counter() - begun:.1f} s, held-out ROC-AUC {auc:.3f}")
-    inputs = reference_inputs(name, 1000 if quick else 2000, PARITY_SEED)
-    facts = {
-        "metrics": trained.metrics,
-        "data_seed": trained.training["data_seed"],
-        "training": trained.training,
-        "recipe_sha256": _recipe_sha256(),
-    }
-    files = export(trained.module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs)
-    return read_card(files.card)
+    inputs = reference_inputs(name, 1000 if quick else 2000, seed=6207)
+    facts["recipe_sha256"] = _recipe_sha256()
+    return read_card(export(module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs).card)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from scipy.stats import rankdata
+from torch import nn
 from torch.nn import functional
 
 from xedge.core.exceptions import ConfigurationError
@@ -17,10 +18,9 @@ from xedge.scenario import vibration
 
 Progress = Callable[[str, int, int], None]
 Array = NDArray[Any]
+Reference = SimpleAnomalyDetector | VibrationCNN
 
-DATA_SEED = 6205
-HELD_OUT_SEED = 6206
-WEIGHT_SEED = 7
+DATA_SEED, HELD_OUT_SEED, WEIGHT_SEED = 6205, 6206, 7
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,13 @@ RECIPES: dict[tuple[str, bool], Recipe] = {
 }
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained module in eval mode, its metrics on held-out data and what it was made with."""
-
-    module: nn.Module
-    metrics: dict[str, float]
-    training: dict[str, Any]
-
-
-def train(name: str, *, quick: bool = False, progress: Progress | None = None) -> Trained:
+def train(name: str, *, quick: bool = False, progress: Progress | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Train the reference model `name` and judge it on windows from another seed.
 
-    Seeds are fixed, so the same machine makes the same weights again. The metrics are `roc_auc` and
-    `accuracy` (share of held-out windows on the right side of probability 0.5). `quick` learns from less
-    data, for tests.
-    `progress(label, done, total)` is called after every epoch.
+    Returns the module in eval mode and its card's facts: `metrics`, `data_seed` and what it was made with. The metrics
+    are `roc_auc` and `accuracy` (share of held-out windows on the right side of probability 0.5). Seeds are fixed: the
+    same machine makes the same weights again. `quick` learns from less data, for tests; `progress(label, done, total)`
+    is called after every epoch.
 
     Raises:
         ConfigurationError: `name` is not a reference model.
@@ -67,35 +58,30 @@ def train(name: str, *, quick: bool = False, progress: Progress | None = None) -
         raise ConfigurationError(f"{name!r} is not a reference model: they are {sorted({k for k, _ in RECIPES})}")
     started = time.perf_counter()
     signals, labels = vibration.windows(recipe.windows, DATA_SEED)
+    held_out, held_out_labels = vibration.windows(recipe.held_out, HELD_OUT_SEED)
+    module: Reference
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(WEIGHT_SEED)
-        module: SimpleAnomalyDetector | VibrationCNN
         if name == "anomaly_detector":
-            module = _train_detector(vibration.features(signals), labels, recipe, progress)
+            signals, held_out = vibration.features(signals), vibration.features(held_out)
+            mean, deviation = signals.mean(axis=0, dtype=np.float64), signals.std(axis=0, dtype=np.float64)
+            module = SimpleAnomalyDetector()
+            _fit(module, ((signals - mean) / deviation).astype(np.float32), labels, recipe, name, progress)
+            fold_standardisation(module.hidden, mean, deviation)
         else:
             module = VibrationCNN()
             _fit(module, signals, labels, recipe, name, progress)
-    return Trained(
-        module=module.eval(),
-        metrics=_judge(module, recipe.held_out),
-        training={
-            "quick": quick,
-            "data_seed": DATA_SEED,
-            "held_out_seed": HELD_OUT_SEED,
-            "weight_seed": WEIGHT_SEED,
-            **vars(recipe),
-            "duration_s": round(time.perf_counter() - started, 2),
-        },
-    )
-
-
-def _train_detector(features: Array, labels: Array, recipe: Recipe, progress: Progress | None) -> SimpleAnomalyDetector:
-    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    module = SimpleAnomalyDetector()
-    standard = ((features - mean) / deviation).astype(np.float32)
-    _fit(module, standard, labels, recipe, "anomaly_detector", progress)
-    fold_standardisation(module.hidden, mean, deviation)
-    return module
+    with torch.inference_mode():
+        parts = torch.split(torch.from_numpy(held_out), 256)
+        scores = torch.cat([module.eval()(part)[:, 0] for part in parts]).numpy()
+    accuracy = float(np.mean((scores > 0.5) == (held_out_labels == 1)))
+    seeds = {"data_seed": DATA_SEED, "held_out_seed": HELD_OUT_SEED, "weight_seed": WEIGHT_SEED}
+    duration_s = round(time.perf_counter() - started, 2)
+    return module, {
+        "metrics": {"roc_auc": round(roc_auc(held_out_labels, scores), 4), "accuracy": round(accuracy, 4)},
+        "data_seed": DATA_SEED,
+        "training": {"quick": quick, **seeds, **vars(recipe), "duration_s": duration_s},
+    }
 
 
 def fold_standardisation(linear: nn.Linear, mean: Array, deviation: Array) -> None:
@@ -111,12 +97,7 @@ def fold_standardisation(linear: nn.Linear, mean: Array, deviation: Array) -> No
 
 
 def _fit(
-    module: SimpleAnomalyDetector | VibrationCNN,
-    inputs: Array,
-    labels: Array,
-    recipe: Recipe,
-    label: str,
-    progress: Progress | None,
+    module: Reference, inputs: Array, labels: Array, recipe: Recipe, label: str, progress: Progress | None
 ) -> None:
     """Minimise the binary cross entropy of the logits: finite where that of the probability is not."""
     known, wanted = torch.from_numpy(inputs), torch.from_numpy(labels.astype(np.float32))
@@ -133,16 +114,6 @@ def _fit(
             schedule.step()
         if progress is not None:
             progress(label, epoch + 1, recipe.epochs)
-
-
-def _judge(module: nn.Module, n: int) -> dict[str, float]:
-    signals, labels = vibration.windows(n, HELD_OUT_SEED)
-    inputs = torch.from_numpy(vibration.features(signals) if isinstance(module, SimpleAnomalyDetector) else signals)
-    with torch.inference_mode():
-        parts: list[Tensor] = [module(part)[:, 0] for part in torch.split(inputs, 256)]
-    scores = torch.cat(parts).numpy()
-    accuracy = float(np.mean((scores > 0.5) == (labels == 1)))
-    return {"roc_auc": round(roc_auc(labels, scores), 4), "accuracy": round(accuracy, 4)}
 
 
 def roc_auc(labels: Array, scores: Array) -> float:
@@ -162,6 +133,4 @@ def roc_auc(labels: Array, scores: Array) -> float:
     p, q = int(positive.sum()), int((~positive).sum())
     if not (p and q):
         raise ConfigurationError(f"{p} positives and {q} negatives: the ROC curve needs at least one of each")
-    _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    return float((ranks[group][positive].sum() - p * (p + 1) / 2) / (p * q))
+    return float((rankdata(scores)[positive].sum() - p * (p + 1) / 2) / (p * q))

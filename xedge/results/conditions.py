@@ -119,6 +119,21 @@ class Trial(_Part, frozen=True):
     content_seed: int | None = None
     link_seed: int | None = None
     horizon_s: float | None = None
+    counts: dict[str, float] = {}
+    sender_reconnects: int = 0
+
+    @property
+    def reconnects(self) -> int:
+        """How often the service or the sender lost the broker and connected again."""
+        return int(self.counts.get("reconnects", 0)) + self.sender_reconnects
+
+
+class Interrupted(_Part, frozen=True):
+    """How many trials had ended of those planned, and what stopped the measurement."""
+
+    ended: int = 0
+    planned: int = 0
+    reason: str = ""
 
 
 class Conditions(_Part, frozen=True):
@@ -140,6 +155,7 @@ class Conditions(_Part, frozen=True):
     link_check: dict[str, LinkCheck] = {}
     services: dict[str, ServiceFacts] = {}
     trials: tuple[Trial, ...] = ()
+    interrupted: Interrupted | None = None
 
     @property
     def timeout_ms(self) -> float:

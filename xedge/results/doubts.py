@@ -30,7 +30,7 @@ def doubts(placements: Sequence[Evidence], conditions: Conditions) -> list[Doubt
     if len({replication for of in placements for replication in of.latencies}) == 1:
         text = "one replication only: the intervals come from its batches and say nothing about a next run"
         listed.append(Doubt(None, "note", text))
-    listed += busy(conditions)
+    listed += [*busy(conditions), *interrupted(conditions)]
     return sorted(listed, key=lambda doubt: SEVERITIES.index(doubt.severity))
 
 
@@ -120,6 +120,22 @@ def busy(conditions: Conditions) -> Iterator[Doubt]:
         yield Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say")
 
 
+def interrupted(conditions: Conditions) -> Iterator[Doubt]:
+    """Trials are missing: the measurement was stopped, or has not ended."""
+    if (stop := conditions.interrupted) is not None:
+        text = f"interrupted: {stop.planned - stop.ended} of {stop.planned} trials are missing ({stop.reason})"
+        yield Doubt(None, "warning", text)
+
+
+def reconnected(of: Evidence) -> Iterator[Doubt]:
+    """The broker went away during a trial: what was not sent or answered then is neither's fault."""
+    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
+    if trials:
+        named = ", ".join(str(trial.replication) for trial in trials)
+        text = f"the connection to the broker was lost and made again in replication {named}"
+        yield Doubt(of.placement, "severe", f"{text}; requests that failed then tell of the broker, not of the service")
+
+
 def link(of: Evidence) -> Iterator[Doubt]:
     """Links: the measured delay off from the requested one, at a level or message by message, or other losses."""
     check = of.conditions.link_check.get(of.placement)
@@ -138,4 +154,18 @@ def link(of: Evidence) -> Iterator[Doubt]:
 
 
 # of each placement, in the order in which they are listed
-RULES = (unanswered, unsent, late, saturated, failures, levels, alike, transient, unsteady, drift, floor, link)
+RULES = (
+    unanswered,
+    unsent,
+    late,
+    saturated,
+    reconnected,
+    failures,
+    levels,
+    alike,
+    transient,
+    unsteady,
+    drift,
+    floor,
+    link,
+)

@@ -17,6 +17,7 @@ from xedge.results import conditions as known
 from xedge.results.dependence import share_estimate
 from xedge.results.evidence import Evidence
 from xedge.results.statistics import Estimate, FloatArray
+from xedge.results.unfinished import Unfinished, is_unfinished
 from xedge.results.verdict import Doubt, Verdict, judge
 
 if TYPE_CHECKING:
@@ -138,8 +139,15 @@ class Measurement:
 
     @classmethod
     def load(cls, path: str | Path) -> Measurement:
-        """Read the folder that `save` wrote; the rows come back with exactly the dtypes and values they had."""
-        return cls(*storage.read(Path(path)))
+        """Read the folder that `save` wrote; the rows come back with exactly the dtypes and values they had.
+
+        Also the folder where an interrupted measurement kept the trials that had ended; a doubt says what is missing.
+
+        Raises:
+            MeasurementError: the folder is no measurement, or no trial had ended.
+        """
+        folder = Path(path)
+        return cls(*(Unfinished.read(folder).result() if is_unfinished(folder) else storage.read(folder)))
 
     def merge(self, other: Measurement) -> Measurement:
         """Return one measurement of both, the replications of `other` numbered after those of this one.

@@ -13,7 +13,8 @@ from xedge.core.exceptions import MeasurementError, MissingExtraError
 from xedge.results import rows
 
 Format = Literal["csv", "parquet"]
-_FILES: dict[Format, str] = {"parquet": "rows.parquet", "csv": "rows.csv.gz"}
+_SUFFIXES: dict[Format, str] = {"parquet": ".parquet", "csv": ".csv.gz"}
+_FILES: dict[Format, str] = {kind: f"rows{suffix}" for kind, suffix in _SUFFIXES.items()}
 _CONDITIONS, _VERDICT, _NA = "conditions.json", "verdict.json", "\\N"
 
 
@@ -34,7 +35,7 @@ def write(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         new.mkdir()
-        _write_rows(rows, new / _FILES[chosen], chosen)
+        write_rows(rows, new / "rows", chosen)
         _write_json(new / _CONDITIONS, conditions)
         _write_json(new / _VERDICT, verdict)
         if target.exists():
@@ -56,9 +57,9 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     if not (folder / _CONDITIONS).is_file():
         raise MeasurementError(f"{folder} is not a measurement: it has no {_CONDITIONS}")
-    for kind, name in _FILES.items():
+    for name in _FILES.values():
         if (folder / name).is_file():
-            return _read_rows(folder / name, kind), json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
+            return read_rows(folder / name), json.loads((folder / _CONDITIONS).read_text(encoding="utf-8"))
     raise MeasurementError(f"{folder} has neither {' nor '.join(_FILES.values())}: its rows are missing")
 
 
@@ -78,15 +79,20 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_rows(rows: pd.DataFrame, path: Path, kind: Format) -> None:
+def write_rows(rows: pd.DataFrame, stem: Path, wanted: Format | None = None) -> Path:
+    """Write `stem`.parquet where pyarrow is installed, else `stem`.csv.gz, and return the file."""
+    kind = _format(wanted)
+    path = stem.with_name(f"{stem.name}{_SUFFIXES[kind]}")
     if kind == "parquet":
         rows.to_parquet(path, engine="pyarrow", index=False)
     else:
         rows.to_csv(path, index=False, na_rep=_NA, compression={"method": "gzip", "mtime": 0})
+    return path
 
 
-def _read_rows(path: Path, kind: Format) -> pd.DataFrame:
-    if kind == "parquet":
+def read_rows(path: Path) -> pd.DataFrame:
+    """Return the rows in a file that `write_rows` wrote."""
+    if path.suffix == ".parquet":
         _format("parquet")
         return pd.read_parquet(path, engine="pyarrow")
     kinds = {**rows.COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit

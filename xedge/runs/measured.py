@@ -1,8 +1,9 @@
 """Scenario in, measurement out: interleaved trials on common seeds, beside the noise floor and a check of the links."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,9 @@ from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress, grouped
 from xedge.models.kinds import registered_folder
+from xedge.results import merging
 from xedge.results.measurement import Measurement
+from xedge.results.unfinished import Unfinished
 from xedge.runs.calibration import check_links, noise_floor
 from xedge.runs.quiet import SWITCH_INTERVAL_S, undisturbed
 from xedge.runs.sender import Sender
@@ -35,6 +38,7 @@ def measure(
     progress: bool,
     broker: Broker | None,
     calibration: Measurement | None,
+    resume: str | Path | None,
 ) -> Measurement:
     """Run the scenario; see `Scenario.measure`."""
     if replications < 1:
@@ -44,55 +48,63 @@ def measure(
     model = str(registered_folder(scenario.model) or scenario.model)  # the same version for every trial
     running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
     replicated = [Replication.of(running, number) for number in range(replications)]
+    plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
-    tables: list[pd.DataFrame] = []
-    services: dict[str, Any] = {}
-    total = sum(len(replication.due_ns) for replication in replicated) * len(scenario.placements)
     with (
         undisturbed(),
         broker or Broker(name=prefix) as used,
         Sender() as sender,
-        Progress(total, "requests", "measuring", progress) as bar,
+        Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,
     ):
         for name in scenario.placements:  # a model or source that does not fit is an error before anything is measured
             Requests(running, replicated[0], service(running, replicated[0], name, used))
-        if calibration is None:
-            floor = noise_floor(used, sender, running, replicated[0].due_ns)
-            links = check_links(used, sender, running)
-        else:
-            floor, links = _taken_over(calibration, scenario, used)
-        begun = perf_counter()
-        for replication in replicated:
-            for name in _order(list(scenario.placements), replication.number):
-                tick = _ticker(bar, sum(map(len, tables)), replication.due_ns)
-                serving = service(running, replication, name, used)
-                table, services[name] = fly(running, replication, serving, name, sender, tick)
-                tables.append(table)
-        rows = pd.concat(tables, ignore_index=True)
-        bar.finish(_sentence(rows, perf_counter() - begun))
-        broker_facts = used.describe()
-    return Measurement(
-        rows,
-        {
+        conditions: dict[str, Any] = {
             "scenario": scenario.as_dict(),
             "replications": replications,
             "strict": strict,
             "timeout_s": scenario.timeout_s,
             "started_at": began,
-            "broker": broker_facts | {"qos": scenario.qos, "tcp_nodelay": True},
+            "broker": used.describe() | {"qos": scenario.qos, "tcp_nodelay": True},
             "host": machine.host() | {"load_average_before": load_before},
             "versions": machine.versions(),
             "git_commit": machine.git_commit(),
             "calibrated_at": began if calibration is None else _calibrated_at(calibration),
-            "noise_floor": floor,
-            "link_check": links,
-            "services": services,
             "switch_interval_s": SWITCH_INTERVAL_S,
-            "trials": [
-                _facts(running, replication, name) for replication in replicated for name in scenario.placements
-            ],
-        },
-    )
+            "trials": [_facts(running, replication, name) for replication, name in plan],
+        }
+        if resume is not None:
+            kept = _resumed(resume, conditions)
+        else:
+            if calibration is None:
+                floor = noise_floor(used, sender, running, replicated[0].due_ns)
+                links = check_links(used, sender, running)
+            else:
+                floor, links = _taken_over(calibration, scenario, used)
+            kept = Unfinished.begin(conditions | {"noise_floor": floor, "link_check": links})
+        begun = perf_counter()
+        with kept.guarded():
+            for number, (replication, name) in enumerate(plan):
+                if number not in kept:
+                    tick = _ticker(bar, kept.requests, replication.due_ns)
+                    kept.add(
+                        number,
+                        *fly(running, replication, service(running, replication, name, used), name, sender, tick),
+                    )
+        measurement = Measurement(*kept.result())
+        bar.finish(_sentence(measurement.rows, perf_counter() - begun))
+    return measurement
+
+
+def _resumed(folder: str | Path, conditions: dict[str, Any]) -> Unfinished:
+    """Return the trials kept in `folder`, if those that `conditions` plan are the same, on the same machine."""
+    kept = Unfinished.read(folder)
+    merging.check_alike(kept.conditions, conditions)
+    for name in ("seed", "replications"):
+        before, now = ({**each["scenario"], **each}[name] for each in (kept.conditions, conditions))
+        if before != now:
+            raise ConfigurationError(f"resume: {folder} was begun with {name}={before}, not {now}")
+    kept.conditions["resumed_at"] = [*kept.conditions.get("resumed_at", []), conditions["started_at"]]
+    return kept
 
 
 def service(scenario: Scenario, replication: Replication, placement: str, broker: Broker) -> Service:
@@ -135,9 +147,9 @@ def _links_of(scenario: Scenario, name: str) -> Any:
     return scenario.placements[name].links if name in scenario.placements else None
 
 
-def _order(placements: list[str], replication: int) -> Iterator[str]:
+def _order(scenario: Scenario, replication: int) -> list[str]:
     """A B, B A, A B, …: a drift of the machine touches all alike."""
-    return iter(placements if replication % 2 == 0 else placements[::-1])
+    return list(scenario.placements)[:: 1 if replication % 2 == 0 else -1]
 
 
 def _ticker(bar: Progress, before: int, due_ns: NDArray[Any]) -> Callable[[float], None]:

@@ -8,6 +8,8 @@ from xedge.runs.measured import measure
 from xedge.scenario import scenario
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xedge.results.measurement import Measurement
     from xedge.serving.broker import Broker
 
@@ -23,8 +25,12 @@ class Scenario(scenario.Scenario, frozen=True, kw_only=True):
         progress: bool = True,
         broker: Broker | None = None,
         calibration: Measurement | None = None,
+        resume: str | Path | None = None,
     ) -> Measurement:
         """Run every placement `replications` times behind a real broker and return all rows.
+
+        Each trial is written when it has ended, below `reports/unfinished`. If the measurement is interrupted or fails,
+        the error's notes say where they are kept; `Measurement.load` reads them, and `resume` takes the rest.
 
         Args:
             replications: trials a placement, each on fresh seeds that all placements share.
@@ -33,8 +39,12 @@ class Scenario(scenario.Scenario, frozen=True, kw_only=True):
             broker: one that runs already; by default one is started for the measurement.
             calibration: a measurement taken shortly before behind the same broker and links, whose noise floor and link
                 check are taken over instead of being measured again: for one of many points.
+            resume: the folder that an interrupted measurement of this scenario, seed and number of replications kept;
+                only the trials that are missing are run, and the earlier noise floor and link check are taken over.
 
         Raises:
             ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
         """
-        return measure(self, replications, strict=strict, progress=progress, broker=broker, calibration=calibration)
+        return measure(
+            self, replications, strict=strict, progress=progress, broker=broker, calibration=calibration, resume=resume
+        )

@@ -49,6 +49,7 @@ class Log(msgspec.Struct):
     sent_ns: bytes
     replies: list[tuple[int, bool, bytes]]
     error: str = ""
+    reconnects: int = 0
 
 
 class Sender:
@@ -137,7 +138,7 @@ def fly(flight: Flight) -> Log:
         return Log(0, b"", [], str(exc))
     finally:
         connection.close()
-    return Log(start_ns, sent_ns.tobytes(), replies)
+    return Log(start_ns, sent_ns.tobytes(), replies, reconnects=connection.reconnects)
 
 
 def _send_all(

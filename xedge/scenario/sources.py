@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xedge.core.config import Config, kind_of, read_csv
 from xedge.core.exceptions import ConfigurationError
-from xedge.core.plugins import plugin
+from xedge.core.extras import plugin
 from xedge.scenario import vibration
 
 TEXT_COLUMNS = ("text", "title", "description")

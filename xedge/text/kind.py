@@ -20,6 +20,7 @@ from xedge.text.model import LABELS, TextModel
 from xedge.text.registry import versions
 
 SAMPLE = "The council approved a plan to rebuild the old harbour before the summer festival begins."
+architectures = ("xedge.text.architecture",)
 _REGISTERED = re.compile(rf"(?:models:/+)?xedge-(?:{'|'.join(TASKS)})(?:[@/][^@/]+)?")
 
 

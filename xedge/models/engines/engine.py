@@ -1,6 +1,7 @@
-"""What a service needs of a loaded model, and the checks and messages that all engines share."""
+"""What a service needs of a loaded model, and what the engines of model files share."""
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.files import file_sha256
+from xedge.models.kinds import kind_in
+from xedge.models.lookup import model_path
 from xedge.scenario.sources import InputSpec
 
 Array = NDArray[Any]
@@ -16,11 +19,7 @@ PathLike = str | os.PathLike[str]
 
 
 class Engine(Protocol):
-    """What a service needs of a loaded model.
-
-    `input_shape` is one input's shape without the batch axis; -1 stands for an axis of any length, as texts
-    have it.
-    """
+    """A loaded model; `input_shape` is one input's without the batch axis, -1 in it any length, as texts have it."""
 
     name: str
     version: str
@@ -31,45 +30,57 @@ class Engine(Protocol):
     @property
     def spec(self) -> InputSpec:
         """What one input is."""
-        ...
 
     def predict(self, batch: Array) -> Array:
         """Return the model's first output, shape (n, ...), for `batch`, shape (n, *input_shape)."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about this engine, as plain values."""
-        ...
 
 
-def checked_sha256(path: Path) -> str:
-    """Return the SHA-256 of a model file, or raise ModelError."""
-    try:
-        return file_sha256(path)
-    except OSError as exc:
-        raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
+class FileEngine(Engine):
+    """An engine of a model file: finds it, checks the threads, and describes both."""
 
+    def __init__(self, path: PathLike, suffix: str, threads: int) -> None:
+        self.path = model_path(path, suffix)
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ConfigurationError(f"threads is {threads!r}: give a whole number, 1 or more")
+        self.threads = threads
+        try:
+            self._sha256 = file_sha256(self.path)
+        except OSError as exc:
+            raise ModelError(f"{self.path} cannot be read: {exc.strerror}") from exc
 
-def checked_threads(threads: int) -> int:
-    """Return `threads`, or raise ConfigurationError if it is no whole number of 1 or more."""
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ConfigurationError(f"threads is {threads!r}: give a whole number, 1 or more")
-    return threads
+    @cached_property
+    def spec(self) -> InputSpec:
+        """What one input is; the kind is known by what lies in the file's folder."""
+        return InputSpec(self.input_shape, self.input_dtype.name, kind_in(self.path.parent))
 
+    def describe(self) -> dict[str, Any]:
+        """Return engine, version, threads, device, spinning, file and its sha256."""
+        return {
+            "engine": self.name,
+            "version": self.version,
+            "threads": self.threads,
+            "device": "cpu",
+            "spinning": False,
+            "file": self.path.name,
+            "sha256": self._sha256,
+        }
 
-def refusal(engine: Engine, batch: Any, exc: Exception | None) -> XedgeError:
-    """Return the error for a failed prediction: the caller's mistake if the batch does not fit the model."""
-    shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", type(batch).__name__)
-    expected = f"(n, {', '.join(map(str, engine.input_shape))})" if engine.input_shape else "(n,)"
-    as_expected = (
-        shape is not None
-        and len(shape) == 1 + len(engine.input_shape)
-        and fits(shape[1:], engine.input_shape)
-        and dtype == engine.input_dtype
-    )
-    if as_expected and exc is not None:
-        return ModelError(f"{engine.name} failed on a batch of shape {shape}: {one_line(exc)}")
-    return ConfigurationError(f"the model takes {engine.input_dtype} of shape {expected}, not {dtype} of shape {shape}")
+    def refusal(self, batch: Any, exc: Exception | None = None) -> XedgeError:
+        """Return the error for a failed prediction: the caller's mistake if the batch does not fit the model."""
+        shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", type(batch).__name__)
+        if exc is not None and shape and fits(shape[1:], self.input_shape) and dtype == self.input_dtype:
+            return ModelError(f"{self.name} failed on a batch of shape {shape}: {one_line(exc)}")
+        expected = f"(n, {', '.join(map(str, self.input_shape))})" if self.input_shape else "(n,)"
+        return ConfigurationError(
+            f"the model takes {self.input_dtype} of shape {expected}, not {dtype} of shape {shape}"
+        )
+
+    def cannot_load(self, what: str, exc: Exception) -> ModelError:
+        """Return the error for a file that does not load."""
+        return ModelError(f"{self.path} is not {what}, or is damaged ({one_line(exc)}): build or export it again")
 
 
 def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
@@ -79,13 +90,7 @@ def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     )
 
 
-def cannot_load(path: Path, what: str, exc: Exception) -> str:
-    """Return the message for a file that does not load."""
-    return f"{path} is not {what}, or is damaged ({one_line(exc)}): build or export it again"
-
-
 def one_line(exc: Exception) -> str:
     """Return the first line of an error, at most 200 characters of it."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    text = lines[0] if lines else type(exc).__name__
+    text = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
     return text if len(text) <= 200 else text[:199] + "…"

@@ -1,1 +1,1 @@
-"""Who asks the text models from outside: HTTP, Kafka, Spark, and the replies that they share."""
+"""Who asks the text models from outside: HTTP, Kafka and Spark."""

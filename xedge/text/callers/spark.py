@@ -9,7 +9,7 @@ import tempfile
 import warnings
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
 
 
-EQUAL = 1e-6  # probabilities that differ by less are equal
-TOPIC_TYPE = "topic string, confidence double, model_version string"
-SENTIMENT_TYPE = "".join(f"{label} double, " for label in SENTIMENT_LABELS) + "model_version string"
+TYPES = {
+    "topic": "topic string, confidence double, model_version string",
+    "sentiment": "".join(f"{label} double, " for label in SENTIMENT_LABELS) + "model_version string",
+}
 
 _sent: weakref.WeakKeyDictionary[SparkContext, set[str]] = weakref.WeakKeyDictionary()
 
@@ -83,54 +84,43 @@ def topic_udf(spark: SparkSession | None = None, version: str | int | None = Non
         RegistryError: the registry cannot say which version, or has no such.
         ModelError: the version's files are damaged.
     """
-    return _udf("topic", TOPIC_TYPE, _topics, spark, version)
+    return _udf("topic", spark, version)
 
 
 def sentiment_udf(spark: SparkSession | None = None, version: str | int | None = None) -> UserDefinedFunctionLike:
-    """Return a function of a text column that gives struct(positive, neutral, negative, model_version).
-
-    Everything else is as with `topic_udf`.
-    """
-    return _udf("sentiment", SENTIMENT_TYPE, _sentiments, spark, version)
+    """Return a function of a text column like `topic_udf`'s, to struct(positive, neutral, negative, model_version)."""
+    return _udf("sentiment", spark, version)
 
 
-def _udf(
-    task: str,
-    result_type: str,
-    fields: Callable[[TextModel, list[str]], dict[str, Any]],
-    spark: SparkSession | None,
-    version: str | int | None,
-) -> UserDefinedFunctionLike:
+def _udf(task: str, spark: SparkSession | None, version: str | int | None) -> UserDefinedFunctionLike:
     with needed("cluster", "Spark"):
         import pandas as pd
         from pyspark.sql import SparkSession
         from pyspark.sql.pandas.functions import pandas_udf
     session = spark or SparkSession.getActiveSession()
     if session is None:
-        raise ConfigurationError(
-            "there is no Spark session: start one, as with xedge.text.callers.spark.local_session()"
-        )
+        words = "there is no Spark session: start one, as with xedge.text.callers.spark.local_session()"
+        raise ConfigurationError(words)
     chosen = _resolve(task, version)
     archive, number = _send(session.sparkContext, chosen), chosen.version
 
     def answer(batches):  # type: ignore[no-untyped-def]  # Spark reads the types that are set below
         model = _loaded(archive, number)
         for texts in batches:
-            yield _answered(model, texts, fields)
+            yield _answered(model, texts)
 
     answer.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
     answer.__name__ = f"xedge_{task}"  # what a plan calls it
     with warnings.catch_warnings():
         # pyspark 4.3 says this of every pandas 3; what is used of it here, tests/text/test_text_spark.py tries.
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
-        udf: UserDefinedFunctionLike = pandas_udf(answer, result_type)  # type: ignore[call-overload]
+        udf: UserDefinedFunctionLike = pandas_udf(answer, TYPES[task])  # type: ignore[call-overload]
     return udf
 
 
 def _resolve(task: str, version: str | int | None) -> TextModel:
     """Return the version to use, loaded on the driver too: that checks it before any task begins."""
-    folder = configured_folder(task) if version is None else None
-    if folder:
+    if version is None and (folder := configured_folder(task)):
         return load_version(folder, task, folder.name)
     resolved = Registry().resolve(task, version=version)
     return load_version(resolved.folder, task, resolved.version)
@@ -142,9 +132,8 @@ def _send(context: SparkContext, model: TextModel) -> str:
     sent = _sent.setdefault(context, set())
     if name not in sent:
         # Executors that come later fetch it too, so it stays as long as the application.
-        folder = tempfile.mkdtemp(prefix="xedge-spark-")
-        weakref.finalize(context, shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / f"{name}.zip"
+        path = Path(tempfile.mkdtemp(prefix="xedge-spark-")) / f"{name}.zip"
+        weakref.finalize(context, shutil.rmtree, path.parent, ignore_errors=True)
         with zipfile.ZipFile(path, "w") as archive:
             for file in FILES:
                 archive.write(model.folder / file, file)
@@ -161,9 +150,7 @@ def _loaded(archive: str, version: str) -> TextModel:
     return TextModel.load(SparkFiles.get(archive), version)
 
 
-def _answered(
-    model: TextModel, texts: pd.Series, fields: Callable[[TextModel, list[str]], dict[str, Any]]
-) -> pd.DataFrame:
+def _answered(model: TextModel, texts: pd.Series) -> pd.DataFrame:
     """Return one row a text; where it is null (which arrives as None or NaN), so is every field."""
     import pandas as pd
 
@@ -172,7 +159,12 @@ def _answered(
     wrong = next((text for text in strings if not isinstance(text, str)), None)
     if wrong is not None:
         raise ConfigurationError(f"the column holds {type(wrong).__name__}, as {wrong!r:.60}: cast it to string")
-    answers = fields(model, strings) | {"model_version": [model.version] * len(strings)}
+    if model.task == "topic":
+        answers = _topics(model, strings)
+    else:
+        probabilities = model.probabilities(strings).astype(np.float64)
+        answers = {label: probabilities[:, model.labels.index(label)] for label in SENTIMENT_LABELS}
+    answers["model_version"] = [model.version] * len(strings)
     # As objects: pandas 3 keeps text in pieces that pyspark 4.3 cannot hand to Arrow.
     columns = {name: pd.Series(values, filled, dtype=object) for name, values in answers.items()}
     return pd.DataFrame(columns, index=range(len(texts)))
@@ -182,11 +174,6 @@ def _topics(model: TextModel, texts: list[str]) -> dict[str, Any]:
     """Return the likeliest topic of each text; of one that says nothing, whose topics are all as likely, None."""
     probabilities = model.probabilities(texts)
     best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0.0)
-    says_nothing = confidence - probabilities.min(axis=1, initial=1.0) < EQUAL
+    says_nothing = confidence - probabilities.min(axis=1, initial=1.0) < 1e-6
     topics = [None if silent else model.labels[place] for place, silent in zip(best, says_nothing, strict=True)]
     return {"topic": topics, "confidence": confidence.astype(np.float64)}
-
-
-def _sentiments(model: TextModel, texts: list[str]) -> dict[str, Any]:
-    probabilities = model.probabilities(texts).astype(np.float64)
-    return {label: probabilities[:, model.labels.index(label)] for label in SENTIMENT_LABELS}

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from xedge.reports import publish
@@ -15,7 +13,7 @@ from xedge.reports.study import Findings, Headline, Table
 from xedge.results import comparison, summary, words
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
-from xedge.results.verdict import Verdict
+from xedge.results.verdict import ORDER, Verdict
 from xedge.text.copies.arrangements import COPY, HTTP, MQTT
 
 SHARED = (HTTP, MQTT)
@@ -49,11 +47,8 @@ class CopyOrServe:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of the measurements."""
-        order = ("INVALID", "SATURATED", "VALID")
-        return min(
-            (measurement.verdict for measurement in self.measurements.values()),
-            key=lambda verdict: order.index(verdict.word),
-        )
+        verdicts = [measurement.verdict for measurement in self.measurements.values()]
+        return min(verdicts, key=lambda verdict: ORDER.index(verdict.word))
 
     def line(self, arrangement: str) -> Line:
         """Return the straight line through the memory of an arrangement; level where there is one point only."""
@@ -77,101 +72,75 @@ class CopyOrServe:
 
     def table(self) -> pd.DataFrame:
         """Return memory and latency, one row a number of workers and arrangement."""
-        rows = []
+        rows, memory_mb = [], self.memory.set_index(["arrangement", "workers"])["total_mb"]
         for workers, measurement in self.measurements.items():
             for name in measurement.placements:
-                own = self.memory[(self.memory["arrangement"] == name) & (self.memory["workers"] == workers)].iloc[0]
                 estimates = summary.estimates(measurement.rows, name)
                 stuck = name in measurement.verdict.saturated
-                latency = {
-                    f"{words.level_name(p)}, ms": "saturated" if stuck else words.milliseconds(estimates[p], None, "")
-                    for p in LEVELS
-                }
-                rows.append(
-                    {"workers": workers, "arrangement": name, "memory, MB": round(own["total_mb"], 1), **latency}
-                )
+                row = {"workers": workers, "arrangement": name, "memory, MB": round(memory_mb[name, workers], 1)}
+                for p in LEVELS:
+                    latency = "saturated" if stuck else words.milliseconds(estimates[p], None, "")
+                    row[f"{words.level_name(p)}, ms"] = latency
+                rows.append(row)
         return pd.DataFrame(rows).set_index(["workers", "arrangement"])
 
     def plot(self) -> plots.ReportFigure:
-        """Return the figure: memory over workers, and the latency with the most workers."""
+        """Return the figure: memory over workers with the line through it, and the latency with the most workers."""
         most = max(self.measurements)
         with plots.styled():
             report = plots.ReportFigure(figsize=(9, 3.6))
             left, right = report.subplots(1, 2, width_ratios=(4, 5))
-            self.plot_memory(left)
+            ends = (0.8, int(self.memory["workers"].max()) + 0.2)
+            for name in (COPY, *SHARED):
+                own = self.memory[self.memory["arrangement"] == name]
+                look = plots.look(self.measurements[most], name)
+                left.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
+                left.plot(own["workers"], own["total_mb"], "o", markersize=4, color=look["color"])
+            kind = "/".join(sorted(set(self.memory["kind"])))
+            left.set(xlabel="workers", ylabel=f"memory ({kind}), MB", xlim=ends, ylim=(0, None))
+            left.xaxis.set_major_locator(MaxNLocator(integer=True))
+            plots.legend(left, columns=1)
             left.set_title("Memory of all processes together")
             plots.ecdf(right, self.measurements[most])
             right.set_title(f"Latency, {_workers(most)} at {self.rate_hz:g} texts/s each")
             report.alt = f"Memory over workers and latency of {COPY}, {HTTP} and {MQTT}. {self.conclusion()}"
         return report
 
-    def plot_memory(self, ax: Axes) -> list[Artist]:
-        """Draw total memory over workers, a point each number measured, and the line through them."""
-        artists: list[Artist] = []
-        most = int(self.memory["workers"].max())
-        for name in (COPY, *SHARED):
-            own = self.memory[self.memory["arrangement"] == name]
-            look = plots.look(self.measurements[max(self.measurements)], name)
-            ends = (0.8, most + 0.2)
-            artists += ax.plot(ends, [self.line(name).at(end) for end in ends], label=name, **look)
-            artists += ax.plot(
-                own["workers"], own["total_mb"], marker="o", markersize=4, color=look["color"], linestyle="none"
-            )
-        kind = "/".join(sorted(set(self.memory["kind"])))
-        ax.set(xlabel="workers", ylabel=f"memory ({kind}), MB", xlim=(0.8, most + 0.2), ylim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plots.legend(ax, columns=1)
-        return artists
-
     def conclusion(self) -> str:
         """Return in words from which number of workers on a service takes less memory, and what it costs in latency."""
-        texts = [] if self.verdict.valid else [f"{self.verdict.word}: {'; '.join(self._reasons())}."]
-        texts += ["\n\n".join(self._words(name) for name in SHARED)]
+        reasons = [
+            f"{_workers(count)}, {reason}"
+            for count, measurement in self.measurements.items()
+            for reason in measurement.verdict.reasons
+        ]
+        texts = [] if self.verdict.valid else [f"{self.verdict.word}: {'; '.join(reasons)}."]
+        texts += [f"{of[0].upper()}{of[1:]}: {self._memory_words(of)} {self._latency_words(of)}" for of in SHARED]
         doubts = self.doubts()
-        texts.append(f"Doubts: {'; '.join(doubts)}." if doubts else "No check raised a doubt.")
-        return "\n\n".join(texts)
+        return "\n\n".join([*texts, f"Doubts: {'; '.join(doubts)}." if doubts else "No check raised a doubt."])
 
     def doubts(self) -> list[str]:
         """Return the doubts about memory and about latency with the most workers, and how many more there are."""
         texts = []
         if set(self.memory["kind"]) != {"PSS"}:
             texts.append("memory is RSS, which counts shared pages in every process: sharing looks dearer than it is")
-        most = max(self.measurements)
-        measurement = self.measurements[most]
+        most, measurement = max(self.measurements.items())
         texts += [str(doubt) for doubt in measurement.checks() if doubt not in measurement.verdict.reasons]
         fewer = sum(len(measurement.checks()) for count, measurement in self.measurements.items() if count != most)
         return texts + ([f"{fewer} more with fewer workers, in their tables"] if fewer else [])
 
     def findings(self) -> Findings:
         """Return what a page shows: how much later a shared service answers, and from when on it takes less memory."""
-        largest = self.measurements[max(self.measurements)]
+        most, measurement = max(self.measurements.items())
+        later = {of: measurement.compare(COPY, of).differences.get(0.5, "saturated") for of in SHARED}
         files = {f"workers_{count}": measurement for count, measurement in self.measurements.items()}
         return replace(
-            publish.findings(largest),
+            publish.findings(measurement),
             conclusion=self.conclusion(),
             verdict=self.verdict.word,
-            headline=[*map(self._later, SHARED), *map(self._less_memory, SHARED)],
+            headline=[Headline(f"{of}, median later by", later[of], "ms", _workers(most)) for of in SHARED]
+            + [Headline(f"{of}, less memory from", self.break_even(of) or "never", "workers on") for of in SHARED],
             files={**files, "memory": Table(self.memory)},
         )
-
-    def _later(self, shared: str) -> Headline:
-        most = max(self.measurements)
-        difference = self.measurements[most].compare(COPY, shared).differences.get(0.5, "saturated")
-        return Headline(f"{shared}, median later by", difference, "ms", _workers(most))
-
-    def _less_memory(self, shared: str) -> Headline:
-        return Headline(f"{shared}, less memory from", self.break_even(shared) or "never", "workers on")
-
-    def _reasons(self) -> list[str]:
-        named = [
-            (count, reason)
-            for count, measurement in self.measurements.items()
-            for reason in measurement.verdict.reasons
-        ]
-        return [f"{_workers(count)}, {reason}" for count, reason in named]
-
-    def _words(self, shared: str) -> str:
-        return f"{shared[:1].upper()}{shared[1:]}: {self._memory_words(shared)} {self._latency_words(shared)}"
 
     def _memory_words(self, shared: str) -> str:
         copy, other, most = self.line(COPY), self.line(shared), int(self.memory["workers"].max())

@@ -21,7 +21,7 @@ from xedge.models.lookup import model_path
 from xedge.results.measurement import Measurement
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.sources import Texts
-from xedge.text.copies.arrangements import ARRANGEMENTS, MQTT, Arrangement, last_words, memory_mb
+from xedge.text.copies.arrangements import ARRANGEMENTS, MQTT, Arrangement, memory_mb
 from xedge.text.copies.comparison import CopyOrServe
 from xedge.text.copies.worker import TIMEOUT_S
 
@@ -42,12 +42,12 @@ def model_folder(task: str = "topic") -> Path:
             return folder
     folder = models_dir() / "text" / task
     if not (folder / "card.json").is_file():
-        code = "import sys; from xedge.text.training.train import train; "
-        code += "train(*sys.argv[1:], quick=True, progress=False)"
-        command = [sys.executable, "-P", "-c", code, task, str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        code = "from xedge.text.training.train import train; "
+        code += f"train({task!r}, {str(folder)!r}, quick=True, progress=False)"
+        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ServiceError(f"the {task} model could not be trained: {last_words(done.stderr)}")
+            words = " / ".join(done.stderr.strip().splitlines()[-3:]) or f"it ended with status {done.returncode}"
+            raise ServiceError(f"the {task} model could not be trained: {words}")
     return folder
 
 
@@ -90,34 +90,25 @@ def compare(
     trials = len(ARRANGEMENTS) * len(counts) * replications
     with Progress(trials + len(ARRANGEMENTS), "steps", "copy or serve", progress) as bar:
         memory: list[dict[str, Any]] = []
-        for name, arrange in ARRANGEMENTS.items():
+        for done, (name, arrange) in enumerate(ARRANGEMENTS.items(), 1):
             with arrange(folder) as arrangement:
                 memory += [{"arrangement": name, **row} for row in _memory(arrangement, counts[-1])]
-            bar.update(len({row["arrangement"] for row in memory}))
+            bar.update(done)
         tables: dict[int, list[pd.DataFrame]] = {count: [] for count in counts}
         with ExitStack() as stack:
             up = {name: stack.enter_context(arrange(folder)) for name, arrange in ARRANGEMENTS.items()}
             for arrangement in up.values():
                 arrangement.grow(counts[-1])
-            facts = {name: arrangement.facts for name, arrangement in up.items()}
             for replication in range(replications):
                 for count in counts:
                     flights = _flights(count, rate_hz, duration_s, seed, replication)
                     for name in list(up) if replication % 2 == 0 else list(up)[::-1]:
                         tables[count].append(_trial(up[name], name, replication, flights))
-                        bar.update(bar_done := len(ARRANGEMENTS) + sum(map(len, tables.values())))
-        texts = sum(len(rows) for trials in tables.values() for rows in trials)
-        bar.finish(f"{bar_done - len(ARRANGEMENTS)} trials, {texts} texts")
-    shared = {
-        "replications": replications,
-        "strict": strict,
-        "timeout_s": TIMEOUT_S,
-        "started_at": began,
-        "broker": facts[MQTT],
-        "host": machine.host() | {"load_average_before": load_before},
-        "versions": machine.versions(),
-        "git_commit": machine.git_commit(),
-    }
+                        bar.update(done := done + 1)
+        bar.finish(f"{trials} trials, {sum(len(rows) for table in tables.values() for rows in table)} texts")
+    shared = {"replications": replications, "strict": strict, "timeout_s": TIMEOUT_S, "started_at": began}
+    shared |= {"broker": up[MQTT].facts, "host": machine.host() | {"load_average_before": load_before}}
+    shared |= {"versions": machine.versions(), "git_commit": machine.git_commit()}
     workload = {"kind": "poisson", "rate_hz": rate_hz, "duration_s": duration_s}
     measurements = {}
     for count in counts:
@@ -154,11 +145,10 @@ def _trial(arrangement: Arrangement, name: str, replication: int, flights: list[
     seen, begun, answered = np.concatenate([np.reshape(log, (-1, 3)) for log in logs]).astype(np.int64).T
     rows = pd.DataFrame({"placement": name, "replication": replication, "due_ns": due, "sent_ns": seen})
     rows["arrived_ns"], rows["started_ns"] = seen, begun
-    for column in ("finished_ns", "departed_ns", "received_ns"):
-        rows[column] = pd.array(answered, dtype="Int64")
-        rows.loc[answered < 0, column] = pd.NA
-    rows["status"] = np.where(answered < 0, "error", "ok")
-    rows["error"] = pd.Series(["no answer" if at_ns < 0 else None for at_ns in answered], dtype=object)
+    failed = answered < 0
+    rows["finished_ns"] = rows["departed_ns"] = rows["received_ns"] = pd.Series(answered, dtype="Int64").mask(failed)
+    rows["status"] = np.where(failed, "error", "ok")
+    rows["error"] = pd.Series("no answer", range(len(rows)), dtype=object).where(failed, None)
     rows["worker"] = np.repeat(np.arange(len(flights)), [len(flight["due_ns"]) for flight in flights])
     rows["prediction"], rows["payload_bytes"] = math.nan, [len(t.encode()) for f in flights for t in f["texts"]]
     rows = rows.sort_values("due_ns", kind="stable", ignore_index=True)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter_ns, sleep
 
 SPIN_NS = 300_000  # sleep until this long before a request is due, then poll
@@ -76,12 +77,11 @@ def fly(predict: Predict, start_ns: int, due_ns: list[int], texts: list[str]) ->
                 sleep((left_ns - SPIN_NS) / 1e9)
         begun_ns = perf_counter_ns() - start_ns
         seen_ns = due if due < free_ns else begun_ns
-        try:
+        answered_ns = -1
+        with suppress(Exception):
             predict(text)
-        except Exception:
-            free_ns, answered_ns = perf_counter_ns() - start_ns, -1
-        else:
-            free_ns = answered_ns = perf_counter_ns() - start_ns
+            answered_ns = perf_counter_ns() - start_ns
+        free_ns = perf_counter_ns() - start_ns
         log.append((seen_ns, begun_ns, answered_ns))
     return log
 

@@ -1,4 +1,4 @@
-"""Topic and sentiment over HTTP: the application (`app`), its loader and bodies, the server and its limits."""
+"""Topic and sentiment over HTTP: the application with its loader, the bodies, the server with its limits."""
 
 from xedge.core.extras import needed
 

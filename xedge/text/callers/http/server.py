@@ -1,39 +1,42 @@
-"""The server: one worker process or several, ready when the first can answer, ended by a signal."""
+"""The server: uvicorn with limits, one process or several, ready when the first can answer, ended by a signal."""
+
+from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import os
 import signal
 import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import sleep
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xedge.core.exceptions import ServiceError, XedgeError
 from xedge.text import reload_model
-from xedge.text.callers.http.app import TASKS_VARIABLE, create_app
-from xedge.text.callers.http.limits import LimitedProtocol
+from xedge.text.callers.http.app import create_app
 from xedge.text.labels import TASKS
 
 log = logging.getLogger(__name__)
 ENDING_S = 9  # how long requests under way may take after SIGTERM; docker stop kills after 10 s
+MAX_CONNECTIONS = 512  # of one worker; a process may usually have 1024 files open
+MAX_HEAD_BYTES = 64 * 1024  # of a request line and its headers, which may go over it by one read
+REQUEST_S = 10.0  # from a connection, or the first byte of its next request, to the end of the request
 
 
-class Ending:
-    """Answers requests that are not whole when time is up after SIGTERM: status 503, where uvicorn says 500."""
+def ending_app(create: Callable[[], ASGIApp]) -> ASGIApp:
+    """Return what a worker runs: what is not whole when time is up after SIGTERM gets status 503, not uvicorn's 500."""
+    app = create()
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
         async def sending(message: Message) -> None:
@@ -42,18 +45,15 @@ class Ending:
             await send(message)
 
         try:
-            await self.app(scope, receive, sending)
+            await app(scope, receive, sending)
         except asyncio.CancelledError:
             if has_begun or scope["type"] != "http":
                 raise
             headers = {"Retry-After": "1", "Connection": "close"}
-            answer = JSONResponse({"error": "the service is ending: send the request again"}, 503, headers)
-            await answer(scope, receive, send)
+            words = {"error": "the service is ending: send the request again"}
+            await JSONResponse(words, 503, headers)(scope, receive, send)
 
-
-def ending_app() -> Ending:
-    """Return what a worker runs."""
-    return Ending(create_app())
+    return answer
 
 
 def serve(
@@ -84,10 +84,10 @@ def serve(
         ServiceError: it cannot listen there.
     """
     listening = _listen(host, port)
-    os.environ[TASKS_VARIABLE] = ",".join(tasks)
     config = uvicorn.Config(
-        f"{__name__}:ending_app", factory=True, workers=workers, access_log=access_log, http=LimitedProtocol,
-        log_config=log_config, log_level=None, ws="none", server_header=False, timeout_graceful_shutdown=ENDING_S,
+        partial(ending_app, partial(create_app, tasks)), factory=True, workers=workers, access_log=access_log,
+        http=_LimitedProtocol, log_config=log_config, log_level=None, ws="none", server_header=False,
+        timeout_graceful_shutdown=ENDING_S,
     )  # fmt: skip
     own_host, own_port = listening.getsockname()[:2]
     url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{own_port}"
@@ -131,3 +131,71 @@ def _announce(url: str, sentence: str, ready: Callable[[str], None]) -> None:
             ready(sentence)
             return
         sleep(0.1)
+
+
+class _LimitedProtocol(HttpToolsProtocol):
+    """One connection. Who does not send a whole request in time, or in too many headers, is refused and closed.
+
+    When a worker has `MAX_CONNECTIONS`, a new one takes the place of that which has kept an incomplete request
+    for the longest; if there is none, it is refused with status 503.
+    """
+
+    # Connections without a whole request, oldest first, and what will end them.
+    _incomplete: ClassVar[dict[_LimitedProtocol, asyncio.TimerHandle]] = {}
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            slowest = next(iter(self._incomplete), None)
+            if slowest is None:
+                self._refuse(503, f"this worker has {MAX_CONNECTIONS} connections: try again later")
+                return
+            slowest._refuse(408, "the connection was needed for another request")
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431, f"request line and headers are too large: at most {MAX_HEAD_BYTES} bytes are read")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._wait_for_request()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def _wait_for_request(self) -> None:
+        """Wait for a request, or for the rest of one that has begun."""
+        if self not in self._incomplete:
+            words = f"no whole request came within {REQUEST_S:g} s"
+            self._incomplete[self] = self.loop.call_later(REQUEST_S, self._refuse, 408, words)
+
+    def _stop_waiting(self) -> None:
+        if (deadline := self._incomplete.pop(self, None)) is not None:
+            deadline.cancel()
+
+    def _refuse(self, status: int, words: str) -> None:
+        """Say why, if no answer has begun, and close."""
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            body = json.dumps({"error": words}).encode()
+            head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()

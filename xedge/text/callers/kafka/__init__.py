@@ -1,6 +1,5 @@
-"""Topic and sentiment of messages in Kafka: the consumer, how it delivers its answers, and librdkafka's settings."""
+"""Topic and sentiment of messages in Kafka: the consumer with librdkafka's settings, and its replies."""
 
-from xedge.text.callers.kafka.consumer import TextConsumer
-from xedge.text.callers.kafka.settings import settings_of
+from xedge.text.callers.kafka.consumer import TextConsumer, settings_of
 
 __all__ = ["TextConsumer", "settings_of"]

@@ -6,23 +6,23 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from time import perf_counter, perf_counter_ns
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
-from xedge.core.exceptions import ConfigurationError, ServiceError
+from xedge.core.exceptions import BrokerError, ConfigurationError, ServiceError
+from xedge.core.extras import needed
 from xedge.serving.messages import MAX_PAYLOAD_BYTES
 from xedge.serving.metrics import Meter
-from xedge.text.callers.kafka.delivery import Delivery
-from xedge.text.callers.kafka.settings import connect
-from xedge.text.callers.replies import Replier, is_worth_a_line
+from xedge.text.callers.kafka.replies import Replier, is_worth_a_line
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 log = logging.getLogger(__name__)
-STOP_TIMEOUT_S = 10.0
 
 
 class TextConsumer:
@@ -71,13 +71,10 @@ class TextConsumer:
             raise ConfigurationError(f"Kafka: results on the topic they are read from ({topic}) would be read again")
         if max_batch < 1:
             raise ConfigurationError(f"max_batch={max_batch}: give 1 or more")
-        self.replier = Replier(task, max_payload_bytes)
-        self._delivery = Delivery(out, self.errors, self.replier)
-        self.max_batch = max_batch
+        self.replier = Replier(task, out, self.errors, max_payload_bytes)
+        self.max_batch, self._settings = max_batch, dict(settings or {})
         self._connect_timeout_s, self._metrics_interval_s = connect_timeout_s, metrics_interval_s
-        self._settings = dict(settings or {})
-        self.counts: Counter[str] = Counter()
-        self._troubles: Counter[str] = Counter()
+        self.counts, self._troubles = Counter[str](), Counter[str]()
         self._done: dict[int, int] = {}  # partition -> the next offset, answered and not yet committed
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -105,56 +102,70 @@ class TextConsumer:
         """
         if self._thread is not None:
             raise ServiceError("this consumer was started before: make a new one")
-        self.replier.warm_up()
-        consumer, producer = connect(
-            self.bootstrap_servers, self.group, self._settings, self._trouble, self._connect_timeout_s
-        )
+        for predict in self.replier.predict.values():
+            predict(["warm-up"])
+        consumer, producer = self._connect()
         consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         self._thread = threading.Thread(target=self._run, args=(consumer, producer), name="xedge-kafka", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    def stop(self, timeout_s: float = 10.0) -> None:
         """Finish and commit the batch in work, leave the group, and end the thread.
 
         Raises:
-            ServiceError: the consumer broke, or did not end within `timeout_s`; what was not committed will be
-                read again.
+            ServiceError: it broke, or did not end within `timeout_s`; what was not committed will be read again.
         """
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
-            if self._thread.is_alive():
-                raise ServiceError(
-                    f"Kafka took no results or offsets for {timeout_s:g} s: the batch will be read again"
-                )
-        if self._broken is not None:
-            broken, self._broken = self._broken, None
-            raise ServiceError(
-                f"the Kafka consumer broke; what is not committed will be read again: {broken}"
-            ) from broken
+        if self.is_running:
+            raise ServiceError(f"Kafka took no results or offsets for {timeout_s:g} s: the batch will be read again")
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            words = "the Kafka consumer broke; what is not committed will be read again"
+            raise ServiceError(f"{words}: {broken}") from broken
 
     def summary(self) -> str:
         """Return in one line what the consumer has done."""
         refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.replier.refused.items())) or "none"
-        counts = self.counts
         return (
-            f"kafka consumer ended: {counts['received']} received in {counts['batches']} batches, "
-            f"{counts['answered']} answered, refused: {refused}; {counts['rebalances']} rebalances, "
-            f"{counts['failed_commits']} failed commits"
+            f"kafka consumer ended: {self.counts['received']} received in {self.counts['batches']} batches, "
+            f"{self.counts['answered']} answered, refused: {refused}; {self.counts['rebalances']} rebalances, "
+            f"{self.counts['failed_commits']} failed commits"
         )
+
+    def _connect(self) -> tuple[Consumer, Producer]:
+        """Return a consumer that commits nothing by itself, and an idempotent producer, once a broker answers."""
+        with needed("kafka", "a Kafka consumer"):
+            from confluent_kafka import Consumer, KafkaException, Producer
+        shared = {"log.connection.close": False, **self._settings, "bootstrap.servers": self.bootstrap_servers}
+        # What librdkafka says of itself belongs under our debug level: `error_cb` hears what matters.
+        shared |= {"error_cb": self._trouble, "logger": SimpleNamespace(log=lambda _level, *said: log.debug(*said))}
+        reading = {"auto.offset.reset": "earliest"} | shared
+        reading |= {"group.id": self.group, "enable.auto.commit": False, "enable.auto.offset.store": False}
+        try:
+            consumer, producer = Consumer(reading), Producer({"enable.idempotence": True} | shared)
+        except KafkaException as exc:
+            raise ConfigurationError(f"Kafka settings: {exc.args[0].str()}") from exc
+        try:
+            consumer.list_topics(timeout=self._connect_timeout_s)
+        except KafkaException as exc:
+            consumer.close()
+            where = f"{self.bootstrap_servers} within {self._connect_timeout_s:g} s ({exc.args[0].str()})"
+            raise BrokerError(f"no Kafka broker answers at {where}; is one running there?") from exc
+        return consumer, producer
 
     def _run(self, consumer: Consumer, producer: Producer) -> None:
         meter = Meter("kafka", perf_counter_ns())
         logged_s = perf_counter()
         try:
             while not self._stopping.is_set():
-                messages = self._take(consumer)
-                if messages:
+                if messages := self._take(consumer):
                     received_ns = perf_counter_ns()
                     self.counts.update(received=len(messages), batches=1)
-                    answers = self._delivery.answers(messages)
-                    self.counts["answered"] += self._delivery.deliver(producer, answers)
-                    self._done |= dict(_next(message) for message in messages)  # a partition's offsets ascend
+                    self.counts["answered"] += self.replier.answer(messages, producer)
+                    for one in messages:  # read, so they have both; a partition's offsets ascend
+                        self._done[cast("int", one.partition())] = cast("int", one.offset()) + 1
                     meter.latencies_ns += [perf_counter_ns() - received_ns] * len(messages)
                 self._commit(consumer)
                 if 0 < self._metrics_interval_s <= perf_counter() - logged_s:
@@ -196,20 +207,20 @@ class TextConsumer:
 
     def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.counts["rebalances"] += 1
-        log.info("got partitions %s of %s", _numbers(partitions), self.topic)
+        log.info("got partitions %s of %s", sorted(one.partition for one in partitions), self.topic)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit(consumer)
-        self._forget(partitions)
-        log.info("gave back partitions %s of %s", _numbers(partitions), self.topic)
+        log.info("gave back partitions %s of %s", self._forget(partitions), self.topic)
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget(partitions)
-        log.warning("lost partitions %s of %s: others answer their messages again", _numbers(partitions), self.topic)
+        given = self._forget(partitions)
+        log.warning("lost partitions %s of %s: others answer their messages again", given, self.topic)
 
-    def _forget(self, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            self._done.pop(partition.partition, None)
+    def _forget(self, partitions: list[TopicPartition]) -> list[int]:
+        places = sorted(one.partition for one in partitions)
+        self._done = {place: offset for place, offset in self._done.items() if place not in places}
+        return places
 
     def _trouble(self, error: KafkaError) -> None:
         """Log what librdkafka reports and mends itself, such as a broker that is away; it says it many times over."""
@@ -220,10 +231,21 @@ class TextConsumer:
             log.warning("Kafka (%s, number %d): %s", error.name(), self._troubles[error.name()], error.str())
 
 
-def _numbers(partitions: list[TopicPartition]) -> list[int]:
-    return sorted(partition.partition for partition in partitions)
+def settings_of(path: str | Path) -> dict[str, str]:
+    """Return the librdkafka settings in a file of lines NAME=VALUE; lines that begin with # do not count.
 
-
-def _next(message: Message) -> tuple[int, int]:
-    """Return a message's partition and the offset after it, which a message that was read always has."""
-    return cast("int", message.partition()), cast("int", message.offset()) + 1
+    Raises:
+        ConfigurationError: it cannot be read, or a line is no setting.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"Kafka settings: {path} cannot be read: {exc}") from exc
+    settings = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line and not line.startswith("#"):
+            name, equals, value = line.partition("=")
+            if not equals:
+                raise ConfigurationError(f"Kafka settings: {path}, line {number} is not NAME=VALUE")
+            settings[name.strip()] = value.strip()
+    return settings
