@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 
 from benchmarks.harness import Table
 from xedge.text.callers.kafka import TextConsumer
-from xedge.text.registry.references import variable_of
+from xedge.text.registry.versions import variable_of
 from xedge.text.training.corpus import read
 from xedge.text.training.train import train
 

@@ -259,9 +259,7 @@ def test_imports_of_the_tests_are_declared():
     assert used - own <= declared(*(extras_of().keys() - {"lint"}))
 
 
-ANSWERING = (
-    "__init__ features forks labels loading model registry/references registry/registry requests registry/stores"
-)
+ANSWERING = "__init__ features forks kind labels loading model registry/registry registry/stores registry/versions"
 TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
     "callers/http/app": ["text", "http"],
     "callers/http/server": ["text", "http"],

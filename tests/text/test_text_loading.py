@@ -19,7 +19,6 @@ from xedge import text
 from xedge.core.exceptions import ConfigurationError, RegistryError
 from xedge.text import loading
 from xedge.text.model import TextModel
-from xedge.text.registry import versions
 from xedge.text.registry.registry import Registry
 
 TEXT = "The council approved a plan to rebuild the old harbour."
@@ -51,14 +50,13 @@ def promote(registry: Registry, tmp_path: Path) -> Callable[..., Path]:
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The versions that were really loaded, in order; the registry's own checks do not count."""
     seen: list[str] = []
-    load = TextModel.load.__func__  # type: ignore[attr-defined]
+    load = loading._open
 
-    def counting(cls, folder, version=""):
-        if version:
-            seen.append(version)
-        return load(cls, folder, version)
+    def counting(task, version, registry):
+        seen.append(version.version)
+        return load(task, version, registry)
 
-    monkeypatch.setattr(TextModel, "load", classmethod(counting))
+    monkeypatch.setattr(loading, "_open", counting)
     return seen
 
 
@@ -138,16 +136,16 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
-        self._load = versions.load_version
+        self._load = loading._open
         self._calls = Counter[str]()
-        monkeypatch.setattr(versions, "load_version", self)
+        monkeypatch.setattr(loading, "_open", self)
 
-    def __call__(self, folder, task, version=""):
+    def __call__(self, task, version, registry):
         self._calls[task] += 1
         if self._calls[task] == 1:
             self.entered.set()
             assert self.open.wait(180)
-        return self._load(folder, task, version)
+        return self._load(task, version, registry)
 
 
 def loaders() -> list[threading.Thread]:
@@ -386,13 +384,13 @@ handler = logging.Handler()
 handler.emit = records.append
 logging.getLogger().addHandler(handler)
 version()
-reload = loading.reload
+reload = loading.reload_model
 def counted(task, timeout_s=None):
     try:
         return reload(task, timeout_s)
     finally:
         looks.release()
-loading.reload = counted
+loading.reload_model = counted
 os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
 for _ in range(3):
     looks.acquire()
@@ -502,8 +500,7 @@ def test_fork_waits_for_a_load_under_way(registry, promote):
     """The child begins only when imports and files are done with: their locks would be held in it for ever."""
     promote()
     script = """
-from xedge.text.registry import versions
-load, entered, ended = versions.load_version, threading.Event(), threading.Event()
+load, entered, ended = loading._open, threading.Event(), threading.Event()
 
 def slowly(*arguments):
     entered.set()
@@ -511,7 +508,7 @@ def slowly(*arguments):
     ended.set()
     return load(*arguments)
 
-versions.load_version = slowly
+loading._open = slowly
 threading.Thread(target=version).start()
 entered.wait()
 print(in_child(ended.is_set))

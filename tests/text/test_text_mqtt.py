@@ -28,7 +28,7 @@ from xedge.serving.messages import Request, RequestDecoder, Tensor
 from xedge.serving.services import CloudMLService, EdgeMLService
 from xedge.text import TOPICS, predict_topic
 from xedge.text.features import BUCKETS, MAX_FEATURES, encode
-from xedge.text.requests import TextRequestDecoder, encode_text_request
+from xedge.text.kind import TextRequestDecoder, encode_request
 
 TEXTS = [
     "The striker scored twice in the final.",
@@ -94,7 +94,7 @@ def test_texts_of_unlike_lengths_are_answered_together(any_broker: Broker, folde
         Device(any_broker, prefix) as device,
     ):
         for number in range(60):
-            device.send(encode_text_request("sensor", number, TEXTS[number % len(TEXTS)], binary=number % 2 == 0))
+            device.send(encode_request("sensor", number, TEXTS[number % len(TEXTS)], binary=number % 2 == 0))
         answers = device.results(60)
     assert running.counts["batches"] < 60
     for answer in answers:
@@ -135,7 +135,7 @@ def test_text_too_long_for_a_message_is_counted(any_broker: Broker, folder: Path
         EdgeMLService(folder, any_broker.host, any_broker.port, **where) as running,
         Device(any_broker, prefix) as device,
     ):
-        device.send(encode_text_request("sensor", 1, "a" * 20_001))
+        device.send(encode_request("sensor", 1, "a" * 20_001))
         assert send(device, text="a" * 19_000)["label"] in TOPICS
     assert running.refused == {"too_large": 1}
 
@@ -161,7 +161,7 @@ def test_bad_ids_in_messagepack(array: np.ndarray, reason: str) -> None:
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_makes_a_round_trip(text: str, binary: bool) -> None:
-    request = TextRequestDecoder(TOPICS).decode(encode_text_request("sensor", 5, text, binary=binary, trace=True))
+    request = TextRequestDecoder(TOPICS).decode(encode_request("sensor", 5, text, binary=binary, trace=True))
     assert (request.device_id, request.timestamp_us, request.trace) == ("sensor", 5, True)
     np.testing.assert_array_equal(request.features, encode(text))
 

@@ -26,10 +26,9 @@ from xedge.cli.main import EXIT_FAILED, main
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.core.files import file_sha256
 from xedge.text.model import TextModel
-from xedge.text.registry import references, stores
-from xedge.text.registry.references import Reference
+from xedge.text.registry import stores, versions
 from xedge.text.registry.registry import HISTORY, Registry
-from xedge.text.registry.versions import ModelVersion
+from xedge.text.registry.versions import ModelVersion, Reference
 
 
 @pytest.fixture
@@ -204,17 +203,17 @@ def test_unknown_task_is_refused(registry):
     ],
 )
 def test_configured_name_is_understood(text, wanted, monkeypatch):
-    assert references.parse(text) == wanted
+    assert versions.parse(text) == wanted
     monkeypatch.setenv("XEDGE_TOPIC_MODEL", text)
-    assert references.configured("topic") == wanted
-    assert references.configured("sentiment") == Reference("xedge-sentiment", "production")
+    assert versions.configured("topic") == wanted
+    assert versions.configured("sentiment") == Reference("xedge-sentiment", "production")
 
 
 @pytest.mark.parametrize("text", ["a/b/c", "models:/", "a@b@c", "a@", "runs:/1/model", "two words", "s3://b/k"])
 def test_configured_name_that_is_none_is_refused(text, monkeypatch):
     monkeypatch.setenv("XEDGE_TOPIC_MODEL", text)
     with pytest.raises(ConfigurationError, match=r"XEDGE_TOPIC_MODEL: .* names no model of the registry: write NAME@"):
-        references.configured("topic")
+        versions.configured("topic")
 
 
 def test_old_style_name_in_the_environment_resolves(registry, add, monkeypatch):
@@ -443,7 +442,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     monkeypatch.chdir(tmp_path)  # where MLflow puts the files of its runs
     monkeypatch.setenv("XEDGE_HOME", str(tmp_path / "home"))
     registry = Registry(tmp_path)
-    registry._store = stores.ServerStore(f"sqlite:///{tmp_path}/server.db")
+    registry._store = stores.Store(f"sqlite:///{tmp_path}/server.db")
     return registry
 
 
@@ -476,14 +475,14 @@ def test_download_that_is_damaged_is_downloaded_again(elsewhere, tmp_path):
 
 
 def test_upload_that_is_damaged_is_not_registered(elsewhere, tmp_path, monkeypatch):
-    download = stores.ServerStore._download
+    download = stores.Store._download
 
     def download_badly(self, source):
         copy = download(self, source)
         damage(copy)
         return copy
 
-    monkeypatch.setattr(stores.ServerStore, "_download", download_badly)
+    monkeypatch.setattr(stores.Store, "_download", download_badly)
     with pytest.raises(RegistryError, match="arrived damaged"):
         elsewhere.register("topic", write_text_version(tmp_path / "v"))
     assert elsewhere.versions("topic") == []
@@ -493,7 +492,7 @@ def test_version_downloaded_before_is_named_when_the_server_is_down(tmp_path, mo
     monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://127.0.0.1:{closed_port()}"
-    store = stores.ServerStore(uri)
+    store = stores.Store(uri)
     kept = store.registered("xedge-topic", "4", "runs:/1", write_text_version(tmp_path / "copy"))
     with pytest.raises(RegistryError, match=f"set XEDGE_TOPIC_MODEL={kept} to use version 4, downloaded before"):
         Registry(uri).resolve("topic")

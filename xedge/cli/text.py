@@ -1,34 +1,28 @@
 """The commands around the text models: registry list|promote|rollback, serve http|kafka."""
 
-from __future__ import annotations
-
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from xedge.cli.options import Adder, add_logging, log_settings, wait_for_end
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError
 from xedge.text.labels import TASKS
-
-if TYPE_CHECKING:
-    from xedge.text.registry.versions import ModelVersion
+from xedge.text.registry.versions import ModelVersion
 
 
 def add(service: Adder, registry: Adder) -> None:
     """Add the commands; `service` adds those that `xedge serve` has, `registry` those of `xedge registry`."""
     _add_serve_http(service("http", serve_http))
     _add_serve_kafka(service("kafka", serve_kafka))
-    sub = registry("list", registry_list)
-    sub.add_argument("task", nargs="?", choices=TASKS, metavar="TASK", help="topic or sentiment; by default both")
-    _add_place(sub)
-    sub = registry("promote", registry_promote)
-    sub.add_argument("task", choices=TASKS, metavar="TASK", help="topic or sentiment")
-    sub.add_argument("version", type=int, metavar="VERSION", help="its number, as `xedge registry list` shows it")
-    _add_place(sub)
-    sub = registry("rollback", registry_rollback)
-    sub.add_argument("task", choices=TASKS, metavar="TASK", help="topic or sentiment")
-    _add_place(sub)
+    for name, function in (("list", registry_list), ("promote", registry_promote), ("rollback", registry_rollback)):
+        sub = registry(name, function)
+        nargs, words = ("?", "topic or sentiment; by default both") if name == "list" else (None, "topic or sentiment")
+        sub.add_argument("task", nargs=nargs, choices=TASKS, metavar="TASK", help=words)
+        if name == "promote":
+            number = "its number, as `xedge registry list` shows it"
+            sub.add_argument("version", type=int, metavar="VERSION", help=number)
+        place = "a folder or MLflow's URI; or MLFLOW_TRACKING_URI (models/registry)"
+        sub.add_argument("--registry", metavar="URI", help=place)
 
 
 def registry_list(arguments: argparse.Namespace) -> int:
@@ -40,16 +34,10 @@ def registry_list(arguments: argparse.Namespace) -> int:
     print(f"model registry {registry.where}")
     rows = [("model", "version", "alias", "accuracy", "created (UTC)")]
     for task in [arguments.task] if arguments.task else TASKS:
-        rows += [
-            (
-                version.name,
-                version.version,
-                ",".join(version.aliases),
-                "" if version.accuracy is None else f"{version.accuracy:.3f}",
-                f"{version.created:%Y-%m-%d %H:%M:%S}",
-            )
-            for version in registry.versions(task)
-        ]
+        for version in registry.versions(task):
+            accuracy = "" if version.accuracy is None else f"{version.accuracy:.3f}"
+            created = f"{version.created:%Y-%m-%d %H:%M:%S}"
+            rows.append((version.name, version.version, ",".join(version.aliases), accuracy, created))
     if len(rows) == 1:
         print("no versions: train and register one with `make text` or `xedge report 09_train_text`")
         return 0
@@ -76,12 +64,6 @@ def registry_rollback(arguments: argparse.Namespace) -> int:
 def _show(version: ModelVersion) -> int:
     print(f"{version.name}/{version.version} is in production")
     return 0
-
-
-def _add_place(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--registry", metavar="URI", help="a folder or MLflow's URI; or MLFLOW_TRACKING_URI (models/registry)"
-    )
 
 
 def serve_http(arguments: argparse.Namespace) -> int:

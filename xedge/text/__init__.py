@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypedDict
+from operator import itemgetter
+from typing import TypedDict
 
 from xedge.core.exceptions import ConfigurationError, TextError
-from xedge.text import loading
 from xedge.text.labels import SENTIMENT_LABELS, TOPICS
+from xedge.text.loading import get_model, reload_model
 
-if TYPE_CHECKING:
-    from xedge.text.model import TextModel
-
-__all__ = [
-    "SENTIMENT_LABELS",
-    "TOPICS",
-    "get_model",
-    "predict_sentiment",
-    "predict_sentiments",
-    "predict_topic",
-    "predict_topics",
-    "reload_model",
-]
+__all__ = ["SENTIMENT_LABELS", "TOPICS", "get_model", "predict_sentiment", "predict_sentiments"]
+__all__ += ["predict_topic", "predict_topics", "reload_model"]
 
 
 class TopicPrediction(TypedDict):
@@ -50,21 +40,14 @@ class Sentiment(TypedDict):
 
 
 def predict_topic(text: str, top_k: int = 3) -> TopicPredictions:
-    """Return the `top_k` most probable topics of a text, the most probable first.
+    """Return the `top_k` most probable topics of a text, or all that the model knows, the most probable first.
 
-    The first call in a process loads the production version (`xedge.text.loading` says how); later ones take
-    about 0.1 ms. Any str gets an answer: of a long text, its beginning decides (4096 features, which are about 370
-    words of English, `xedge.text.features`), while `text_length` counts all its characters; a text without a letter
-    or digit, such as the empty one or "!!!", gets every topic with equal confidence; the models know English, so of
-    another language the answer means little.
-
-    Args:
-        text: the text.
-        top_k: how many topics, 1 or more; a model that knows fewer gives all of its.
-
-    Returns:
-        `{"predictions": [{"topic": str, "confidence": float}, …], "text_length": int, "model_version": str}`.
-        Confidences are the model's probabilities, which sum to 1 within 1e-6 over all topics.
+    As `{"predictions": [{"topic": str, "confidence": float}, …], "text_length": int, "model_version": str}`, where
+    confidences are the model's probabilities: over all topics they sum to 1 within 1e-6. The first call in a process
+    loads the production version (`xedge.text.loading`); later ones take about 0.1 ms. Any str gets an answer: of a long
+    text, its beginning decides (4096 features, about 370 words of English), while `text_length` counts all its
+    characters; a text without a letter or digit, such as "" or "!!!", gets every topic with equal confidence; the
+    models know English, so of another language the answer means little.
 
     Raises:
         TextError: `text` is not a str (also a TypeError).
@@ -77,20 +60,19 @@ def predict_topic(text: str, top_k: int = 3) -> TopicPredictions:
 def predict_topics(texts: Iterable[str], top_k: int = 3) -> list[TopicPredictions]:
     """Return what `predict_topic` says of each text, all by one version of the model.
 
-    Raises:
-        TextError: `texts` is a single str, or one of them is not a str; nothing is answered then.
-        ConfigurationError: `top_k` is not a whole number of 1 or more.
-        RegistryError: the model could not be loaded.
+    Raises as that does; TextError if `texts` is a single str or one of them is none: nothing is answered then.
     """
     texts = _all_checked(texts)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ConfigurationError(f"top_k is {top_k!r}: give a whole number, 1 or more")
-    model = loading.get("topic")
+    model = get_model("topic")
     return [
         {
             "predictions": [
                 {"topic": topic, "confidence": confidence}
-                for confidence, topic in sorted(zip(row, model.labels, strict=True), key=_by_confidence)[:top_k]
+                for confidence, topic in sorted(zip(row, model.labels, strict=True), key=itemgetter(0), reverse=True)[
+                    :top_k
+                ]
             ],
             "text_length": len(text),
             "model_version": model.version,
@@ -102,91 +84,31 @@ def predict_topics(texts: Iterable[str], top_k: int = 3) -> list[TopicPrediction
 def predict_sentiment(text: str) -> Sentiment:
     """Return how positive, neutral and negative a text is, as the model's probabilities.
 
-    Texts are treated as by `predict_topic`.
-
-    Returns:
-        `{"positive": float, "neutral": float, "negative": float, "text_length": int, "model_version": str}`; the
-        three sum to 1 within 1e-6.
-
-    Raises:
-        TextError: `text` is not a str (also a TypeError).
-        RegistryError: the model could not be loaded; `reason` and message say why. The next call tries again.
+    As `{"positive": float, "neutral": float, "negative": float, "text_length": int, "model_version": str}`; the three
+    sum to 1 within 1e-6. Texts are treated as by `predict_topic`, and the same is raised.
     """
     return predict_sentiments([_checked(text)])[0]
 
 
 def predict_sentiments(texts: Iterable[str]) -> list[Sentiment]:
-    """Return what `predict_sentiment` says of each text, all by one version of the model.
-
-    Raises:
-        TextError: `texts` is a single str, or one of them is not a str; nothing is answered then.
-        RegistryError: the model could not be loaded.
-    """
+    """Return what `predict_sentiment` says of each text, by one version; raises as `predict_topics` does."""
     texts = _all_checked(texts)
-    model = loading.get("sentiment")
-    answers = []
-    for text, row in zip(texts, model.probabilities(texts).tolist(), strict=True):
-        of = dict(zip(model.labels, row, strict=True))
-        answers.append(
-            Sentiment(
-                positive=of["positive"],
-                neutral=of["neutral"],
-                negative=of["negative"],
-                text_length=len(text),
-                model_version=model.version,
-            )
-        )
-    return answers
+    model = get_model("sentiment")
+    columns = [model.labels.index(label) for label in SENTIMENT_LABELS]
+    shares = model.probabilities(texts)[:, columns].tolist()
+    return [
+        Sentiment(positive=good, neutral=none, negative=bad, text_length=len(text), model_version=model.version)
+        for text, (good, none, bad) in zip(texts, shares, strict=True)
+    ]
 
 
-def get_model(task: str, timeout_s: float | None = None) -> TextModel:
-    """Return the loaded model for "topic" or "sentiment", loading it if this process has not yet.
-
-    Args:
-        task: "topic" or "sentiment".
-        timeout_s: longest to wait for it; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
-
-    Raises:
-        ConfigurationError: no such task.
-        RegistryError: the model could not be loaded; `reason` is "timeout" after `timeout_s`.
-    """
-    return loading.get(task, timeout_s)
-
-
-def reload_model(task: str | None = None, timeout_s: float | None = None) -> dict[str, str]:
-    """Take up the version that is in production now; calls under way end with the version they began with.
-
-    Args:
-        task: "topic" or "sentiment"; None is every model that this process has loaded.
-        timeout_s: longest to wait for each; None is `XEDGE_TEXT_LOAD_TIMEOUT_S`, else 60 s.
-
-    Returns:
-        The version of each task asked for.
-
-    Raises:
-        ConfigurationError: no such task.
-        RegistryError: it could not be loaded; the version loaded before stays and goes on answering.
-    """
-    return {name: loading.reload(name, timeout_s).version for name in ([task] if task else loading.loaded())}
-
-
-def _by_confidence(pair: tuple[float, str]) -> float:
-    return -pair[0]
-
-
-def _checked(text: str) -> str:
+def _checked(text: str, name: str = "a text", advice: str = "convert it first") -> str:
     if not isinstance(text, str):
-        raise TextError(f"a text must be a str, not {type(text).__name__} ({text!r:.60}): convert it first")
+        raise TextError(f"{name} must be a str, not {type(text).__name__} ({text!r:.60}): {advice}")
     return text
 
 
 def _all_checked(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str):
         raise TextError("texts is one str: give a list of them, or call the function for one text")
-    listed = list(texts)
-    for number, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TextError(
-                f"texts[{number}] must be a str, not {type(text).__name__} ({text!r:.60}): drop or convert it first"
-            )
-    return listed
+    return [_checked(text, f"texts[{number}]", "drop or convert it first") for number, text in enumerate(texts)]

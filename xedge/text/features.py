@@ -27,18 +27,15 @@ _words: dict[str, tuple[bytes, int]] = {}
 def encode(text: str) -> NDArray[np.int32]:
     """Return the feature ids of `text`, shape (m,) with m ≤ `MAX_FEATURES`; of a text without words, none.
 
-    The text is brought to Unicode's compatibility form (NFKC) and to lower case and cut into words and single
-    signs. Each gives an id for itself, for itself with the one before it, and for its pieces of 3 to 5
-    characters with the word's ends marked (Bojanowski et al. 2017, doi:10.1162/tacl_a_00051). An id is
-    crc32 mod (BUCKETS − 1) + 1, so it needs no vocabulary and is the same on every machine. Nothing in a string
-    is an error: lone surrogates and NUL are characters like any other. A text without a letter or digit, such as
-    "!!!" or an emoji, gives no ids: its signs alone say nothing that the models have learnt.
+    The text is brought to Unicode's compatibility form (NFKC) and to lower case and cut into words and single signs.
+    Each gives an id for itself, for itself with the one before it, and for its pieces of 3 to 5 characters with the
+    word's ends marked (Bojanowski et al. 2017, doi:10.1162/tacl_a_00051). An id is crc32 mod (BUCKETS − 1) + 1, so it
+    needs no vocabulary and is the same on every machine. Nothing in a str is an error (anything else is a TextError):
+    lone surrogates and NUL are characters like any other. A text without a letter or digit, such as "!!!" or an emoji,
+    gives no ids: its signs alone say nothing that the models have learnt.
 
     >>> encode("Rain again").shape, encode("!!!").shape
     ((25,), (0,))
-
-    Raises:
-        TextError: `text` is not a str.
     """
     if not isinstance(text, str):
         raise TextError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
@@ -48,11 +45,9 @@ def encode(text: str) -> NDArray[np.int32]:
     if _WORD.search(text) is None:
         return np.empty(0, np.int32)
     parts: list[bytes] = []
-    before = 0
-    length = 0
+    before = length = 0
     for token in _TOKEN.findall(text.lower()):
-        known = _words.get(token)
-        ids, checksum = known if known is not None else _of_word(token)
+        ids, checksum = _words.get(token) or _of_word(token)
         parts.append(ids)
         parts.append(_id(zlib.crc32(b"%d" % checksum, before)))
         before = checksum
@@ -63,11 +58,7 @@ def encode(text: str) -> NDArray[np.int32]:
 
 
 def encode_batch(texts: Sequence[str]) -> NDArray[np.int32]:
-    """Return the ids of each text, shape (n, L), padded with 0; L is a multiple of `PADDED_TO`, at least one.
-
-    Raises:
-        TextError: one of the texts is not a str.
-    """
+    """Return the ids of each text as `padded` gives them; TextError if one of them is not a str."""
     return padded([encode(text) for text in texts])
 
 

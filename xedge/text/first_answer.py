@@ -13,18 +13,17 @@ TEXT = "The home team won the final after a thrilling second half, and the fans 
 
 
 def main(text: str = TEXT) -> int:
-    """Start `xedge serve http`, post `text` to it, print how and what came of it, and end the service.
-
-    Raises:
-        RegistryError: there is no model to serve.
-        ServiceError: the service ended before it was ready; it has said why on standard error.
-    """
+    """Start `xedge serve http`, post `text` to it, print how and what came of it, and end the service."""
     for task in TASKS:
         get_model(task)  # what the service would wait for, told at once
     command = [sys.executable, "-m", "xedge.cli", "--log-level", "warning", "serve", "http", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
         try:
-            url = _url(service)
+            assert service.stdout is not None
+            ready = next((line for line in service.stdout if "ready on " in line), "")
+            if not ready:
+                raise ServiceError("the HTTP service ended before it was ready: its message is above")
+            url = ready.partition("ready on ")[2].split()[0]
             body = json.dumps({"text": text})
             request = urllib.request.Request(f"{url}/predict", body.encode(), {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -35,14 +34,6 @@ def main(text: str = TEXT) -> int:
     print(f"POST {url}/predict\n{body}\n\n{json.dumps(reply, indent=1)}\n")  # noqa: T201
     print("Serve it with `xedge serve http`, or call xedge.text.predict_topic(text).")  # noqa: T201
     return 0
-
-
-def _url(service: subprocess.Popen[str]) -> str:
-    assert service.stdout is not None
-    for line in service.stdout:
-        if "ready on " in line:
-            return line.partition("ready on ")[2].split()[0]
-    raise ServiceError("the HTTP service ended before it was ready: its message is above")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global _condition, _forks
     _condition, _forks = threading.Condition(), 0
-    me = threading.get_ident()
-    for thread in _holders.keys() - {me}:
+    for thread in _holders.keys() - {threading.get_ident()}:
         del _holders[thread]
 
 

@@ -1,23 +1,41 @@
 """A text model: a plain folder, checked when it is loaded, that turns texts into probabilities."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import ModelError, TextError
 from xedge.core.files import file_sha256
 from xedge.models.engines import Engine, OnnxEngine
 from xedge.text.features import FEATURE_SPEC, encode, padded
+from xedge.text.labels import SENTIMENT_LABELS
 
 MODEL, WEIGHTS, LABELS, GOLDEN, CARD = FILES = ("model.onnx", "model.pt", "labels.json", "golden.json", "card.json")
 CHUNK = 64  # texts given to the engine at once: 5000 at once took 740 MB, in chunks of 64 310 MB
 CHUNK_IDS = CHUNK * 512  # and no more ids, padding included, unless one text has more
 TOLERANCE = 1e-4  # of a probability, between the machine that trained and this one
+_T = TypeVar("_T")
+
+
+class _Card(msgspec.Struct):
+    sha256: dict[str, str]
+
+
+class _Labels(msgspec.Struct):
+    task: str
+    labels: Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=2)]
+    feature_spec: Any = None
+
+
+class _Golden(msgspec.Struct):
+    texts: Annotated[list[str], Meta(min_length=1)]
+    probabilities: list[list[float]]
 
 
 class TextModel:
@@ -28,48 +46,49 @@ class TextModel:
     """
 
     def __init__(self, engine: Engine, task: str, labels: tuple[str, ...], version: str, folder: Path) -> None:
-        self._engine = engine
-        self.task = task
-        self.labels = labels
-        self.version = version
-        self.folder = folder
+        self._engine, self.task, self.labels, self.version, self.folder = engine, task, labels, version, folder
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], version: str = "", engine: Engine | None = None) -> Self:
         """Return the model in `folder`, after checking its files and its golden outputs.
 
-        The card's checksums are those of the other files, and the model's answers to the texts in golden.json
-        are within 1e-4 of those it gave when it was trained. The weights for PyTorch are not loaded.
-
-        Args:
-            folder: the model's files.
-            version: what the registry calls it.
-            engine: one of these files in an engine already; by default model.onnx is loaded into ONNX Runtime.
+        The card's checksums are those of the other files, and the model's answers to the texts in golden.json are
+        within 1e-4 of those it gave when it was trained. `version` is what the registry calls it; an `engine` has one
+        of these files in it already, by default model.onnx is loaded into ONNX Runtime.
 
         Raises:
-            ModelError: a file is missing, damaged, of another feature spec, or the answers are others; it names
-                the file and what to do.
+            ModelError: a file is missing, damaged, of another feature spec, or the answers are others; it names the
+                file and what to do.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise ModelError(f"{folder} is not a folder: name the folder of a text model's version")
-        _check_files(folder)
-        task, labels = _labels(folder / LABELS)
+        recorded = _read(folder / CARD, _Card).sha256
+        for path in (folder / name for name in FILES[:-1]):
+            try:
+                checksum = file_sha256(path)
+            except OSError as exc:
+                raise _unusable(path, f"it is missing or cannot be read ({exc.strerror})") from exc
+            if checksum != recorded.get(path.name):
+                raise _unusable(path, f"it is damaged, or is not the file that {CARD} was written for")
+        facts = _read(path := folder / LABELS, _Labels)
+        if facts.feature_spec != FEATURE_SPEC:
+            spec = f"its feature spec is {facts.feature_spec!r} and this xedge encodes texts by spec {FEATURE_SPEC}"
+            raise _unusable(path, spec)
+        if len(set(facts.labels)) < len(facts.labels):
+            raise _unusable(path, "it has a label twice")
         engine = engine or OnnxEngine(folder / MODEL)
         if engine.input_shape != (-1,) or engine.input_dtype != np.int32:
             raise _unusable(engine.path, "it does not take int32 ids of shape (n, L)")
-        model = cls(engine, task, labels, version, folder)
+        model = cls(engine, facts.task, facts.labels, version, folder)
         model._check_golden()
         return model
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the probability of each label for each text, shape (n, k); rows sum to 1.
 
-        A text without a word the model knows gets the same probability for every label.
-
-        Raises:
-            TextError: `texts` is a single str, or one of them is not a str.
-            ModelError: the engine failed.
+        A text without a word the model knows gets the same probability for every label. TextError if `texts` is a
+        single str or one of them is none; ModelError if the engine failed.
         """
         if isinstance(texts, str):
             raise TextError("texts is one str: give a list of them")
@@ -85,29 +104,20 @@ class TextModel:
         return f"TextModel({self.task!r}, version {self.version or 'of no registry'}, {self.folder})"
 
     def _check_golden(self) -> None:
-        path = self.folder / GOLDEN
-        facts = _json(path)
-        texts, recorded = facts.get("texts"), facts.get("probabilities")
-        if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
-            raise _unusable(path, "it has no texts")
+        golden = _read(path := self.folder / GOLDEN, _Golden)
+        n, k = shape = len(golden.texts), len(self.labels)
+        if [len(row) for row in golden.probabilities] != [k] * n:
+            raise _unusable(path, f"{n} texts and {k} labels do not fit its probabilities")
         try:
-            expected = np.asarray(recorded, np.float64)
-        except (TypeError, ValueError) as exc:
-            raise _unusable(path, "its probabilities are not numbers") from exc
-        if expected.shape != (len(texts), len(self.labels)) or not np.isfinite(expected).all():
-            raise _unusable(path, f"{len(texts)} texts and {len(self.labels)} labels do not fit its probabilities")
-        try:
-            answers = self.probabilities(texts)
+            answers = self.probabilities(golden.texts)
         except ModelError as exc:
             raise _unusable(self._engine.path, str(exc)) from exc
-        if answers.shape != expected.shape:
-            raise _unusable(self._engine.path, f"it answers with shape {answers.shape}, not {expected.shape}")
-        gap = np.abs(answers - expected).max()
+        if answers.shape != shape:
+            raise _unusable(self._engine.path, f"it answers with shape {answers.shape}, not {shape}")
+        gap = np.abs(answers - np.array(golden.probabilities)).max()
         if not gap <= TOLERANCE:
-            raise _unusable(
-                self._engine.path,
-                f"its answers differ by {gap:.3g} from those in {GOLDEN}: these are not the weights that were checked",
-            )
+            why = f"its answers differ by {gap:.3g} from those in {GOLDEN}: these are not the weights that were checked"
+            raise _unusable(self._engine.path, why)
 
 
 def _chunks(lengths: list[int]) -> Iterator[list[int]]:
@@ -126,37 +136,18 @@ def _unusable(path: Path, why: str) -> ModelError:
     return ModelError(f"{path} cannot be used: {why}; train again, or take another version from the registry")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read(path: Path, content: type[_T]) -> _T:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        return msgspec.json.decode(path.read_bytes(), type=content)
     except (OSError, ValueError, RecursionError) as exc:
         raise _unusable(path, f"it is missing or damaged ({exc})") from exc
-    if not isinstance(facts, dict):
-        raise _unusable(path, "it is missing or damaged (not a JSON object)")
-    return facts
 
 
-def _check_files(folder: Path) -> None:
-    """Compare every file with its checksum in the card."""
-    recorded = _json(folder / CARD).get("sha256")
-    if not isinstance(recorded, dict):
-        raise _unusable(folder / CARD, "it has no checksums")
-    for name in FILES[:-1]:
-        try:
-            checksum = file_sha256(folder / name)
-        except OSError as exc:
-            raise _unusable(folder / name, f"it is missing or cannot be read ({exc.strerror})") from exc
-        if checksum != recorded.get(name):
-            raise _unusable(folder / name, f"it is damaged, or is not the file that {CARD} was written for")
-
-
-def _labels(path: Path) -> tuple[str, tuple[str, ...]]:
-    facts = _json(path)
-    task, spec = facts.get("task"), facts.get("feature_spec")
-    labels: Any = facts.get("labels")
-    if spec != FEATURE_SPEC:
-        raise _unusable(path, f"its feature spec is {spec!r} and this xedge encodes texts by spec {FEATURE_SPEC}")
-    named = isinstance(labels, list) and all(isinstance(label, str) and label for label in labels)
-    if not (isinstance(task, str) and named and len(set(labels)) == len(labels) >= 2):
-        raise _unusable(path, "it needs a task and two or more different labels")
-    return task, tuple(labels)
+def load_version(folder: Path, task: str, version: str = "") -> TextModel:
+    """Return the model in `folder`, loaded and checked; ModelError also if it is for another task than `task`."""
+    model = TextModel.load(folder, version)
+    if model.task != task:
+        raise ModelError(f"{folder} holds a model for {model.task!r}, not for {task!r}")
+    if task == "sentiment" and set(model.labels) != set(SENTIMENT_LABELS):
+        raise ModelError(f"{folder} knows {', '.join(model.labels)}; sentiment needs {', '.join(SENTIMENT_LABELS)}")
+    return model

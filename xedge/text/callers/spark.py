@@ -20,10 +20,9 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.core.extras import needed
 from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS
-from xedge.text.model import CARD, FILES, TextModel
-from xedge.text.registry.references import configured_folder
+from xedge.text.model import CARD, FILES, TextModel, load_version
 from xedge.text.registry.registry import Registry
-from xedge.text.registry.versions import load_version
+from xedge.text.registry.versions import configured_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,17 +1,32 @@
-"""A version of a text model: where its files are, what a listing says of it, and how it is loaded."""
+"""A version of a text model: how it is asked for, by name with an alias or a number, and what the registry answers."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xedge.core.exceptions import ModelError
-from xedge.text.labels import SENTIMENT_LABELS
-from xedge.text.model import TextModel
-from xedge.text.registry.references import Reference
+from xedge.core.exceptions import ConfigurationError
+from xedge.text.labels import TASKS
+
+PRODUCTION = "production"
+_PATTERN = re.compile(r"(?:models:/+)?(?P<name>[^/:@\s]+)(?:@(?P<alias>[^/:@\s]+)|/(?P<stage>[^/:@\s]+))?")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A registered model's `name` with the `version` asked for, or "" and an `alias`."""
+
+    name: str
+    alias: str = PRODUCTION
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}" if self.version else f"{self.name}@{self.alias}"
 
 
 @dataclass(frozen=True)
@@ -22,11 +37,6 @@ class ModelVersion:
     version: str
     alias: str
     folder: Path
-
-    @property
-    def asked(self) -> Reference:
-        """What it was asked for as."""
-        return Reference(self.name, self.alias, "" if self.alias else self.version)
 
 
 @dataclass(frozen=True)
@@ -48,19 +58,55 @@ class ListedVersion:
             accuracy = None
         number = str(entry.version)
         own = tuple(alias for alias, version in sorted(aliases.items()) if str(version) == number)
-        created = datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC)
-        return cls(entry.name, number, own, accuracy, created)
+        return cls(entry.name, number, own, accuracy, datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC))
 
 
-def load_version(folder: Path, task: str, version: str = "") -> TextModel:
-    """Return the model in `folder`, loaded and checked.
+def parse(text: str) -> Reference:
+    """Return what `text` refers to: `NAME`, `NAME@ALIAS`, `NAME/NUMBER` or, as with MLflow's old stages, `NAME/Stage`.
 
-    Raises:
-        ModelError: its files cannot be used, or are for another task.
+    MLflow's `models:/` may stand before it. A stage is the alias of the same word in small letters; without alias or
+    number, "production" is meant. Anything else is a ConfigurationError.
     """
-    model = TextModel.load(folder, version)
-    if model.task != task:
-        raise ModelError(f"{folder} holds a model for {model.task!r}, not for {task!r}")
-    if task == "sentiment" and set(model.labels) != set(SENTIMENT_LABELS):
-        raise ModelError(f"{folder} knows {', '.join(model.labels)}; sentiment needs {', '.join(SENTIMENT_LABELS)}")
-    return model
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise ConfigurationError(
+            f"{text!r} names no model of the registry: write NAME@ALIAS or NAME/NUMBER, like xedge-topic@production"
+        )
+    stage = match["stage"] or ""
+    if stage.isdecimal():
+        return Reference(match["name"], alias="", version=str(int(stage)))
+    return Reference(match["name"], alias=match["alias"] or stage.lower() or PRODUCTION)
+
+
+def configured(task: str) -> Reference:
+    """Return what `XEDGE_TOPIC_MODEL` or `XEDGE_SENTIMENT_MODEL` refers to, else `xedge-TASK@production`.
+
+    It is a ConfigurationError if there is no such task or the variable does not name a model.
+    """
+    if configured_folder(task) or not (value := os.environ.get(variable_of(task), "").strip()):
+        return Reference(f"xedge-{task}")
+    try:
+        return parse(value)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{variable_of(task)}: {exc}, or the whole path of a version's folder") from None
+
+
+def configured_folder(task: str) -> Path | None:
+    """Return the folder that the task's variable names instead of a model of the registry, or None.
+
+    It is a path from the root or the home, or one that begins with a dot; ConfigurationError if there is no such task.
+    """
+    value = os.environ.get(variable_of(check_task(task)), "").strip()
+    return Path(value).expanduser() if value.startswith((".", "~")) or Path(value).is_absolute() else None
+
+
+def variable_of(task: str) -> str:
+    """Return the name of the task's environment variable."""
+    return f"XEDGE_{task.upper()}_MODEL"
+
+
+def check_task(task: str) -> str:
+    """Return `task` if there is such a task; ConfigurationError if there is none."""
+    if task not in TASKS:
+        raise ConfigurationError(f"task is {task!r}: give one of {', '.join(TASKS)}")
+    return task

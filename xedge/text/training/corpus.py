@@ -7,16 +7,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TextIO
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.files import file_sha256
 from xedge.text.labels import SENTIMENT_LABELS, TASKS
-from xedge.text.registry.references import check_task
+from xedge.text.registry.versions import check_task
 
-MOST_BAD = 0.05  # share of a file's rows that may be bad; above, it is not the file that was meant
-FEWEST_TRAIN, FEWEST_HELD_OUT = 4, 2  # texts of each label
 HELD_OUT_EVERY = 5  # of a file without a column `split`, every fifth text is held out
 _TEXT_COLUMNS = ("text", "title", "headline", "description", "content", "body")
 _PARTS = {"train": False, "held_out": True, "test": True}
@@ -26,9 +25,9 @@ _PARTS = {"train": False, "held_out": True, "test": True}
 class Corpus:
     """Texts with their labels, and which of them are held out of training; one row each.
 
-    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before, and
-    `conflicts` says line and labels of those among them that had another label before, which is kept. `columns` are
-    those the texts were joined from, `ignored` the file's others.
+    `bad_rows` says line and reason of each row that was left out, `duplicates` counts texts met before, and `conflicts`
+    says line and labels of those that had another label before, which is kept. `columns` are those the texts were
+    joined from, `ignored` the file's others.
     """
 
     source: str
@@ -51,19 +50,13 @@ class Corpus:
 
     def part(self, held_out: bool) -> tuple[list[str], list[str]]:
         """Return the texts and labels to learn from, or those held out."""
-        rows = [row for row, out in zip(zip(self.texts, self.labels, strict=True), self.held_out, strict=True)]
-        chosen = [row for row, out in zip(rows, self.held_out, strict=True) if out is held_out]
-        return [text for text, _ in chosen], [label for _, label in chosen]
+        chosen = [out is held_out for out in self.held_out]
+        return list(compress(self.texts, chosen)), list(compress(self.labels, chosen))
 
 
 def shipped(task: str) -> Path:
-    """Return the file of the corpus that ships with xedge.
-
-    Raises:
-        ConfigurationError: `task` is not "topic" or "sentiment".
-    """
-    check_task(task)
-    return Path(__file__).with_name("data") / f"{task}.csv"
+    """Return the file of the corpus that ships with xedge; ConfigurationError if there is no such task."""
+    return Path(__file__).with_name("data") / f"{check_task(task)}.csv"
 
 
 def read(task: str, data: str | os.PathLike[str] | None = None, labels_column: str = "label") -> Corpus:
@@ -108,15 +101,14 @@ def _read(file: TextIO, task: str, path: Path, labels_column: str) -> Corpus:
         count += 1
         row = dict(zip(names, (field.strip() for field in fields), strict=False))
         label, text = row.get(labels_column, "").lower(), _joined([row.get(name, "") for name in text_columns])
-        problem = problem or _problem(task, fields, names, label, text, row.get("split", "train"))
-        if problem:
+        if problem := problem or _problem(task, fields, names, label, text, row.get("split", "train")):
             bad.append(f"line {line}: {problem}")
             continue
         key = _key(text)
         _, before, _ = rows.setdefault(key, (text, label, _is_held_out(row.get("split"), key)))
         if before != label:
             conflicts.append(f"line {line}: a text labelled {label!r} here and {before!r} above")
-    if len(bad) > MOST_BAD * count or not rows:
+    if len(bad) > 0.05 * count or not rows:  # then it is not the file that was meant
         reasons = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise ConfigurationError(f"{path}: {len(bad)} of {count} rows cannot be used: {reasons or 'there are no rows'}")
     texts, labels, held_out = zip(*rows.values(), strict=True)
@@ -158,19 +150,17 @@ def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str], str]]:
 
 
 def _problem(task: str, fields: list[str], names: list[str], label: str, text: str, split: str) -> str:
-    if len(fields) != len(names):
-        return f"{len(fields)} fields in {len(names)} columns"
-    if any("\ud800" <= character <= "\udfff" for character in "".join(fields)):
-        return "not UTF-8"
-    if not label:
-        return "no label"
-    if not any(character.isalpha() for character in label):
-        return f"the label {label!r} is not a word"
-    if task == "sentiment" and label not in SENTIMENT_LABELS:
-        return f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}"
-    if split.lower() not in _PARTS:
-        return f"split is {split!r}, not one of {', '.join(_PARTS)}"
-    return "" if text else "no text"
+    unknown = task == "sentiment" and label not in SENTIMENT_LABELS
+    problems = {
+        f"{len(fields)} fields in {len(names)} columns": len(fields) != len(names),
+        "not UTF-8": any("\ud800" <= character <= "\udfff" for character in "".join(fields)),
+        "no label": not label,
+        f"the label {label!r} is not a word": not any(character.isalpha() for character in label),
+        f"the label {label!r} is none of {', '.join(SENTIMENT_LABELS)}": unknown,
+        f"split is {split!r}, not one of {', '.join(_PARTS)}": split.lower() not in _PARTS,
+        "no text": not text,
+    }
+    return next((words for words, holds in problems.items() if holds), "")
 
 
 def _is_held_out(split: str | None, key: str) -> bool:
@@ -192,10 +182,9 @@ def _check(corpus: Corpus, task: str, path: Path) -> None:
     if len(names) < 2 or (task == "sentiment" and names != SENTIMENT_LABELS):
         needed = f"all of {', '.join(SENTIMENT_LABELS)}" if task == "sentiment" else "two or more"
         raise ConfigurationError(f"{path}: the labels are {', '.join(names)}; {task} needs {needed}")
-    for held_out, what, fewest in ((False, "to learn from", FEWEST_TRAIN), (True, "held out", FEWEST_HELD_OUT)):
+    for held_out, what, fewest in ((False, "to learn from", 4), (True, "held out", 2)):
         counts = Counter(corpus.part(held_out)[1])
-        few = [f"{name} {counts[name]}" for name in names if counts[name] < fewest]
-        if few:
+        if few := [f"{name} {counts[name]}" for name in names if counts[name] < fewest]:
             raise ConfigurationError(
                 f"{path}: too few rows {what}: {', '.join(few)}; each label needs {fewest} ({corpus.split})"
             )

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.results.statistics import Estimate, binomial_interval
 from xedge.text.model import TextModel
 from xedge.text.training.corpus import Corpus
-
-CALIBRATION_BINS = 10
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,8 @@ class Evaluation:
     @property
     def majority(self) -> Evaluation:
         """The evaluation of always answering the commonest label of these texts."""
-        commonest = np.bincount(self.truth, minlength=len(self.labels)).argmax()
         always = np.zeros_like(self.probabilities)
-        always[:, commonest] = 1
+        always[:, np.bincount(self.truth).argmax()] = 1
         return Evaluation(self.labels, self.truth, always)
 
     @property
@@ -68,14 +64,12 @@ class Evaluation:
 
     @property
     def calibration_error(self) -> float:
-        """How far confidence and accuracy are apart: the expected calibration error over ten equal bins.
+        """How far confidence (the largest probability) and accuracy are apart, Σ_b n_b / n |accuracy_b − confidence_b|.
 
-        Σ_b n_b / n |accuracy_b − confidence_b|, confidence the largest probability (Guo et al. 2017,
-        arXiv:1706.04599, equation 3).
+        The expected calibration error over ten equal bins b (Guo et al. 2017, arXiv:1706.04599, equation 3).
         """
-        confidence = self.probabilities.max(axis=1)
-        place = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-        gaps = np.bincount(place, self.right - confidence, CALIBRATION_BINS)
+        confidence = self.probabilities.max(axis=1).clip(0, 1)
+        gaps, _ = np.histogram(confidence, 10, (0, 1), weights=self.right - confidence)
         return float(np.abs(gaps).sum() / len(self.truth))
 
     def facts(self) -> dict[str, Any]:
@@ -95,11 +89,7 @@ class Evaluation:
 
 
 def evaluate(model: TextModel, corpus: Corpus) -> Evaluation:
-    """Return the answers of `model` to the held-out texts of `corpus`.
-
-    Raises:
-        ConfigurationError: the corpus has a label that the model does not know.
-    """
+    """Return the model's answers to the texts held out; ConfigurationError if it does not know all of the labels."""
     if unknown := sorted(set(corpus.labels) - set(model.labels)):
         raise ConfigurationError(
             f"{corpus.source} has the labels {', '.join(unknown)}, which {model} does not know: they cannot be compared"
@@ -109,24 +99,20 @@ def evaluate(model: TextModel, corpus: Corpus) -> Evaluation:
     return Evaluation(model.labels, truth, model.probabilities(texts))
 
 
-def difference(new: Evaluation, old: Evaluation, confidence: float = 0.95) -> Estimate:
-    """Return accuracy of `new` − accuracy of `old` on the same texts, with its interval.
+def difference(new: Evaluation, old: Evaluation) -> Estimate:
+    """Return accuracy of `new` − accuracy of `old` on the same texts (else ConfigurationError), with its interval.
 
     With b texts that only `new` got right and c that only `old` did, the value is (b − c) / n. The interval is
     Wald's after adding 1/2 to each of the four counts of pairs (Agresti & Min 2005, doi:10.1002/sim.1781):
     d ± z √((b* + c* − (b* − c*)² / n*)) / n*.
-
-    Raises:
-        ConfigurationError: the two were not made from the same texts.
     """
     if [new.labels[i] for i in new.truth] != [old.labels[i] for i in old.truth]:
         raise ConfigurationError("the two evaluations are of other texts: evaluate both models on one corpus")
     n = len(new.truth)
     b, c = int((new.right & ~old.right).sum()), int((old.right & ~new.right).sum())
     centre, total = (b - c) / (n + 2), n + 2
-    half = float(ndtri((1 + confidence) / 2)) * math.sqrt(b + c + 1 - (b - c) ** 2 / total) / total
-    method = f"Agresti and Min, {confidence:.0%}"
-    return Estimate((b - c) / n, max(-1.0, centre - half), min(1.0, centre + half), n, 1, method)
+    half = NormalDist().inv_cdf(0.975) * math.sqrt(b + c + 1 - (b - c) ** 2 / total) / total
+    return Estimate((b - c) / n, max(-1.0, centre - half), min(1.0, centre + half), n, 1, "Agresti and Min, 95%")
 
 
 @dataclass(frozen=True)
@@ -142,13 +128,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the gate asks, as shares between 0 and 1.
+    """What the gate asks, as shares between 0 and 1 (else ConfigurationError).
 
     The lower end of the accuracy's 95 % interval must reach `least_accuracy`, macro-F1 `least_f1`, and the accuracy
     may be at most `most_lost` below production's on the same texts.
-
-    Raises:
-        ConfigurationError: one of them is not between 0 and 1.
     """
 
     least_accuracy: float = 0.6
@@ -168,36 +151,25 @@ def gate(new: Evaluation, old: Evaluation | None, limits: Limits, obstacle: str 
     95 % interval of the paired difference is above 0. An `obstacle`, a reason why production cannot be compared
     with, keeps the gate shut: somebody must look.
     """
-    low, f1 = new.accuracy.low or 0.0, new.macro_f1
+    low, f1, above = new.accuracy.low or 0.0, new.macro_f1, difference(new, new.majority).low or 0.0
+    least, least_f1 = limits.least_accuracy, limits.least_f1
+    unsure = f"accuracy {new.accuracy.value:.3f} not surely above always the commonest label, {new.majority_share:.3f}"
+    surely = f"better than always the commonest label, by at least {above:.3f} (95 %)"
     rules = [
-        (
-            low >= limits.least_accuracy,
-            f"accuracy at least {low:.3f} (95 %), where {limits.least_accuracy:g} is asked for",
-        ),
-        (f1 >= limits.least_f1, f"macro-F1 {f1:.3f}, where {limits.least_f1:g} is asked for"),
-        _against_majority(new),
+        (low >= least, f"accuracy at least {low:.3f} (95 %), where {least:g} is asked for"),
+        (f1 >= least_f1, f"macro-F1 {f1:.3f}, where {least_f1:g} is asked for"),
+        (above > 0, surely if above > 0 else unsure),
+        (False, obstacle) if obstacle else _against(new, old, limits.most_lost),
     ]
-    if obstacle:
-        rules.append((False, obstacle))
-    elif old is None:
-        rules.append((True, "nothing is in production yet"))
-    else:
-        rules.append(_against(new, old, limits.most_lost))
     rules.sort(key=lambda rule: rule[0])
     return Gate(all(passed for passed, _ in rules), tuple(reason for _, reason in rules))
 
 
-def _against_majority(new: Evaluation) -> tuple[bool, str]:
-    low = difference(new, new.majority).low or 0.0
-    if low > 0:
-        return True, f"better than always the commonest label, by at least {low:.3f} (95 %)"
-    share = new.majority_share
-    return False, f"accuracy {new.accuracy.value:.3f} not surely above always the commonest label, {share:.3f}"
-
-
-def _against(new: Evaluation, old: Evaluation, most_lost: float) -> tuple[bool, str]:
+def _against(new: Evaluation, old: Evaluation | None, most_lost: float) -> tuple[bool, str]:
+    if old is None:
+        return True, "nothing is in production yet"
     lost = -(difference(new, old).value or 0.0)
-    kept = lost <= most_lost + _ROUNDING
+    kept = lost <= most_lost + 1e-12  # for rounding
     if not lost:
         return kept, "as accurate as the one in production"
     words = f"{abs(lost):.3f} {'less' if lost > 0 else 'more'} accurate than the one in production"

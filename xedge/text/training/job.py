@@ -4,20 +4,18 @@ import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.results.statistics import Estimate
 from xedge.text.labels import TASKS
+from xedge.text.model import load_version
 from xedge.text.registry.registry import Registry
 from xedge.text.registry.stores import home
-from xedge.text.registry.versions import ModelVersion, load_version
+from xedge.text.registry.versions import ModelVersion
 from xedge.text.training.corpus import Corpus
 from xedge.text.training.evaluation import Evaluation, Gate, Limits, difference, evaluate, gate
 from xedge.text.training.train import TrainingResult, train
-
-NOT_FOUND = ("no model", "no version")  # a registry's reasons for having nothing in production yet
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,16 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """Return the outcome in words."""
+        """The outcome in words."""
+        stays = f"version {self.before.version} stays in production" if self.before else "nothing is in production"
+        now = "is in production" if self.gate.passed else f"is registered and {stays}"
         accuracy = self.evaluation.accuracy
-        now = (
-            f"version {self.version.version} is in production"
-            if self.gate.passed
-            else f"version {self.version.version} is registered and "
-            + (f"version {self.before.version} stays in production" if self.before else "nothing is in production")
-        )
+        shares = accuracy.value, accuracy.low, accuracy.high, self.evaluation.majority_share
+        right, low, high, usual = (f"{100 * (share or 0.0):.1f}" for share in shares)
         return (
-            f"{self.task.capitalize()}: {percent(accuracy.value)} % of {accuracy.n} held-out texts right "
-            f"({percent(accuracy.low)} to {percent(accuracy.high)} %, 95 %), where always saying the commonest label "
-            f"gets {percent(self.evaluation.majority_share)} %. {str(self.gate).capitalize()}; {now}."
+            f"{self.task.capitalize()}: {right} % of {accuracy.n} held-out texts right ({low} to {high} %, 95 %), "
+            f"where always saying the commonest label gets {usual} %. {str(self.gate).capitalize()}; "
+            f"version {self.version.version} {now}."
         )
 
     def facts(self) -> dict[str, Any]:
@@ -73,17 +69,8 @@ class Outcome:
         }
 
 
-def percent(share: float | None) -> str:
-    """Return a share in percent with one decimal: 82.1."""
-    return f"{100 * (share or 0.0):.1f}"
-
-
 def tasks(task: str, data: str = "") -> tuple[str, ...]:
-    """Return the tasks that "both", "topic" or "sentiment" means.
-
-    Raises:
-        ConfigurationError: another word, or "both" with a file, whose labels are of one task.
-    """
+    """Return the tasks that `task` means, "both" of them or one; with a file, whose labels are of one task, one."""
     if task == "both" and data:
         raise ConfigurationError(f"data is {data!r} and task 'both': a file has labels of one task, say which")
     if task != "both" and task not in TASKS:
@@ -110,17 +97,8 @@ def run(
     `xedge registry promote`. The registry is asked first, so that one out of reach costs no training; if it cannot
     take the model afterwards, the error says where the trained folder is kept.
 
-    Args:
-        task: "topic" or "sentiment".
-        data: a CSV file as `xedge.text.training.corpus.read` takes it; None for the corpus that ships with xedge.
-        labels_column: the column with the labels.
-        epochs: how often every text is seen; 0 for the recipe's own number.
-        seed: everything random in the training comes from it.
-        least_accuracy: what the lower end of the held-out accuracy's 95 % interval must reach.
-        least_f1: what its macro-F1 on them must reach.
-        most_lost: how much less accurate than production it may be on the same texts.
-        quick: fewer epochs, for tests.
-        registry: by default the project's own, or the one of MLFLOW_TRACKING_URI.
+    The options are those of `xedge.text.training.train.train`, with the gate's limits (`evaluation.Limits`) and a
+    `registry`, by default the project's own or the one of MLFLOW_TRACKING_URI.
 
     Raises:
         ConfigurationError: the data or a parameter cannot be used.
@@ -128,8 +106,13 @@ def run(
     """
     limits = Limits(least_accuracy, least_f1, most_lost)
     registry = registry or Registry()
-    before = _production(registry, task)
-    folder = unregistered() / f"{task}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    before = None
+    try:
+        before = registry.resolve(task, alias="production")
+    except RegistryError as exc:
+        if exc.reason not in ("no model", "no version"):
+            raise
+    folder = home() / "unregistered" / f"{task}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     trained = train(task, folder, data, labels_column=labels_column, epochs=epochs, seed=seed, quick=quick)
     production, obstacle = _judged(before, trained.corpus, task)
     decision = gate(trained.evaluation, production, limits, obstacle)
@@ -137,11 +120,6 @@ def run(
     if decision.passed:
         version = registry.promote(task, version.version)
     return Outcome(task, trained, before, production, decision, version)
-
-
-def unregistered() -> Path:
-    """Return the folder of trained models that no registry has taken yet."""
-    return home() / "unregistered"
 
 
 def _registered(registry: Registry, task: str, trained: TrainingResult, decision: Gate) -> ModelVersion:
@@ -164,15 +142,6 @@ def _registered(registry: Registry, task: str, trained: TrainingResult, decision
         ) from exc
     shutil.rmtree(trained.folder, ignore_errors=True)
     return version
-
-
-def _production(registry: Registry, task: str) -> ModelVersion | None:
-    try:
-        return registry.resolve(task, alias="production")
-    except RegistryError as exc:
-        if exc.reason in NOT_FOUND:
-            return None
-        raise
 
 
 def _judged(before: ModelVersion | None, corpus: Corpus, task: str) -> tuple[Evaluation | None, str]:

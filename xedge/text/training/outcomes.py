@@ -1,22 +1,16 @@
 """What a training came to, for a reader: a table, the confusions, the surest mistakes, and the top of the report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 
 from xedge.core.exceptions import ModelError
 from xedge.reports.study import Findings, Headline, Table, changed
 from xedge.results.figures import ReportFigure, styled
 from xedge.results.statistics import Estimate
-from xedge.text.training.evaluation import Evaluation
 from xedge.text.training.job import Outcome
-
-SURE = 0.5  # of the darkest blue; below, a cell's number is written in black
 
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -26,7 +20,6 @@ def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 def _column(outcome: Outcome) -> dict[str, str]:
     evaluation, corpus = outcome.evaluation, outcome.trained.corpus
-    before = outcome.before
     return {
         "data": corpus.source,
         "texts to learn from": str(corpus.held_out.count(False)),
@@ -37,7 +30,7 @@ def _column(outcome: Outcome) -> dict[str, str]:
         "macro-F1": f"{evaluation.macro_f1:.3f}",
         "conflicting labels": str(len(corpus.conflicts)),
         "calibration error": f"{evaluation.calibration_error:.3f}",
-        "in production before": f"version {before.version}" if before else "none",
+        "in production before": f"version {outcome.before.version}" if outcome.before else "none",
         "accuracy of that one": _interval(outcome.production.accuracy) if outcome.production else "",
         "gain, paired": _interval(outcome.gain, "+") if outcome.gain else "",
         "gate": "passed" if outcome.gate.passed else "not passed",
@@ -51,35 +44,24 @@ def _interval(estimate: Estimate, sign: str = "") -> str:
 
 
 def confusions(outcomes: Sequence[Outcome]) -> ReportFigure:
-    """Return the report's figure: for each training, how often each label was taken for which."""
-    shares = [max(4, len(outcome.evaluation.labels)) for outcome in outcomes]
+    """Return the report's figure: how many texts of each label (rows) got which answer, dark for much of the row."""
+    widths = [max(4, len(outcome.evaluation.labels)) for outcome in outcomes]
     with styled():
         figure = ReportFigure(figsize=(9 if len(outcomes) > 1 else 6, 4.4))
-        axes = np.atleast_1d(figure.subplots(1, len(outcomes), width_ratios=shares))
+        axes = np.atleast_1d(figure.subplots(1, len(outcomes), width_ratios=widths))
         for ax, outcome in zip(axes, outcomes, strict=True):
-            confusion(ax, outcome.evaluation)
-            ax.set_title(outcome.task)
+            counts, labels = outcome.evaluation.confusion, outcome.evaluation.labels
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+            ax.grid(visible=False)
+            ax.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+            ax.set_yticks(range(len(labels)), labels)
+            ax.set(xlabel="answer", ylabel="label", title=outcome.task)
+            for row, column in np.argwhere(counts):
+                colour = "white" if shares[row, column] > 0.5 else "#222222"  # on the darker half of the blues
+                ax.text(column, row, counts[row, column], color=colour, ha="center", va="center", fontsize=8)
         figure.alt = " ".join(_alt(outcome) for outcome in outcomes)
     return figure
-
-
-def confusion(ax: Axes, evaluation: Evaluation) -> list[Artist]:
-    """Draw how many texts of each label (rows) got which answer (columns), dark where a large share of the row."""
-    counts = evaluation.confusion
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    artists: list[Artist] = [ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")]
-    places = range(len(evaluation.labels))
-    ax.grid(visible=False)
-    ax.set_xticks(places, evaluation.labels, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(places, evaluation.labels)
-    ax.set(xlabel="answer", ylabel="label")
-    for row in places:
-        for column in places:
-            if counts[row, column]:
-                colour = "white" if shares[row, column] > SURE else "#222222"
-                text = str(counts[row, column])
-                artists.append(ax.text(column, row, text, color=colour, ha="center", va="center", fontsize=8))
-    return artists
 
 
 def _alt(outcome: Outcome) -> str:
@@ -104,16 +86,11 @@ def mistakes(outcomes: Sequence[Outcome], n: int = 5) -> pd.DataFrame:
 
 def answers(outcome: Outcome) -> pd.DataFrame:
     """Return label, answer, its confidence and the text for every text held out."""
-    evaluation = outcome.evaluation
+    probabilities = outcome.evaluation.probabilities
     texts, labels = outcome.trained.corpus.part(held_out=True)
-    return pd.DataFrame(
-        {
-            "label": labels,
-            "answer": [evaluation.labels[place] for place in evaluation.probabilities.argmax(axis=1)],
-            "confidence": evaluation.probabilities.max(axis=1).astype(float).round(3),
-            "text": texts,
-        }
-    )
+    answer = [outcome.evaluation.labels[place] for place in probabilities.argmax(axis=1)]
+    confidence = probabilities.max(axis=1).astype(float).round(3)
+    return pd.DataFrame({"label": labels, "answer": answer, "confidence": confidence, "text": texts})
 
 
 def rows_read(outcomes: Sequence[Outcome]) -> str:
@@ -140,13 +117,23 @@ class Trainings:
 
     def findings(self) -> Findings:
         """Return what a page shows: each accuracy, and what is in production now."""
+        headline: list[Headline] = []
+        conditions: dict[str, object] = {}
+        for outcome in self.outcomes:
+            task, corpus, passed = outcome.task, outcome.trained.corpus, outcome.gate.passed
+            version = outcome.version if passed else outcome.before
+            now = f"version {version.version}" if version else "none"
+            detail = "new: gate passed" if passed else "stays: gate not passed"
+            held_out = f"{outcome.evaluation.accuracy.n} texts held out"
+            headline.append(Headline(f"{task} accuracy", _percent(outcome), "%", held_out))
+            headline.append(Headline(f"{task} in production", now, detail=detail))
+            data = f"{corpus.source}, SHA-256 {corpus.sha256[:12]}…, held out: {corpus.split}"
+            conditions |= {f"data of {task}": data, f"temperature of {task}": round(outcome.trained.temperature, 3)}
         return Findings(
             conclusion=" ".join(outcome.sentence for outcome in self.outcomes),
-            headline=[number for outcome in self.outcomes for number in _headline(outcome)],
-            estimates={
-                outcome.task: {"accuracy_percent": _percent(outcome.evaluation.accuracy)} for outcome in self.outcomes
-            },
-            conditions={key: value for outcome in self.outcomes for key, value in _conditions(outcome)},
+            headline=headline,
+            estimates={outcome.task: {"accuracy_percent": _percent(outcome)} for outcome in self.outcomes},
+            conditions=conditions,
             files={f"held_out_{outcome.task}": Table(answers(outcome)) for outcome in self.outcomes},
             facts={"gate": {outcome.task: outcome.facts() for outcome in self.outcomes}},
         )
@@ -157,22 +144,5 @@ class Trainings:
             raise ModelError("; ".join(shut))
 
 
-def _percent(share: Estimate) -> Estimate:
-    return changed(share, lambda value: 100 * value)
-
-
-def _headline(outcome: Outcome) -> Iterator[Headline]:
-    accuracy, passed = outcome.evaluation.accuracy, outcome.gate.passed
-    yield Headline(f"{outcome.task} accuracy", _percent(accuracy), "%", f"{accuracy.n} texts held out")
-    version = outcome.version if passed else outcome.before
-    yield Headline(
-        f"{outcome.task} in production",
-        f"version {version.version}" if version else "none",
-        detail="new: gate passed" if passed else "stays: gate not passed",
-    )
-
-
-def _conditions(outcome: Outcome) -> Iterator[tuple[str, Any]]:
-    corpus = outcome.trained.corpus
-    yield f"data of {outcome.task}", f"{corpus.source}, SHA-256 {corpus.sha256[:12]}…, held out: {corpus.split}"
-    yield f"temperature of {outcome.task}", round(outcome.trained.temperature, 3)
+def _percent(outcome: Outcome) -> Estimate:
+    return changed(outcome.evaluation.accuracy, lambda share: 100 * share)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, write_json
 from xedge.core.progress import Progress
 from xedge.models.export import export
 from xedge.text.architecture import TextClassifier
@@ -33,11 +34,8 @@ from xedge.text.training.evaluation import Evaluation, evaluate
 Ids = NDArray[np.int32]
 
 GOLDEN_TEXTS = ("", "?", "Grüße aus Köln 👋", "これは日本語の文です。", "\x00" + "very " * 600 + "long")
-HELD_OUT_GOLDEN = 11  # and so many held-out texts
 PARITY_INPUTS, PARITY_IDS = 1000, 512  # texts, and ids of each; longer ones are among the golden texts
 FOLDS = 3
-MANY_TEXTS = 5000
-BATCH = 64  # texts answered at once while training
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,9 @@ class Recipe:
 
 
 def recipe_for(texts: int, epochs: int = 0, quick: bool = False) -> Recipe:
-    """Return the recipe for so many training texts; `epochs` above 0 goes before its own number.
-
-    A few hundred texts are seen twenty times, in small batches; of many thousands, one part is enough to find the
-    temperature on, and a few epochs to learn from.
-    """
-    many = texts > MANY_TEXTS
+    """Return the recipe for so many training texts; `epochs` above 0 goes before its own number."""
+    # Of many thousands, one part is enough to find the temperature on, and a few epochs to learn from.
+    many = texts > 5000
     usual = 5 if many else 10 if quick else 20
     return Recipe(epochs or usual, folds=1 if many or quick else FOLDS, batch=min(256, max(32, texts // 20)))
 
@@ -100,10 +95,10 @@ def train(
 ) -> TrainingResult:
     """Train the model of `task` ("topic" or "sentiment"), write it as `folder` and judge it on texts held out.
 
-    Every label has the same weight, however many texts it has. Afterwards the logits are divided by the
-    temperature that makes the probabilities of unseen training texts most likely (Guo et al. 2017,
-    arXiv:1706.04599). The folder holds model.onnx and model.pt, checked against each other, labels.json,
-    golden.json and card.json; one that is there is replaced at the end, if it was a text model.
+    Every label has the same weight, however many texts it has. Afterwards the logits are divided by the temperature
+    that makes the probabilities of unseen training texts most likely (Guo et al. 2017, arXiv:1706.04599). The folder
+    holds model.onnx and model.pt, checked against each other, labels.json, golden.json and card.json; one that is
+    there is replaced at the end, if it was a text model.
 
     Args:
         task: "topic" or "sentiment".
@@ -157,27 +152,26 @@ def _reproducible(seed: int) -> Iterator[None]:
 
 def _trained(corpus: Corpus, recipe: Recipe, line: Progress) -> tuple[TextClassifier, float]:
     texts, labels = corpus.part(held_out=False)
-    rows, targets = [encode(text) for text in texts], np.array([corpus.names.index(label) for label in labels])
+    rows, targets = [encode(text) for text in texts], torch.tensor([corpus.names.index(label) for label in labels])
     k = len(corpus.names)
     line.total = recipe.epochs * (recipe.folds + 1)
-    fold = torch.randperm(len(targets)).numpy() % FOLDS
+    fold = torch.randperm(len(targets)) % FOLDS
     unseen = []
     for number in range(recipe.folds):
         apart = fold == number
-        module = _fit([rows[i] for i in np.flatnonzero(~apart)], targets[~apart], k, recipe, line, number)
-        unseen.append((_logits(module, [rows[i] for i in np.flatnonzero(apart)]), targets[apart]))
-    temperature = _temperature(*map(np.concatenate, zip(*unseen, strict=True)))
+        module = _fit(list(compress(rows, ~apart)), targets[~apart], k, recipe, line, number)
+        unseen.append((_logits(module, list(compress(rows, apart))), targets[apart]))
+    temperature = _temperature(*map(torch.cat, zip(*unseen, strict=True)))
     module = _fit(rows, targets, k, recipe, line, recipe.folds)
     with torch.no_grad():
         module.output.weight /= temperature
     return module, temperature
 
 
-def _fit(rows: list[Ids], targets: NDArray[Any], k: int, recipe: Recipe, line: Progress, number: int) -> TextClassifier:
+def _fit(rows: list[Ids], targets: Tensor, k: int, recipe: Recipe, line: Progress, number: int) -> TextClassifier:
     module = TextClassifier(BUCKETS, recipe.dimensions, k)
     torch.nn.init.orthogonal_(module.output.weight, gain=0.4)
-    labels = torch.from_numpy(targets)
-    weight = _weights(labels, k)
+    weight = _weights(targets, k)
     optimiser = torch.optim.Adam(module.parameters(), recipe.learning_rate)
     steps = recipe.epochs * -(-len(rows) // recipe.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
@@ -185,7 +179,7 @@ def _fit(rows: list[Ids], targets: NDArray[Any], k: int, recipe: Recipe, line: P
         for places in torch.split(torch.randperm(len(rows)), recipe.batch):
             shown = torch.from_numpy(padded([rows[i] for i in places]))
             kept = shown * (torch.rand(shown.shape) >= recipe.dropped)
-            loss = functional.cross_entropy(module.logits(kept), labels[places], weight)
+            loss = functional.cross_entropy(module.logits(kept), targets[places], weight)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -199,24 +193,21 @@ def _weights(targets: Tensor, k: int) -> Tensor:
     return len(targets) / (k * torch.bincount(targets, minlength=k).clamp(min=1)).float()
 
 
-def _logits(module: TextClassifier, rows: list[Ids]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        batches = (torch.from_numpy(padded(rows[i : i + BATCH])) for i in range(0, len(rows), BATCH))
-        answers: NDArray[np.float32] = torch.cat([module.logits(batch) for batch in batches]).numpy()
-    return answers
+def _logits(module: TextClassifier, rows: list[Ids]) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([module.logits(torch.from_numpy(padded(rows[i : i + 64]))) for i in range(0, len(rows), 64)])
 
 
-def _temperature(logits: NDArray[np.float32], targets: NDArray[Any]) -> float:
+def _temperature(logits: Tensor, targets: Tensor) -> float:
     """Return the temperature, between 1/20 and 20, under which the targets are most likely."""
     from scipy.optimize import minimize_scalar
 
-    answered, labels = torch.from_numpy(logits), torch.from_numpy(targets)
-    weight = _weights(labels, logits.shape[1])
+    weight = _weights(targets, logits.shape[1])
 
     def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(answered / math.exp(log_temperature), labels, weight))
+        return float(functional.cross_entropy(logits / math.exp(log_temperature), targets, weight))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+    return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
 
 
 def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, recipe: Mapping[str, Any]) -> Evaluation:
@@ -231,30 +222,13 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
     )
     exported = json.loads(files.card.read_text(encoding="utf-8"))
     files.card.unlink()
-    _write_json(folder / LABELS, {"task": task, "labels": corpus.names, "feature_spec": FEATURE_SPEC})
-    texts = [*GOLDEN_TEXTS, *held_out[:: max(1, len(held_out) // HELD_OUT_GOLDEN)]]
+    labels = {"task": task, "labels": corpus.names, "feature_spec": FEATURE_SPEC}
+    write_json(folder / LABELS, labels)
+    texts = [*GOLDEN_TEXTS, *held_out[:: max(1, len(held_out) // 11)]]
     with torch.inference_mode():
         answers = module(torch.from_numpy(encode_batch(texts))).numpy()
-    _write_json(folder / GOLDEN, {"texts": texts, "probabilities": answers.round(7).tolist()})
-    card = {
-        "task": task,
-        "labels": corpus.names,
-        "feature_spec": FEATURE_SPEC,
-        "data": _data_facts(corpus),
-        "training": dict(recipe),
-        **{name: exported[name] for name in ("architecture", "init", "parameters", "parity")},
-        "versions": exported["versions"] | machine.versions(),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
-    }
-    _write_json(folder / CARD, card)
-    evaluation = evaluate(TextModel.load(folder), corpus)
-    _write_json(folder / CARD, {**card, "held_out": evaluation.facts()})
-    return evaluation
-
-
-def _data_facts(corpus: Corpus) -> dict[str, Any]:
-    return {
+    write_json(folder / GOLDEN, {"texts": texts, "probabilities": answers.round(7).tolist()})
+    data = {
         "file": corpus.source,
         "sha256": corpus.sha256,
         "split": corpus.split,
@@ -266,7 +240,16 @@ def _data_facts(corpus: Corpus) -> dict[str, Any]:
         "columns": corpus.columns,
         "columns_ignored": corpus.ignored,
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    card = {
+        **labels,
+        "data": data,
+        "training": recipe,
+        **{name: exported[name] for name in ("architecture", "init", "parameters", "parity")},
+        "versions": exported["versions"] | machine.versions(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sha256": {name: file_sha256(folder / name) for name in FILES if name != CARD},
+    }
+    write_json(folder / CARD, card)
+    evaluation = evaluate(TextModel.load(folder), corpus)
+    write_json(folder / CARD, {**card, "held_out": evaluation.facts()})
+    return evaluation
