@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from xedge.reports.study import Findings, Headline, Table
 from xedge.results import comparison, words
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
-from xedge.results.verdict import ORDER, Verdict
+from xedge.results.verdict import Verdict, Word
 from xedge.text.copies.arrangements import COPY, HTTP, MQTT
 
 SHARED = (HTTP, MQTT)
@@ -48,7 +48,7 @@ class CopyOrServe:
     def verdict(self) -> Verdict:
         """The worst verdict of the measurements."""
         verdicts = [measurement.verdict for measurement in self.measurements.values()]
-        return min(verdicts, key=lambda verdict: ORDER.index(verdict.word))
+        return min(verdicts, key=lambda verdict: get_args(Word).index(verdict.word))
 
     def line(self, arrangement: str) -> Line:
         """Return the straight line through the memory of an arrangement; level where there is one point only."""
