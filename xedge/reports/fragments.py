@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 
 import nh3
 
+from xedge.results.showing import ON_TOP
+
 _INLINE_SVG = re.compile(r"<svg\b(.*?</svg\s*>)", re.IGNORECASE | re.DOTALL)
 _PANDAS_STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas frames its tables; the page does not
 _MATHML = """math menclose mfrac mi mn mo mover mpadded mphantom mroot mrow mspace msqrt mstyle msub msubsup msup mtable
@@ -86,6 +88,9 @@ def finished(page: str) -> str:
     from bs4 import BeautifulSoup
 
     soup: Any = BeautifulSoup(page, "html.parser")
+    if soup.select_one("#answer .answer"):  # what stands at the top is not said again
+        for twice in soup.select(f"article .{ON_TOP}"):
+            twice.decompose()
     contents, headings = soup.select_one("#contents ol"), soup.select(".md h1, .md h2, .md h3")
     used = {tag["id"] for tag in soup.find_all(id=True)}
     for heading in headings:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xedge.reports.estimates import parts
+from xedge.results import words
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xedge.results.doubts import Doubt
     from xedge.results.measurement import Measurement
     from xedge.results.statistics import Estimate
 
@@ -28,8 +30,9 @@ class Study(Protocol):
 class Findings:
     """What a study came to.
 
-    Its `conclusion` in words (an empty line begins a paragraph); the `verdict` VALID, SATURATED or INVALID, empty where
-    nothing was measured; the `headline` numbers, of which a page shows four; `estimates`, what of → name with unit →
+    Its `conclusion` in words (an empty line begins a paragraph); an `answer`, one sentence to begin the page with, which
+    leaves the conclusion where the notebook has it; the `doubts` about both; the `verdict` VALID, SATURATED or INVALID,
+    empty where nothing was measured; the `headline` numbers, of which a page shows four; `estimates`, what of → name with unit →
     number, as `report.record` takes them; `measurements` whose distributions and conditions the page shows, by name, ""
     for one alone; `conditions` that a reader must know besides; `files`, name → what is saved beside the page by its
     method `save(path, format="csv")`; `facts`, a name of your own → anything JSON can hold, for run.json only.
@@ -43,6 +46,8 @@ class Findings:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    answer: str = ""
+    doubts: Sequence[Doubt] = ()
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,10 @@ class Headline:
             return parts(self.value, None, None)
         if self.value.value is None or not math.isfinite(self.value.value):
             return (f"too few (n < {self.value.needed})" if self.value.too_few else "not known"), ""
-        value, half = self.value.value, self.value.sampling_half_width
-        low, high = (self.value.low, self.value.high) if half is None else (value - half, value + half)
-        return parts(value, low, high)
+        if self.unit == "%":
+            figure, _, interval = words.percentage(self.value).removesuffix(" %").partition(" ")
+            return figure, interval.strip("()")
+        return parts(self.value.value, self.value.low, self.value.high)
 
 
 @dataclass(frozen=True)
