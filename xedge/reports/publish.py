@@ -70,7 +70,7 @@ def findings(measurement: Measurement) -> Findings:
     return Findings(
         conclusion=measurement.conclusion(),
         verdict=measurement.verdict.word,
-        headline=[Headline(number.label, number.value, number.unit) for number in answer.numbers],
+        headline=[Headline(number.label, number.value, number.unit, minor=number.minor) for number in answer.numbers],
         estimates={name: _numbers(measurement, name, latencies[name]) for name in placements},
         measurements={"": measurement},
         files={"measurement": measurement},
@@ -133,12 +133,8 @@ def _merged(before: Mapping[str, Any], shown: Findings, name: str) -> dict[str, 
 def _lenient(measurements: Mapping[str, Measurement]) -> list[Doubt]:
     """The severe doubts that `strict=False` let pass: the page of a study must not hide them."""
     lenient = {name: each for name, each in measurements.items() if not each.typed_conditions.strict}
-    severe = {name: [doubt for doubt in each.checks() if doubt.severity == "severe"] for name, each in lenient.items()}
-    return [
-        replace(doubt, placement=": ".join(filter(None, (name, doubt.placement))))
-        for name, of in severe.items()
-        for doubt in of
-    ]
+    told = [(name, doubt) for name, each in lenient.items() for doubt in each.checks() if doubt.severity == "severe"]
+    return [replace(d, placement=": ".join(filter(None, (name, d.placement))) or None) for name, d in told]
 
 
 def _joined(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> dict[str, Any]:

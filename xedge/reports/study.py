@@ -30,12 +30,13 @@ class Study(Protocol):
 class Findings:
     """What a study came to.
 
-    Its `conclusion` in words (an empty line begins a paragraph); an `answer`, one sentence to begin the page with, which
-    leaves the conclusion where the notebook has it; the `doubts` about both; the `verdict` VALID, SATURATED or INVALID,
-    empty where nothing was measured; the `headline` numbers, of which a page shows four; `estimates`, what of → name with unit →
+    Its `conclusion` in words (an empty line begins a paragraph); the `verdict` VALID, SATURATED or INVALID, empty where
+    nothing was measured; the `headline` numbers, of which a page shows four; `estimates`, what of → name with unit →
     number, as `report.record` takes them; `measurements` whose distributions and conditions the page shows, by name, ""
     for one alone; `conditions` that a reader must know besides; `files`, name → what is saved beside the page by its
-    method `save(path, format="csv")`; `facts`, a name of your own → anything JSON can hold, for run.json only.
+    method `save(path, format="csv")`; `facts`, a name of your own → anything JSON can hold, for run.json only. Where
+    there is an `answer`, one sentence, the page begins with it and leaves the conclusion to the notebook; `doubts`
+    about it follow with what to do.
     """
 
     conclusion: str

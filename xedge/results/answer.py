@@ -23,11 +23,15 @@ PLACES = {"edge": "run it at the edge", "cloud": "run it in the cloud", "device"
 
 @dataclass(frozen=True)
 class Number:
-    """One of the numbers an answer rests on: an estimate with its unit, or the word why there is none."""
+    """One of the numbers an answer rests on: an estimate with its unit, or the word why there is none.
+
+    A `minor` one gives way where several measurements share a page.
+    """
 
     label: str
     value: Estimate | str
     unit: str = ""
+    minor: bool = False
 
     def __str__(self) -> str:
         if isinstance(self.value, str):
@@ -108,7 +112,7 @@ class Reading:
         within = f"of requests answered within {self.deadline_ms:g} ms"
         first, *others = [*good, *(name for name in self.shares if name not in good)]
         if not others:
-            wanted = f", {WANTED:.0%} are wanted" if unsure else ""
+            wanted = f", {words.percent(WANTED)} are wanted" if unsure else ""
             told = "not decided, measure longer" if unsure else f"{first} {'meets' if good else 'misses'} the deadline"
             told = at(first) if good and len(self.measurement.placements) > 1 else told
             return f"{told}: {words.percentage(percent(self.shares[first]))} {within}{wanted}"
@@ -124,7 +128,7 @@ class Reading:
             faster = self._gap(f"{first} is faster by", first, others[0])
             return f"{told}: {each}; {faster or 'either will do: the difference is within the noise'}"
         if unsure:
-            return f"not decided for {' and '.join(unsure)}, measure longer: {each}, {WANTED:.0%} are wanted"
+            return f"not decided for {' and '.join(unsure)}, measure longer: {each}, {words.percent(WANTED)} are wanted"
         nearest = (self.shares[first].low or 0.0) > (self.shares[others[0]].high or 0.0)
         return f"no placement meets the deadline: {each}{f'; {first} comes nearest' * nearest}"
 
@@ -159,22 +163,25 @@ class Reading:
 
     def _numbers(self) -> tuple[Number, ...]:
         """With a deadline the shares in time, else the p99, of the three fastest; of two the gap besides."""
-        names, saturated = self.steady[:3], self.measurement.verdict.saturated
-        found = [self._latency(name, p) for name in names for p in ((0.5, 0.99) if len(names) == 1 else (0.99,))]
+        names = self.steady[:3]
         if self.shares:
             label = f"answered within {self.deadline_ms:g} ms"
-            shares = [Number(f"{name}, {label}", percent(self.shares[name]), "%") for name in list(self.shares)[:3]]
-            found = [*shares, *found] if len(names) == 1 else shares
+            found = [Number(f"{name}, {label}", percent(self.shares[name]), "%") for name in list(self.shares)[:3]]
+        else:
+            label = "99 % answered within"
+            found = [self._latency(name, label, 0.99) for name in names]
+        if len(names) == 1:
+            found += [self._latency(names[0], "half answered within", 0.5)]
+            found += [self._latency(names[0], "99 % answered within", 0.99)] if self.shares else []
         if len(names) == 2:
-            fast, slow = names
-            gaps = {p: self._difference(fast, slow, p) for p in (0.99, 0.5)}
+            gaps = {p: self._difference(*names, p) for p in (0.99, 0.5)}
             p = next((p for p, gap in gaps.items() if gap.low is not None), 0.99)
-            found.append(Number(f"{slow} slower than {fast}, {words.level_name(p)}", self._shown(gaps[p]), "ms"))
-        return (*found, *(Number(name, "saturated") for name in saturated))[:3]
+            told = f"{names[1]} slower than {names[0]}, {words.level_name(p)}"
+            found.append(Number(told, self._shown(gaps[p]), "ms", minor=True))
+        return (*found, *(Number(f"{name}, {label}", "saturated") for name in self.measurement.verdict.saturated))[:4]
 
-    def _latency(self, name: str, p: float) -> Number:
-        label = {0.5: "half answered within", 0.99: "99 % answered within"}[p]
-        return Number(f"{name}, {label}", self._shown(self.measurement.estimate(name, p)), "ms")
+    def _latency(self, name: str, label: str, p: float) -> Number:
+        return Number(f"{name}, {label}", self._shown(self.measurement.estimate(name, p)), "ms", minor=p < 0.99)
 
     def _shown(self, estimate: Estimate) -> Estimate | str:
         finite = estimate.value is not None and math.isfinite(estimate.value)

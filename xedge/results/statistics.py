@@ -124,10 +124,10 @@ def _sectioned(value: float, parts: Sequence[float], n: int, needed: int = 1, p:
     low = high = None
     if (count := len(parts)) < 2:
         method = "no interval: fewer than 2 sections that are long enough"
-    elif p > 0.5 and count < LEAST_IN_TAIL:
-        method = f"no interval: a quantile in the tail needs {LEAST_IN_TAIL} sections or more, here are {count}"
     elif not all(math.isfinite(part) for part in (value, *parts)):
         method = "no interval: censored, too many requests were not answered in time"
+    elif p > 0.5 and count < LEAST_IN_TAIL:
+        method = f"no interval: a quantile in the tail needs {LEAST_IN_TAIL} sections or more, here are {count}"
     else:
         spread = math.sqrt(sum((part - value) ** 2 for part in parts) / (count - 1))
         half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(count)

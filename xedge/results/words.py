@@ -21,8 +21,12 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def share(value: float) -> str:
-    """Return 0.9996 as "99.96": with the digits it takes not to round it to none or all, which it is not."""
+    """Return 0.9996 as "99.96": with the digits it takes not to round it to none or all, which it is not.
+
+    Above 95 % there is one digit at least: a deadline's 99 % is decided there.
+    """
     texts = [f"{100 * value:.{digits}f}" for digits in range(4)]
+    texts = texts[1:] if value > 0.95 and round(value, 9) < 1 else texts
     whole = round(value, 9) in (0, 1)
     return texts[0] if whole else next((text for text in texts if 0 < float(text) < 100), texts[-1])
 

@@ -58,8 +58,8 @@ class Scenario(Config, frozen=True, kw_only=True):
         Topics(self.topic_prefix)
         if self.deadline_ms is not None and self.deadline_ms > self.timeout_s * 1e3:
             raise ConfigurationError(
-                f"deadline_ms={self.deadline_ms:g} is beyond timeout_s={self.timeout_s:g}: raise timeout_s, no answer is "
-                "waited for that long"
+                f"deadline_ms={self.deadline_ms:g} is beyond timeout_s={self.timeout_s:g}: raise timeout_s, "
+                "no answer is waited for that long"
             )
         if not self.placements:
             raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")

@@ -64,7 +64,7 @@ class Networks:
 
     def findings(self) -> Findings:
         """Return what a page shows: the measurement, concluded by what dominates."""
-        return replace(findings(self.measurement), conclusion=self.conclusion())
+        return replace(findings(self.measurement), conclusion=self.conclusion(), answer="")
 
     def shares(self, placement: str) -> dict[str, float]:
         """Return the shares of the mean latency; without emulated links the first is the broker alone."""
