@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import nh3
 
+from xedge.reports import glossary
 from xedge.results.showing import ON_TOP
 
 _INLINE_SVG = re.compile(r"<svg\b(.*?</svg\s*>)", re.IGNORECASE | re.DOTALL)
@@ -108,9 +109,24 @@ def finished(page: str) -> str:
         contents["class"] = "long"
     if not headings:
         contents.parent.decompose()
+    _explain(soup)
     for table in soup.select("main table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
     for image in soup.select("img:not([src])"):
         image.name, image.attrs = "em", {"class": "missing"}
         image.string = "[an image that is not part of this page]"
     return str(soup)
+
+
+def _explain(soup: Any) -> None:
+    """Fill the glossary with the words that occur on the page, in figures too, or take it away."""
+    alts = (image.get("alt", "") for image in soup.select("img"))
+    words = glossary.words_in(" ".join([soup.main.get_text(" "), *alts]) if soup.main else "")
+    for found in soup.select(".glossary"):
+        for word in words:
+            for name, text in (("dt", word.word), ("dd", word.meaning)):
+                tag = soup.new_tag(name)
+                tag.string = text
+                found.append(tag)
+        if not words:
+            found.find_parent("section").decompose()
