@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from xedge.core.exceptions import ConfigurationError
 from xedge.results import words
 from xedge.results.comparison import is_shown
-from xedge.results.doubts import said_once
 from xedge.results.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -94,7 +93,9 @@ class Reading:
         how = "how fast it is" if self.deadline_ms is None else f"whether it meets {self.deadline_ms:g} ms"
         asked = how if one else "where to run it"
         if verdict.word == "INVALID":
-            text = f"{asked} cannot be said from this run: {'; '.join(map(str, said_once(verdict.reasons)))}"
+            silent = [name for name, of in self.measurement.evidence.items() if not of.counts["ok"]]
+            why = f"{' and '.join(silent)} answered nothing" if silent else "the sender could not keep time"
+            text = f"{asked} cannot be said from this run: {why}"
         elif not self.steady:
             rate = words.number(max(of.rates_hz["offered_hz"] for of in self.measurement.evidence.values()))
             keeps = f"{saturated[0]} does not keep up" if one else "no placement keeps up"

@@ -63,7 +63,10 @@ def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
         about += [doubt.placement] if doubt.placement and doubt.placement not in about else []
     merged = []
     for (severity, remedy), about in groups.items():
-        texts = (str(Doubt(" and ".join(names), severity, text)) for text, names in about.items())
+        told: dict[str, list[str]] = {}
+        for text, names in about.items():
+            told.setdefault(" and ".join(names), []).append(text)
+        texts = (str(Doubt(names, severity, ", ".join(of))) for names, of in told.items())
         merged.append(Doubt(None, severity, "; ".join(texts), remedy))
     return merged
 

@@ -131,7 +131,7 @@ def _table(measurement: Measurement) -> list[list[str]]:
         counts.append(words.count(requests - of.counts["ok"]))
         known = p99.value is not None and name not in measurement.verdict.saturated
         latencies = [_latency(measurement, name, p, "") for p in LEVELS]
-        table.append([name, *counts, *latencies, f"{p99.late:.2g}" if known else ""])
+        table.append([name, *counts, *latencies, words.number(p99.late, 2) if known else ""])
     return table
 
 

@@ -44,11 +44,11 @@ def interval(low: float, high: float, places: int) -> str:
     return ("–" if low >= 0 else " to ").join(ends)
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Return a number with three significant digits and never an exponent: "0.171", "12.3", "1 320", "∞"."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return count(round(value)) if abs(value) >= 100 else f"{value:.3g}"
+    return count(round(value)) if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
 def decimals(value: float, half: float | None) -> int:
@@ -74,4 +74,4 @@ def senders_share(estimate: Estimate) -> str:
     """Return " (at most 0.09 ms of it the sender's)" where a late sender's share is 1 % or more, else ""."""
     if estimate.value is None or not estimate.late >= 0.01 * abs(estimate.value):
         return ""
-    return f" (at most {estimate.late:.2g} ms of it the sender's)"
+    return f" (at most {number(estimate.late, 2)} ms of it the sender's)"
