@@ -175,7 +175,7 @@ class Reading:
             found += [self._latency(names[0], "half answered within", 0.5)]
             found += [self._latency(names[0], "99 % answered within", 0.99)] if self.shares else []
         if len(names) == 2:
-            gaps = {p: self._difference(*names, p) for p in (0.99, 0.5)}
+            gaps = {p: self._difference(names[0], names[1], p) for p in (0.99, 0.5)}
             p = next((p for p, gap in gaps.items() if gap.low is not None), 0.99)
             told = f"{names[1]} slower than {names[0]}, {words.level_name(p)}"
             found.append(Number(told, self._shown(gaps[p]), "ms", minor=True))
