@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import xedge
-from xedge.cli import batch, options, serving, text
+from xedge.cli import batch, kept, options, serving, text
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.extras import needed
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
     0 done; 1 it failed; 2 what was asked cannot be done as asked; 3 done, but a measurement is not VALID;
-    130 interrupted.
+    4 done, but a number has crossed its limit (--fail-if); 130 interrupted.
     """
     parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
     parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     service = options.add_group(commands, "serve", "SERVICE", about)
     serving.add(options.adder(commands), service)
     batch.add(options.adder(commands))
+    kept.add(options.adder(commands))
     about = "List, promote or roll back versions of the text models."
     text.add(service, options.add_group(commands, "registry", "COMMAND", about))
     arguments = parser.parse_args(argv)

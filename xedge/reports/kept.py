@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from xedge.core import files
 from xedge.core.exceptions import ReportError
+from xedge.reports import conversion, page
 
 GOOD = ("VALID", "completed")
 BESIDE = '<a data-beside="" href="'  # begins a page's links to files in its own folder; no cell can have one
@@ -57,6 +58,23 @@ class Run:
         return self.state in GOOD
 
     @property
+    def changed(self) -> dict[str, str]:
+        """Return the parameters that are not the notebook's defaults, as one types them."""
+        rows = self.record["parameters"]
+        return {row["name"]: conversion.as_text(row["value"]) for row in rows if row["changed"]}
+
+    @property
+    def headline(self) -> list[str]:
+        """Return the numbers on top of its page, each as a text: "edge, p99: 3.2 ms"."""
+        found = [page.headline(**number) for number in self.record.get("headline") or []]
+        return [f"{one['label']}: {one['value']} {one['unit']}".rstrip() for one in found]
+
+    @property
+    def failure(self) -> str:
+        """Return the first line of the error that ended it, "" without one."""
+        return f"{self.error['type']}: {self.error['message']}".splitlines()[0] if self.error else ""
+
+    @property
     def top(self) -> Path:
         """Return the page above all runs of this report, which shows the latest good one."""
         return _home(self.folder, self.record).with_name(f"{self.name}.html")
@@ -71,9 +89,9 @@ class Run:
         """Return how it ended: "completed in 20.1 s, VALID" or "failed in cell 4 (ValueError: …)"."""
         if self.error is None:
             return f"{self.status} in {self.duration_s:.1f} s{f', {self.verdict}' if self.verdict else ''}"
-        what = f"{self.error['type']}: {self.error['message']}".splitlines()[0]
         index = self.error["cell_index"]
-        return f"{self.status} {'before the first cell' if index is None else f'in cell {index + 1}'} ({what})"
+        where = "before the first cell" if index is None else f"in cell {index + 1}"
+        return f"{self.status} {where} ({self.failure})"
 
     @property
     def sentence(self) -> str:
@@ -183,8 +201,8 @@ def put_on_top(home: Path) -> None:
     shown = None
     while (run := latest(home)) is not None and run != shown:
         links = quote(f"{run.folder.relative_to(home.parent)}/")
-        page = run.html.read_text(encoding="utf-8").replace(BESIDE, f"{BESIDE}{links}")
-        files.write_text(home.with_name(f"{home.name}.html"), page)
+        html = run.html.read_text(encoding="utf-8").replace(BESIDE, f"{BESIDE}{links}")
+        files.write_text(home.with_name(f"{home.name}.html"), html)
         shown = run
 
 

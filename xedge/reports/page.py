@@ -110,15 +110,16 @@ def conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         "commit": f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git",
     }
     limits = {f"limit {one['limit']}": one["said"] for one in facts.get("thresholds") or []}
-    return _flat(rows) + _flat(facts.get("conditions") or {}) + list(limits.items())
+    return flat(rows) + flat(facts.get("conditions") or {}) + list(limits.items())
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a mapping of mappings as rows of name and text."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         label = f"{prefix}{name}".replace("_", " ")
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{label}: ")
+            rows += flat(value, f"{label}: ")
         else:
             rows.append((label, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return rows

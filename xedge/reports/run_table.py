@@ -12,7 +12,7 @@ from typing import Any
 
 from xedge.core import files
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import kept, page
+from xedge.reports import kept
 from xedge.reports.estimates import Estimates
 from xedge.reports.kept import GOOD as GOOD
 from xedge.reports.kept import Run
@@ -80,15 +80,13 @@ class Row:
 
     @property
     def headline(self) -> list[str]:
-        """Return the numbers on top of the run's page, each as a text: "edge, p99: 3.2 ms"."""
-        found = [page.headline(**number) for number in self.facts.get("headline") or []]
-        return [f"{one['label']}: {one['value']} {one['unit']}".rstrip() for one in found]
+        """Return the numbers on top of the run's page, each as a text."""
+        return self.run.headline if self.run is not None else []
 
     @property
     def error(self) -> str:
         """Return the first line of the error that ended the run."""
-        error = self.facts.get("error") or {}
-        return f"{error['type']}: {error['message']}".splitlines()[0] if error else ""
+        return self.run.failure if self.run is not None else ""
 
 
 @dataclass(frozen=True)
