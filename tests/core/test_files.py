@@ -1,8 +1,7 @@
-"""Files: whole or not at all, refused before anything is measured where they cannot be, and saved elsewhere after it."""
+"""Files: whole or not at all, refused before anything is measured, and saved elsewhere where saving fails."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -99,4 +98,4 @@ def test_a_reader_finds_a_whole_file_whoever_writes(tmp_path: Path) -> None:
         thread.start()
     while any(thread.is_alive() for thread in writers):
         assert path.read_text() in texts
-    assert os.listdir(tmp_path) == ["page.html"]
+    assert list(tmp_path.iterdir()) == [path]
