@@ -19,18 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done; 1 it failed; 2 what was asked cannot be done as asked; 3 done, but a measurement is not VALID;
     4 done, but a number has crossed its limit (--fail-if); 130 interrupted.
     """
-    parser = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
-    parser.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
-    options.add_logging(parser, None, "warning")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "Run a service in the foreground until SIGTERM or Ctrl-C."
-    service = options.add_group(commands, "serve", "SERVICE", about)
-    serving.add(options.adder(commands), service)
-    batch.add(options.adder(commands))
-    kept.add(options.adder(commands))
-    about = "List, promote or roll back versions of the text models."
-    text.add(service, options.add_group(commands, "registry", "COMMAND", about))
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         logs.begin(*options.log_settings(arguments))
         with needed("lab", "this command"):
@@ -41,3 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as exc:
         print("\n".join(["xedge: interrupted", *getattr(exc, "__notes__", [])]), file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what understands the command line."""
+    top = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
+    top.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
+    options.add_logging(top, None, "warning")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    about = "Run a service in the foreground until SIGTERM or Ctrl-C."
+    service = options.add_group(commands, "serve", "SERVICE", about)
+    serving.add(options.adder(commands), service)
+    batch.add(options.adder(commands))
+    kept.add(options.adder(commands))
+    about = "List, promote or roll back versions of the text models."
+    text.add(service, options.add_group(commands, "registry", "COMMAND", about))
+    return top
