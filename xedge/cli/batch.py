@@ -21,22 +21,22 @@ EXIT_FAILED, EXIT_INVALID = 1, 3
 
 def add(command: Adder) -> None:
     """Add the commands."""
-    sub = command("build", build)
+    sub = command("build", build, "xedge build anomaly_detector --quick")
     sub.add_argument("models", nargs="*", metavar="MODEL", help="which reference models; by default all")
     sub.add_argument("--force", action="store_true", help="train again even if the files are good")
     sub.add_argument("--quick", action="store_true", help="less data and fewer epochs, for a trial")
-    sub = command("measure", measure)
+    sub = command("measure", measure, "xedge measure scenario.yaml --out first")
     sub.add_argument("scenario", metavar="FILE.yaml", help="the scenario")
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
     sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
-    sub = command("report", report)
+    sub = command("report", report, "xedge report 02_edge_vs_cloud -p rate_hz 200 -p encoding msgpack")
     sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
     text = "parameters from a file; -p goes before it; several compare runs, as does a list of sets in one file"
     sub.add_argument("-f", "--file", action="append", default=[], metavar="FILE.yaml", help=text)
     _add_run(sub, "VALUE", "set a parameter", "the project's reports folder")
-    sub = command("sweep", sweep)
+    sub = command("sweep", sweep, "xedge sweep 02_edge_vs_cloud -p rate_hz 50,100,200 -p cloud_latency_ms 10,50")
     sub.set_defaults(usual_level="info", again="failed")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
     text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"
@@ -47,7 +47,7 @@ def add(command: Adder) -> None:
     text = "run again what is INVALID or SATURATED, not only what failed"
     which.add_argument("--again-invalid", action="store_const", const="invalid", dest="again", help=text)
     which.add_argument("--again", action="store_const", const="all", dest="again", help="run everything again")
-    sub = command("index", index)
+    sub = command("index", index, "xedge index reports/edge_vs_cloud_sweep")
     sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
 
 
