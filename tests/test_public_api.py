@@ -226,7 +226,7 @@ BROUGHT = {
     "starlette": "fastapi",
     "traitlets": "nbclient",
 }
-NOT_FOR_USERS = {"test", "lint"}  # what the package itself never imports
+NOT_FOR_USERS = {"docs", "test", "lint"}  # what the package itself never imports
 
 
 def declared(*extras):

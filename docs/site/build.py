@@ -1,4 +1,4 @@
-"""`make docs`: the site in build/docs, from docs/, README.md, docstrings and notebooks as they ran; without a network."""
+"""`make docs`: the site in build/docs, from docs/, README, docstrings and notebooks as they ran; needs no network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "docs")
     parser.add_argument("--runs", type=Path, default=ROOT / "reports", help="where the notebooks' runs are looked for")
-    parser.add_argument("--run", nargs="*", default=["00_quickstart"], help="notebooks to run first if they have no run")
+    parser.add_argument(
+        "--run", nargs="*", default=["00_quickstart"], help="notebooks to run first if they have no run"
+    )
     parser.add_argument("--all", action="store_true", help="run all notebooks that have no run, with their defaults")
     arguments = parser.parse_args(argv)
     out, stage = arguments.out.resolve(), arguments.out.resolve().with_name(f"{arguments.out.name}_pages")
@@ -72,7 +74,8 @@ def contents(names: list[str]) -> str:
     own.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     lists = {"Start": ["quickstart", "gallery"], "Reference": ["reference", "commands"], "How it works": own}
     return "".join(
-        f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{chr(10).join(pages)}\n```\n" for caption, pages in lists.items()
+        f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{chr(10).join(pages)}\n```\n"
+        for caption, pages in lists.items()
     )
 
 

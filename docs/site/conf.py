@@ -8,7 +8,7 @@ from docutils import nodes
 
 import xedge
 
-project, author = "xedge", "the xedge authors"
+project, author = "xedge", "The xedge founders"
 version = release = xedge.__version__
 copyright = author  # noqa: A001 - Sphinx calls it so
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -44,8 +44,15 @@ def _as_rst(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, lines
     lines[:] = [re.sub(r"`([^`]+)`", r"``\1``", re.sub(r"(?<=[(, ])\*(?=\w)", r"\*", line)) for line in lines]
 
 
+def _shorter(*described: Any) -> tuple[str | None, str | None]:
+    """Leave the ranges out of a signature: the docstring says what may be given, and so does the error."""
+    signature, returned = described[-2:]
+    return signature and re.sub(r"Annotated\[(.+?), msgspec\.Meta\([^()]*\)\]", r"\1", signature), returned
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Make formulas MathML, which needs neither script nor font, and docstrings reStructuredText."""
     app.connect("autodoc-process-docstring", _as_rst, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", _shorter)
     app.add_html_math_renderer("mathml", inline_renderers=(_formula, None), block_renderers=(_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -33,7 +33,9 @@ def newest_run(notebook: Notebook, folders: list[Path]) -> Ran | None:
         same = facts.get("notebook_sha256") == notebook.sha256 and facts.get("status") == "completed"
         if same and executed.is_file():
             runs.append(Ran(facts, executed))
-    return max(runs, key=lambda run: (run.facts.get("verdict") in (None, "VALID"), run.facts["started_at"]), default=None)
+    return max(
+        runs, key=lambda run: (run.facts.get("verdict") in (None, "VALID"), run.facts["started_at"]), default=None
+    )
 
 
 def write(stage: Path, notebooks: list[Notebook], folders: list[Path]) -> list[str]:
@@ -44,7 +46,9 @@ def write(stage: Path, notebooks: list[Notebook], folders: list[Path]) -> list[s
             entries.append(_entry(stage, notebook, ran))
         else:
             missing.append(notebook.name)
-    intro = "Each page is one run of a notebook by `xedge report` on the machine that it names, with all that came out of it."
+    intro = (
+        "Each page is one run of a notebook by `xedge report`, on the machine that it names, with all that came out."
+    )
     text = ["# The notebooks as they ran", intro, *entries]
     if missing:
         names = [f"- `xedge report {name}`" for name in missing]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +27,12 @@ FURTHER = {
     "xedge.studies.instrument": "The instrument against theory",
     "xedge.text": "Topic and sentiment",
 }
+PLUMBING = "check, written_out"
 
 
 def write(stage: Path) -> None:
     """Write `reference.md` and `commands.md` to `stage`."""
+    os.environ["COLUMNS"] = "100"  # as wide as argparse makes its help
     (stage / "reference.md").write_text(_reference(), encoding="utf-8")
     parts = [f"## {one.prog}\n\n```text\n{one.format_help().strip()}\n```" for one in _parsers(parser())]
     (stage / "commands.md").write_text("\n\n".join(["# Commands", *parts]) + "\n", encoding="utf-8")
@@ -63,7 +66,8 @@ def _directive(path: str) -> str:
     module, _, name = path.rpartition(".")
     value = getattr(importlib.import_module(module), name)
     if isinstance(value, type):
-        text = f".. autoclass:: {path}\n   :members:\n   :inherited-members: Struct, Exception"
+        base = "Struct" if name == "Scenario" else "Config"  # what all data has in common is shown there
+        text = f".. autoclass:: {path}\n   :members:\n   :inherited-members: {base}\n   :exclude-members: {PLUMBING}"
     else:
         text = f".. auto{'function' if callable(value) else 'data'}:: {path}"
     return f"```{{eval-rst}}\n{text}\n```"
