@@ -155,7 +155,7 @@ def test_gallery_shows_the_run_with_its_picture_in_words_too(
 ) -> None:
     gallery, page = ((built / name).read_text("utf-8") for name in ("gallery.html", "00_quickstart.html"))
     assert f"<strong>{ran.verdict}</strong>" in gallery
-    assert "xedge report 03_load" in gallery  # has no run here
+    assert "03_load<" in gallery  # has no run here
     assert f"{ran.record['host']['cores']} cores" in page
     assert {name: page.wordless for name, page in pages.items() if page.wordless} == {}
 
