@@ -64,13 +64,13 @@ class Networks:
 
     def findings(self) -> Findings:
         """Return what a page shows: the measurement, concluded by what dominates."""
-        return replace(findings(self.measurement), conclusion=self.conclusion())
+        return replace(findings(self.measurement), conclusion=self.conclusion(), answer="")
 
     def shares(self, placement: str) -> dict[str, float]:
         """Return the shares of the mean latency; without emulated links the first is the broker alone."""
         table = self.measurement.breakdown()
         share = table[table["placement"] == placement].set_index("part")["share"].fillna(0.0)
-        crossing = float(share[["uplink", "downlink", "residual"]].sum())
+        crossing = float(share[["broker in", "uplink", "downlink", "broker out"]].sum())
         inside = {part: float(share[part]) for part in ("queueing", "inference")}
         return {"network and broker": crossing, **inside, "a late sender": float(share["lateness"])}
 
