@@ -34,17 +34,18 @@ class LoadCurve(Limits):
         return f"{' '.join(sentences)}\n\n" + (f"Doubts: {listed}." if listed else "No check raised a doubt.")
 
     def _meets(self, placement: str) -> str:
+        if reason := self.undecided(placement):
+            return f"was not decided at any of {len(self.latest(placement))} rates tried: {reason}"
         limit, what = self.limit(placement), f"{self.deadline_ms:g} ms at {level_name(self.p)}"
         steady, saturated = self.saturation(placement)
         ends = f"; it saturates between {number(steady)} and {number(saturated)}/s" if steady and saturated else ""
-        if limit.met_hz is None and limit.failed_hz is None:
-            return f"could not be judged: {limit.reason}"
         if limit.met_hz is None:
             when = " until the search ended" if self.ended and not limit.resolved else ""
             return f"was not shown to meet {what} at any rate{when} (at {rate(limit.failed_hz)} {limit.reason}){ends}"
         if limit.failed_hz is None:
             return f"meets {what} at {number(limit.met_hz)}/s, the highest rate tried: {limit.reason}"
-        word = "saturated" if limit.failed_hz == saturated else "not shown to"
+        words_of = {"saturated": "saturated", "undecided": "not shown to keep pace"}
+        word = words_of.get(self.latest(placement)[limit.failed_hz].outcome, "not shown to")
         return f"meets {what} up to {number(limit.met_hz)}/s (at {number(limit.failed_hz)}/s {word}){ends}"
 
     def _knee(self, placement: str) -> str:
@@ -68,6 +69,9 @@ class LoadCurve(Limits):
         if invalid := [probe for probe in latest.values() if probe.outcome == "invalid"]:
             rates = ", ".join(number(probe.rate_hz) for probe in invalid)
             yield f"{placement} at {rates}/s: INVALID ({invalid[0].reason}); it decides nothing"
+        if unknown := [probe for probe in latest.values() if probe.outcome == "undecided"]:
+            rates = ", ".join(number(probe.rate_hz) for probe in unknown)
+            yield f"{placement} at {rates}/s: undecided ({unknown[0].reason}); more requests a trial would tell"
         if limit.met_hz and limit.failed_hz and not limit.resolved:
             yield f"{placement}: met and failed rate are further apart than {100 * self.resolution:g} %"
         failed_hz = limit.failed_hz or float("inf")
@@ -111,8 +115,8 @@ class LoadCurve(Limits):
         limit = self.limit(placement)
         label = f"{placement}, highest rate with {level_name(self.p)} ≤ {self.deadline_ms:g} ms"
         failed = f"not shown at {number(limit.failed_hz)}/s" if limit.failed_hz else "the highest tried"
-        if limit.met_hz is None and limit.failed_hz is None:
-            return Headline(label, "not known", detail="no valid probe")
+        if reason := self.undecided(placement):
+            return Headline(label, "not decided", detail=reason)
         return Headline(label, "none" if limit.met_hz is None else limit.met_hz, "/s", failed)
 
     def _estimates(self, placement: str) -> dict[str, Any]:
