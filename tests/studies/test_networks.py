@@ -112,8 +112,11 @@ def test_conclusion_doubts_a_network_that_is_not_the_published_one():
 def test_figure_has_the_published_quantiles_as_circles_beside_what_requests_met(ax):
     networks = behind_a_network()
     figures.published(ax, networks)
-    circles = {(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.get_lines() if len(line.get_xdata()) == 1}
-    assert circles == {(3.0, 0.5), (20.0, 0.9)}
+    lines = [one for one in ax.get_lines() if len(one.get_xdata()) == 1]
+    marks = {
+        mark: {tuple(map(float, one.get_xydata()[0])) for one in lines if one.get_marker() == mark} for mark in "os"
+    }
+    assert marks == {"o": {(3.0, 0.5), (20.0, 0.9)}, "s": {(143.0, 0.5), (300.0, 0.9)}}
     met = line(ax, "cloud, measured")
     assert met[0].min() == pytest.approx(networks.crossed_ms("cloud").min())
     assert met[1][-1] == 1
