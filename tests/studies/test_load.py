@@ -396,6 +396,21 @@ def test_power_is_throughput_over_mean_latency():
     assert probe.power == pytest.approx([1e3 * probe.answered_hz / mean for mean in means])
 
 
+def test_what_is_said_is_said_of_the_rate_offered():
+    """By luck 10 % less than asked for arrived: that the rate asked for meets the deadline was not shown."""
+    measurement = measured(520, {"edge": {}}, n=300, seed=0, replications=3)
+    probe = judge(measurement, "edge", 500, 0.99)
+    offered_hz = measurement.evidence["edge"].rates_hz["offered_hz"]
+    assert offered_hz < 0.95 * 520  # more than the service can take was asked for, and less than that was offered
+    assert (probe.rate_hz, probe.offered_hz, probe.outcome) == (520, offered_hz, "met")
+    curve = LoadCurve((measurement,), 500, 0.99, 0.1)
+    assert curve.limit("edge").met_hz == curve.knee("edge").rate_hz == curve.saturation("edge")[0] == offered_hz
+    assert f"meets 500 ms at p99 at {offered_hz:.0f}/s" in curve.conclusion()
+    assert "520" not in curve.conclusion()
+    assert curve.listing().reset_index().loc[0, ["asked, /s", "offered, /s"]].tolist() == ["520", f"{offered_hz:.0f}"]
+    assert list(curve.table()[["rate_hz", "offered_hz"]].iloc[0]) == [520, offered_hz]
+
+
 # The load curve of simulated queues
 
 PLACEMENTS = {"edge, one by one": {}, "edge, batches": {"batch": 4}, "cloud": {"service_ms": 1.0, "way_ms": 10.0}}
@@ -486,7 +501,8 @@ def test_rate_tried_again_counts_as_the_second_time():
 
     curve = explore(take, Search(240, 0.2), ["edge"], 20, 0.99)
     assert log[:2] == [240, 240]
-    assert curve.latest("edge")[240].outcome == "met"
+    (probe,) = [probe for probe in curve.latest("edge").values() if probe.rate_hz == 240]
+    assert probe.outcome == "met"
     assert len(curve.table()) == len(log)
     assert not any("INVALID" in doubt for doubt in curve.doubts())
 

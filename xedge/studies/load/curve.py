@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 USEFUL = 5000  # requests a rate from which on its p99 is worth publishing; for p95 a fifth of them
 
+UNDECIDED = {  # outcome: how it is called, and what follows
+    "invalid": ("INVALID", "it decides nothing"),
+    "undecided": ("undecided", "more requests a trial would tell"),
+}
+
 
 class LoadCurve(Limits):
     """Placements measured at many rates, searched for the highest that meets a deadline."""
@@ -66,12 +71,11 @@ class LoadCurve(Limits):
 
     def _doubts_of(self, placement: str) -> Iterator[str]:
         limit, latest = self.limit(placement), self.latest(placement)
-        if invalid := [probe for probe in latest.values() if probe.outcome == "invalid"]:
-            rates = ", ".join(number(probe.rate_hz) for probe in invalid)
-            yield f"{placement} at {rates}/s: INVALID ({invalid[0].reason}); it decides nothing"
-        if unknown := [probe for probe in latest.values() if probe.outcome == "undecided"]:
-            rates = ", ".join(number(probe.rate_hz) for probe in unknown)
-            yield f"{placement} at {rates}/s: undecided ({unknown[0].reason}); more requests a trial would tell"
+        for outcome, told in UNDECIDED.items():
+            if probes := [probe for probe in latest.values() if probe.outcome == outcome]:
+                rates = ", ".join(number(probe.offered_hz) for probe in probes)
+                first = f"at {number(probes[0].offered_hz)}/s: " if len(probes) > 1 else ""
+                yield f"{placement} at {rates}/s: {told[0]} ({first}{probes[0].reason}); {told[1]}"
         if limit.met_hz and limit.failed_hz and not limit.resolved:
             yield f"{placement}: met and failed rate are further apart than {100 * self.resolution:g} %"
         failed_hz = limit.failed_hz or float("inf")
@@ -87,9 +91,18 @@ class LoadCurve(Limits):
         for probe in sorted(self.probes, key=lambda probe: (self.placements.index(probe.placement), probe.rate_hz)):
             steady = probe.outcome in STEADY
             latencies = [milliseconds(e, None, "") if steady else "–" for e in (probe.p50, probe.tail)]
-            rates, requests = [number(probe.rate_hz), number(probe.answered_hz)], words.count(probe.requests)
+            rates = [number(hz) for hz in (probe.rate_hz, probe.offered_hz, probe.answered_hz)]
+            requests = words.count(probe.requests)
             rows.append([probe.placement, *rates, requests, *latencies, probe.outcome])
-        heads = ["placement", "offered, /s", "answered, /s", "requests", "p50, ms", f"{level_name(self.p)}, ms"]
+        heads = [
+            "placement",
+            "asked, /s",
+            "offered, /s",
+            "answered, /s",
+            "requests",
+            "p50, ms",
+            f"{level_name(self.p)}, ms",
+        ]
         return pd.DataFrame(rows, columns=[*heads, "outcome"]).set_index(heads[:2])
 
     def _summary(self) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) 
     steady = [probe for probe in curve.latest(placement).values() if probe.outcome in STEADY]
     artists: list[Artist] = []
     for estimates, style in (([probe.p50 for probe in steady], "-"), ([probe.tail for probe in steady], "--")):
-        known = [(p.rate_hz, e.value, e.low, e.high) for p, e in zip(steady, estimates, strict=True)]
+        known = [(p.offered_hz, e.value, e.low, e.high) for p, e in zip(steady, estimates, strict=True)]
         table = [[math.nan if x is None or math.isinf(x) else x for x in row] for row in known]  # NaN is not drawn
         rates, values, low, high = np.array(table, dtype=float).reshape(-1, 4).T
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
@@ -50,7 +50,7 @@ def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list
     artists: list[Artist] = []
     for outcome, marker in MARKS.items():
         colour = GREY if outcome == "invalid" else _colour(curve, placement)
-        rates = [probe.rate_hz for probe in curve.latest(placement).values() if probe.outcome == outcome]
+        rates = [probe.offered_hz for probe in curve.latest(placement).values() if probe.outcome == outcome]
         if rates:
             artists += ax.plot(
                 rates,
@@ -71,13 +71,13 @@ def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list
 def throughput(ax: Axes, curve: Limits) -> list[Artist]:
     """Draw the rate answered over the rate offered; the dotted line is all of it. Marks are those of the panels."""
     artists: list[Artist] = []
-    every = [probe.rate_hz for probe in curve.probes]
+    every = [probe.offered_hz for probe in curve.probes]
     ends = [min(every), max(every)]
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
     for place, placement in enumerate(curve.placements):
         probes = [probe for probe in curve.latest(placement).values() if probe.outcome != "invalid"]
         look = LOOKS[place % len(LOOKS)]
-        offered, answered = np.array([(probe.rate_hz, probe.answered_hz) for probe in probes]).reshape(-1, 2).T
+        offered, answered = np.array([(probe.offered_hz, probe.answered_hz) for probe in probes]).reshape(-1, 2).T
         artists += ax.plot(offered, answered, label=placement, **look)
         for outcome in sorted({probe.outcome for probe in probes}):
             some = np.array([probe.outcome == outcome for probe in probes])
@@ -104,7 +104,7 @@ def figure(curve: Limits) -> ReportFigure:
             [*cells, ["key"] * columns, ["answered"] * columns], height_ratios=[2.9] * rows + [0.35, 2.9],
             empty_sentinel=".",
         )  # fmt: skip
-        ylim, rates = _range(curve), [probe.rate_hz for probe in curve.probes]
+        ylim, rates = _range(curve), [probe.offered_hz for probe in curve.probes]
         for place in range(rows * columns):
             if place >= len(curve.placements):
                 axes[f"{place}"].axis("off")

@@ -28,6 +28,7 @@ class Probe:
     measurement: Measurement
     placement: str
     rate_hz: float  # asked for
+    offered_hz: float  # what of it fell due in the measured part: by chance more or less
     outcome: Outcome  # "undecided": not shown to keep pace with the rate; "invalid" decides nothing
     reason: str
     requests: int  # measured, warm-up apart
@@ -47,7 +48,8 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
     """
     parts = as_sections(measurement.latencies_ms(placement), p)
     p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
-    answered_hz = measurement.evidence[placement].rates_hz["answered_hz"]
+    rates_hz = measurement.evidence[placement].rates_hz
+    offered_hz, answered_hz = rates_hz["offered_hz"], rates_hz["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)
     every = latency_ms(measurement.evidence[placement].rows)
@@ -57,7 +59,7 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
     requests = len(measurement.evidence[placement].measured)
     power = 1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1)
     told = (outcome, reason, requests, answered_hz, p50, tail, power, fastest_ms, hopeless)
-    return Probe(measurement, placement, rate_hz, *told)
+    return Probe(measurement, placement, rate_hz, offered_hz, *told)
 
 
 def _outcome(
@@ -142,12 +144,15 @@ class Limits:
         return tuple(judge(measurement, name, self.deadline_ms, self.p) for measurement, name in taken)
 
     def latest(self, placement: str) -> dict[float, Probe]:
-        """Return rate -> the last probe there, by ascending rate: a rate tried twice counts as the second time."""
+        """Return rate offered -> the last probe there, ascending: a rate tried twice counts as the second time.
+
+        What is said of a placement is said of rates that were offered indeed, not of those asked for.
+        """
         probes = {probe.rate_hz: probe for probe in self.probes if probe.placement == placement}
         if not probes:
             names = ", ".join(self.placements)
             raise MeasurementError(f"no placement {placement!r} in this load curve: it has {names}")
-        return dict(sorted(probes.items()))
+        return {probe.offered_hz: probe for probe in sorted(probes.values(), key=lambda probe: probe.offered_hz)}
 
     def limit(self, placement: str) -> Limit:
         """Return the highest rate that meets the deadline, with the bracket it rests on."""
@@ -157,7 +162,8 @@ class Limits:
         if met_hz is None and fastest is not None:
             return Limit(None, failed_hz, True, f"even the fastest answer took {fastest.fastest_ms:.3g} ms")
         if failed_hz is not None:
-            close = met_hz is not None and failed_hz <= met_hz * (1 + self.resolution) * 1.001
+            near = (self.resolution + 1) * 1.001
+            close = met_hz is not None and probes[failed_hz].rate_hz <= probes[met_hz].rate_hz * near
             return Limit(met_hz, failed_hz, close, probes[failed_hz].reason)
         undecided = "" if met_hz else next(iter(probes.values())).reason
         return Limit(met_hz, None, False, undecided or self.ended or "no rate tried failed")
@@ -199,6 +205,7 @@ class Limits:
     def table(self) -> pd.DataFrame:
         """Return one row a probe: rates in Hz, p50 and the deadline's level in ms with intervals, outcome, reason.
 
+        Rates are those asked for, offered in the measured part (by chance more or less) and answered.
         Saturated, undecided and invalid probes have no percentiles (NaN).
         """
         rows = []
@@ -206,7 +213,8 @@ class Limits:
             known = with_interval("p50_ms", probe.p50) | with_interval(f"{level_name(self.p)}_ms", probe.tail)
             if probe.outcome not in STEADY:
                 known = dict.fromkeys(known)
-            row = {"placement": probe.placement, "rate_hz": probe.rate_hz, "answered_hz": probe.answered_hz}
+            row = {"placement": probe.placement, "rate_hz": probe.rate_hz}
+            row |= {"offered_hz": probe.offered_hz, "answered_hz": probe.answered_hz}
             row |= {name: math.nan if value is None else value for name, value in known.items()}
             rows.append(row | {"requests": probe.requests, "outcome": probe.outcome, "reason": probe.reason})
         return pd.DataFrame(rows)
