@@ -300,7 +300,7 @@ def test_build_leaves_good_models_alone_and_makes_others_again(
     asked.clear()
     (tmp_path / "anomaly_detector.pt").unlink()
     (tmp_path / "vibration_cnn.json").write_text("{")
-    monkeypatch.setattr(zoo, "read_card", lambda path: zoo.ModelCard(path, {"name": path.stem}))
+    monkeypatch.setattr(zoo, "_build_one", lambda name, *_: asked.append((name, _[1])))
     zoo.build("anomaly_detector", models_dir=tmp_path, quick=True)
     assert asked == [("anomaly_detector", True)]
 
@@ -427,13 +427,14 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.rnn, self.out = nn.GRU(3, width, batch_first=True), nn.Linear(width, 2)
+        self.attention = nn.TransformerEncoderLayer(4, 2, width, batch_first=True)
+        self.out = nn.Linear(4, 2)
         self.register_buffer("scale", torch.tensor([2.0, 3.0]), persistent=False)
     def forward(self, x):
-        hidden, _ = self.rnn(x)
+        hidden = self.attention(x)
         place = torch.arange(x.shape[1], device=x.device)[None, :, None]
         return self.out((hidden * place).mean(1)) * self.scale
-xedge.export(Net(5), np.random.default_rng(0).random((3, 6, 3)), "net", models_dir="{folder}", free_axis=1)
+xedge.export(Net(5), np.random.default_rng(0).random((3, 6, 4)), "net", models_dir="{folder}", free_axis=1)
 """
 
 
@@ -443,9 +444,9 @@ def test_export_of_a_class_that_a_notebook_defines_answers_in_other_processes(tm
     onnx_engine, torch_engine = OnnxEngine(tmp_path / "net.onnx"), TorchEngine(tmp_path / "net.pt")
     assert zoo.read_card(tmp_path / "net.json").facts["architecture"] == "Net@net"
     for rows, length in ((1, 6), (4, 6), (2, 9), (3, 1)):
-        inputs = np.random.default_rng(rows).random((rows, length, 3), np.float32)
+        inputs = np.random.default_rng(rows).random((rows, length, 4), np.float32)
         np.testing.assert_allclose(torch_engine.predict(inputs), onnx_engine.predict(inputs), atol=1e-5)
-    assert torch_engine.input_shape == (-1, 3)
+    assert torch_engine.input_shape == (-1, 4)
 
 
 class Doubling(nn.Module):
@@ -610,7 +611,7 @@ def test_export_refuses_init_that_is_no_plain_value(tmp_path: Path) -> None:
 
 
 def test_export_refuses_what_is_no_module(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"torch\.nn\.Module, not a function"):
+    with pytest.raises(ConfigurationError, match=r"\.onnx file, not a function"):
         export(lambda x: x, EXAMPLE, "m", models_dir=tmp_path)  # type: ignore[arg-type]
 
 

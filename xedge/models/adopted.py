@@ -78,7 +78,9 @@ def from_estimator(
         answers = np.asarray(method(batch))
         return answers if answers.ndim > 1 or name == "label" else answers[:, np.newaxis]
 
-    gaps = parity.compared(draft.stem, engine.predict, original, inputs, tolerance, name, "scikit-learn")
+    gaps = parity.compared(
+        draft.stem, engine.predict, original, inputs, tolerance, name, ("ONNX Runtime", "scikit-learn")
+    )
     checked = {"parity": {"inputs": len(inputs), **gaps, "tolerance": tolerance}}
     return _facts(engine, "scikit-learn") | checked | {"architecture": type(estimator).__name__}
 

@@ -151,9 +151,8 @@ def _from_module(
                 raise ModelError(_cannot_be_saved(module, exc)) from exc
             needs_class = True
     torch.save(saved, pt_file)
-    gaps = parity.largest_difference(
-        pt_file.stem, onnx_file, pt_file, factory if needs_class and factory else "", inputs, tolerance, output_name
-    )
+    made_by = factory if needs_class and factory else ""
+    gaps = parity.largest_difference(pt_file.stem, onnx_file, pt_file, made_by, inputs, tolerance, output_name, ready)
     return {
         "parity": {"inputs": len(inputs), **gaps, "tolerance": tolerance},
         "output_name": output_name,
@@ -183,8 +182,8 @@ def _cannot_be_saved(module: nn.Module, exc: Exception) -> str:
     where = "a notebook" if cls.__module__ == "__main__" else "this process"
     return (
         f"no other process could load {cls.__name__}: its class is known to {where} only, or needs arguments that "
-        f"`init` does not hold, and what it computes cannot be written down ({tracing.reason(exc)}). Put the class into "
-        "a .py file that can be imported, and give init= with the arguments it was made with"
+        f"`init` does not hold, and what it computes cannot be written down ({tracing.reason(exc)}). Put the class "
+        "into a .py file that can be imported, and give init= with the arguments it was made with"
     )
 
 

@@ -49,11 +49,13 @@ def largest_difference(
     inputs: Array,
     tolerance: float,
     output_name: str = "output",
+    module: Any = None,
 ) -> dict[str, float]:
     """Return the largest difference of the two engines over `inputs`, taken one, two and many at a time.
 
     `max_abs_difference` is in the output's own unit, `max_rel_difference` in parts of an answer's largest number, or of
-    1 where that is smaller; the latter may be `tolerance`. `architecture` is as for `TorchEngine`.
+    1 where that is smaller; the latter may be `tolerance`. `architecture` is as for `TorchEngine`. The .pt file is held
+    against the `module` it was made of too, if there is one: a trace may have lost what a batch's size decides.
 
     Raises:
         ParityError: they differ by more, in shape, or an output is not finite.
@@ -64,6 +66,11 @@ def largest_difference(
     onnx = OnnxEngine(onnx_file)
     pytorch = TorchEngine(pt_file, threads=torch.get_num_threads(), architecture=architecture)
     gaps = compared(name, onnx.predict, pytorch.predict, inputs, tolerance, output_name)
+    if module is not None:
+        with torch.inference_mode():
+            whose = "the .pt file", "the module"
+            answers = lambda rows: module(torch.from_numpy(rows)).numpy()  # noqa: E731
+            compared(name, pytorch.predict, answers, inputs, tolerance, output_name, whose)
     together, alone = onnx.predict(inputs[:4]), np.concatenate([onnx.predict(inputs[i : i + 1]) for i in range(4)])
     within = tolerance * _scale(together) if together.shape == alone.shape else 0.0
     if together.shape != alone.shape or not (np.abs(together - alone) <= within).all():
@@ -76,21 +83,21 @@ def largest_difference(
 
 def compared(
     name: str,
-    in_onnx: Callable[[Array], Array],
+    answer: Callable[[Array], Array],
     original: Callable[[Array], Array],
     inputs: Array,
     tolerance: float,
     output_name: str,
-    where: str = "PyTorch",
+    whose: tuple[str, str] = ("ONNX Runtime", "PyTorch"),
 ) -> dict[str, float]:
-    """Return how far ONNX Runtime's answers are from those of what was exported; see `largest_difference`."""
+    """Return how far the answers of two engines are apart, named by `whose`; see `largest_difference`."""
     largest = {"max_abs_difference": 0.0, "max_rel_difference": 0.0}
     done = 0
     for rows in _batches(inputs):
-        ours, theirs = in_onnx(rows), original(rows)
+        ours, theirs = answer(rows), original(rows)
         if ours.shape != theirs.shape:
             raise ParityError(
-                f"{name}: output {output_name!r} is {ours.shape} in ONNX Runtime, {theirs.shape} in {where}"
+                f"{name}: output {output_name!r} is {ours.shape} in {whose[0]}, {theirs.shape} in {whose[1]}"
             )
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
         relative = gap / _scale(theirs)
@@ -98,7 +105,7 @@ def compared(
             worst = np.unravel_index(np.argmax(np.nan_to_num(relative, nan=np.inf)), relative.shape)
             place = f"[{', '.join(map(str, worst[1:]))}]" if len(worst) > 1 else ""
             raise ParityError(
-                f"{name}: ONNX Runtime and {where} differ in output {output_name!r}{place}: {ours[worst]:.7g} and "
+                f"{name}: {whose[0]} and {whose[1]} differ in output {output_name!r}{place}: {ours[worst]:.7g} and "
                 f"{theirs[worst]:.7g} for input {done + worst[0]}, that is by {gap[worst]:.3g}, {relative[worst]:.3g} "
                 f"of the answer's largest number, more than {tolerance:g}; nothing was written. Is something in the "
                 "model random or decided by the batch size? If they only round differently, give a larger tolerance="
