@@ -13,6 +13,7 @@ from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import conversion
+from xedge.serving.broker import check_environment
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,10 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
     The annotated names in `namespace` are checked, others left alone.
 
     Raises:
-        ConfigurationError: nothing is annotated, or a value is not what its annotation says.
+        ConfigurationError: nothing is annotated, or a value is not what its annotation says; or `XEDGE_BROKER` is not
+            what a broker can be.
     """
+    check_environment()
     annotations = namespace.get("__annotations__") or _typed(namespace)
     if not annotations:
         raise ConfigurationError(
