@@ -148,6 +148,7 @@ def test_conditions_say_how_it_was_measured(taken: Taken, any_broker: Broker) ->
     assert said["link_check"]["cloud"]["requested_ms"] == {"p50_ms": 20.0, "p95_ms": 20.0, "p99_ms": 20.0}
     assert said["link_check"]["cloud"]["measured_ms"]["p50_ms"] > 10
     assert said["link_check"]["cloud"]["n"] == 400
+    assert {level["effective_ms"] for level in said["link_check"]["cloud"]["by_level"]} == {20.0}
     assert said["broker"]["kind"] == any_broker.kind
     assert said["broker"]["version"] == any_broker.version
     assert said["broker"]["qos"] == 0

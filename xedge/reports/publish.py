@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from xedge.core import files
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.reports.study import Findings, Headline, Study
@@ -55,7 +57,7 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
     if (folder := report.data_dir()) is not None:
         for part, file in shown.files.items():
             path = (name or part) if len(shown.files) == 1 else "-".join(filter(None, (name, part)))
-            file.save(folder / path, format="csv")
+            files.saved(partial(file.save, format="csv"), folder / path)
     told = Prose(shown.conclusion)
     if isinstance(study, Measurement):
         told.html = showing.conclusion_html(study)

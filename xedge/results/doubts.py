@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from xedge.results.comparison import could_turn
+from xedge.results.conditions import LinkLevel
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
 from xedge.results.statistics import LEAST_IN_TAIL, episodes, quantile
 from xedge.results.steadiness import Steadiness
@@ -18,6 +19,7 @@ from xedge.results.words import count, level_name, number, percent
 LATE_SHARE = 0.10  # of a percentile may be due to the sender, or as much as half of its interval
 FATES = {"lost": "lost", "timeout": "timed out", "error": "answered with an error", "not_sent": "not sent"}
 LINK_TOLERANCE_MS = {"p50_ms": 0.5, "p99_ms": 2.0}
+OTHER_DELAYS = 0.10  # so far may the delays that messages met be off from those published of a network
 
 # What to do: said once for all doubts that it helps against.
 QUIETER = "close other programs on this machine, or lower the rate (rate_hz), and measure again"
@@ -240,6 +242,28 @@ def link(of: Evidence) -> Iterator[Doubt]:
         if asked is not None and delay is not None and abs(delay - asked) > tolerance:
             text = f"the link's {level.removesuffix('_ms')} was {delay:.4g} ms where {asked:.4g} ms was asked for"
             yield Doubt(of.placement, "warning", text, SETTLE)
+    if text := other_delays(check.by_level):
+        yield Doubt(of.placement, "warning", text, LONGER)
+
+
+def other_delays(levels: Sequence[LinkLevel]) -> str:
+    """Say where the delays that messages met are over `OTHER_DELAYS` off from those published or drawn, and why."""
+
+    def apart(ms: float, other_ms: float) -> bool:
+        return abs(ms - other_ms) > max(OTHER_DELAYS * other_ms, LINK_TOLERANCE_MS["p50_ms"])
+
+    expected = [level.drawn_ms if level.published_ms is None else level.published_ms for level in levels]
+    off = [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]
+    if not off:
+        return ""
+    told = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
+    where = ", ".join(number(ms) for _, ms in off)
+    source = "drawn" if off[0][0].published_ms is None else "published"
+    if any(apart(level.effective_ms, level.drawn_ms) for level, _ in off):
+        why = "nothing overtakes, so at this rate messages wait for those before them"
+    else:
+        why = "they change slowly, so trials this short meet few of them; more or longer ones would meet them all"
+    return f"the delays that the network added in these trials have {told} where {where} ms are {source}: {why}"
 
 
 def replicated(placements: Sequence[Evidence]) -> Iterator[Doubt]:
