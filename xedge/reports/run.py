@@ -207,6 +207,8 @@ def record(key: str, value: Any) -> None:
     Args:
         key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label, value, unit and
             detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a paragraph),
+            `answer` (one sentence, with which the page then begins instead), `doubts` (with about, placement, severity,
+            text and remedy),
             `conditions` (a mapping), `estimates` (for the summary table and the index over several runs, the unit at
             the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}}}),
             `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}), or a name of your
