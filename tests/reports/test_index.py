@@ -264,7 +264,7 @@ def test_estimates_take_numbers_and_estimates() -> None:
         "p50_ms": "0.612 (0.550–0.674)",
         "p99_ms": "too few (n < 299)",
         "load": "0.7",
-        "knee_hz": "410 (400 to 460)",
+        "knee_hz": "410 (400–460)",
     }
     assert found["edge"]["p50_ms"]["low"] == 0.55
     assert found["cloud"]["p50_ms"] == {"value": None, "low": None, "high": None, "text": "timed out"}

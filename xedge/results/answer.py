@@ -136,7 +136,8 @@ class Reading:
     def _by_speed(self) -> str:
         first, *others = self.steady
         if not others:
-            half, most = (words.milliseconds(self.measurement.estimate(first, p).bare) for p in (0.5, 0.99))
+            found = (self.measurement.estimate(first, p) for p in (0.5, 0.99))
+            half, most = (words.milliseconds(replace(estimate, low=None, high=None)) for estimate in found)
             told = f"half of the requests answered within {half}, 99 % within {most}"
             return f"{at(first) if len(self.measurement.placements) > 1 else first}: {told}"
         gaps = {p: self._difference(first, others[0], p) for p in (0.5, 0.99)}
