@@ -22,9 +22,8 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[$(EXTRAS_$*)]'
 	@touch $@
 
-report: $(VENV)/ready-lab ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html
+report: $(VENV)/ready-lab ## build the models, measure edge against cloud; prints the page to open
 	@$(BIN)/xedge report 02_edge_vs_cloud -f notebooks/parameters/edge_vs_cloud.yaml || [ $$? -eq 3 ]
-	@echo "Open reports/edge_vs_cloud.html"
 
 text: $(VENV)/ready-text ## train, register and serve the text models; print a first answer
 	@$(BIN)/xedge report 09_train_text

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import xedge
-from xedge.cli import batch, init, options, serving, text
+from xedge.cli import batch, init, kept, models, options, serving, text
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.extras import needed
@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     service = options.add_group(commands, "serve", "SERVICE", about, example)
     serving.add(options.adder(commands), service)
     batch.add(options.adder(commands))
+    kept.add(options.adder(commands))
+    models.add(options.adder(commands))
     about = "List, promote or roll back versions of the text models."
     text.add(service, options.add_group(commands, "registry", "COMMAND", about, "xedge registry list topic"))
     return whole
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
     0 done; 1 it failed; 2 what was asked cannot be done as asked; 3 done, but a measurement is not VALID;
-    130 interrupted.
+    4 done, but a number has crossed its limit (--fail-if); 130 interrupted.
     """
     arguments = parser().parse_args(argv)
     try:
