@@ -520,7 +520,7 @@ def test_listing_tells_every_probe_as_people_read_it(curve):
     listing = curve.listing()
     assert len(listing) == len(curve.probes)
     assert set(listing.loc[listing["outcome"] == "saturated", "p99, ms"]) == {"–"}
-    assert listing.loc[listing["outcome"] == "met", "p99, ms"].str.contains(" ± ").all()
+    assert listing.loc[listing["outcome"] == "met", "p99, ms"].str.contains(r"\d \([\d.]+–[\d.]+\)").all()
 
 
 def test_conclusion_names_limit_knee_and_saturation(curve):

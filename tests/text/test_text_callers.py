@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from snippets import snippets
 
-from xedge.cli.main import _parser
+from xedge.cli.main import parser
 from xedge.reports.notebooks import Notebook
 from xedge.text import predict_sentiment, predict_sentiments, predict_topic, predict_topics
 from xedge.text.model import TextModel
@@ -157,7 +157,7 @@ def test_command_lines_of_the_page_are_understood() -> None:
     lines = re.findall(r"\bxedge (?:report|registry|serve) [^\n\">]+", "\n".join(blocks))
     assert len(lines) == 10
     for line in lines:
-        arguments = _parser().parse_args(shlex.split(line)[1:])
+        arguments = parser().parse_args(shlex.split(line)[1:])
         if "report" in line:
             assert arguments.parameter == [["must_pass", "true"]]
     assert "must_pass" in {one.name for one in Notebook.open("09_train_text").parameters}

@@ -15,7 +15,7 @@ ALIKE = {  # what two measurements must share to be merged, and what below it th
     "host": ("load_average_before",),
     "broker": ("host", "port", "url", "name"),
     "timeout_s": (),
-    "scenario": ("seed", "replications"),
+    "scenario": ("seed", "replications", "deadline_ms"),
 }
 
 
@@ -100,6 +100,7 @@ class _Scenario(_Part, frozen=True):
     workload: _Workload = _Workload()
     placements: dict[str, _Links] = {}
     seed: int | None = None
+    deadline_ms: float | None = None
 
 
 class _Trial(_Part, frozen=True):

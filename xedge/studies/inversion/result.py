@@ -183,7 +183,7 @@ class Inversion:
                 row.append(_milliseconds(self.measured_ms(name, level, statistic)))
                 row.append(f"{self.theory_ms(name, level, statistic):.1f}")
             rows.append([*row, _milliseconds(self.gain_ms(level, statistic))])
-        note = "± is a 95 % interval (Student t over the replications); above 0 in the last column the cloud wins."
+        note = "in brackets: the 95 % interval over the replications; above 0 in the last column the cloud wins."
         return f"{html_table([*heads, 'edge − cloud, ms'], rows)}<p>{note}</p>"
 
     @property

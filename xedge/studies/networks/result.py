@@ -15,10 +15,10 @@ from xedge.reports.publish import findings
 from xedge.reports.study import Findings
 from xedge.results import words
 from xedge.results.conditions import typed
+from xedge.results.doubts import other_delays
 from xedge.results.measurement import Measurement
 from xedge.results.rows import parts_ns
 from xedge.results.statistics import FloatArray, quantile
-from xedge.results.verdict import other_delays
 from xedge.scenario import link
 
 if TYPE_CHECKING:
@@ -109,13 +109,13 @@ class Networks:
 
     def findings(self) -> Findings:
         """Return what a page shows: the measurement, concluded by what dominates."""
-        return replace(findings(self.measurement), conclusion=self.conclusion())
+        return replace(findings(self.measurement), conclusion=self.conclusion(), answer="")
 
     def shares(self, placement: str) -> dict[str, float]:
         """Return the shares of the mean latency; without emulated links the first is the broker alone."""
         table = self.measurement.breakdown()
         share = table[table["placement"] == placement].set_index("part")["share"].fillna(0.0)
-        crossing = float(share[["uplink", "downlink", "residual"]].sum())
+        crossing = float(share[["broker in", "uplink", "downlink", "broker out"]].sum())
         inside = {part: float(share[part]) for part in ("queueing", "inference")}
         return {CROSSING: crossing, **inside, "a late sender": float(share["lateness"])}
 
