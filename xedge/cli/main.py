@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import xedge
-from xedge.cli import batch, init, kept, options, serving, text
+from xedge.cli import batch, init, kept, models, options, serving, text
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.extras import needed
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     serving.add(options.adder(commands), service)
     batch.add(options.adder(commands))
     kept.add(options.adder(commands))
+    models.add(options.adder(commands))
     about = "List, promote or roll back versions of the text models."
     text.add(service, options.add_group(commands, "registry", "COMMAND", about, "xedge registry list topic"))
     return whole

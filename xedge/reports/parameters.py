@@ -13,6 +13,7 @@ from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import conversion, thresholds
+from xedge.serving.broker import check_environment
 
 THRESHOLDS = "thresholds"
 """The name in a parameter file that is not a parameter's: under it stand limits, as `thresholds.read` takes them."""
@@ -153,8 +154,10 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
     The annotated names in `namespace` are checked, others left alone.
 
     Raises:
-        ConfigurationError: nothing is annotated, or a value is not what its annotation says.
+        ConfigurationError: nothing is annotated, or a value is not what its annotation says; or `XEDGE_BROKER` is not
+            what a broker can be.
     """
+    check_environment()
     annotations = namespace.get("__annotations__") or _typed(namespace)
     if not annotations:
         raise ConfigurationError(

@@ -17,6 +17,7 @@ from xedge.reports import conversion, estimates, kept, kernel, thresholds
 from xedge.reports import parameters as notebook_parameters
 from xedge.reports.kept import Run as Run
 from xedge.reports.notebooks import Notebook, report_name
+from xedge.serving.broker import check_environment
 
 DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)
 VERDICTS = ("VALID", "SATURATED", "INVALID")  # the worst last
@@ -40,6 +41,7 @@ def run_many(
     Raises:
         ConfigurationError: an unknown notebook, parameter or value, or two notebooks for one report.
     """
+    check_environment()
     opened = [Notebook.open(notebook) for notebook in notebooks or DEFAULT_NOTEBOOKS]
     names = [report_name(notebook.path) for notebook in opened]
     if twice := {name for name in names if names.count(name) > 1}:

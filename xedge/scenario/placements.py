@@ -58,6 +58,10 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
     threads: Count = 1
     max_batch: Count = 64
 
+    wants = dict.fromkeys(
+        ("link", "uplink", "downlink"), "a link, as xedge.Link(delay_ms=20) or xedge.Link.preset('cloud-europe')"
+    )
+
     def check(self) -> None:
         """Refuse a link given twice, two service times, and servers that nothing emulates."""
         name = type(self).__name__

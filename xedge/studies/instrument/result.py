@@ -253,6 +253,7 @@ def measure(
     *,
     seed: int = 0,
     model: str = "anomaly_detector",
+    source: Any = None,
     progress: bool = True,
 ) -> InstrumentCheck:
     """Measure both stubs at every utilisation behind one broker: answers of a model, held for the service time.
@@ -268,7 +269,13 @@ def measure(
         raise ConfigurationError("utilisations=[]: give at least one, as [0.5, 0.8]")
     stubs = {queue: kind(mean_ms=mean_service_ms) for queue, kind in SERVICE_TIMES.items()}
     placements = {queue: Edge(service_time=time, max_batch=1, boxes=boxes) for queue, time in stubs.items()}
-    asked: dict[str, Any] = {"model": model, "placements": placements, "timeout_s": 60.0, "seed": seed}
+    asked: dict[str, Any] = {
+        "model": model,
+        "source": source,
+        "placements": placements,
+        "timeout_s": 60.0,
+        "seed": seed,
+    }
     load = (utilisations, boxes, mean_service_ms, duration_s)
     measurements = measure_points(*load, replications, name="instrument", progress=progress, **asked)
     return InstrumentCheck(boxes, mean_service_ms, measurements)

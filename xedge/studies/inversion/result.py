@@ -254,6 +254,7 @@ def measure(
     *,
     seed: int = 0,
     model: str = "anomaly_detector",
+    source: Any = None,
     progress: bool = True,
 ) -> Inversion:
     """Measure edge boxes against a pooled cloud at every utilisation: M/M/1 each against M/M/c behind a longer link.
@@ -271,7 +272,13 @@ def measure(
     service: dict[str, Any] = {"service_time": Exponential(mean_ms=mean_service_ms), "max_batch": 1}
     cloud = Cloud(link=Link(delay_ms=extra_rtt_ms / 2), servers=boxes, **service)
     placements = {"edge": Edge(boxes=boxes, **service), "cloud": cloud}
-    asked: dict[str, Any] = {"model": model, "placements": placements, "timeout_s": 30.0, "seed": seed}
+    asked: dict[str, Any] = {
+        "model": model,
+        "source": source,
+        "placements": placements,
+        "timeout_s": 30.0,
+        "seed": seed,
+    }
     load = (utilisations, boxes, mean_service_ms, duration_s)
     measurements = measure_points(*load, replications, name="inversion", progress=progress, **asked)
     return Inversion(boxes, mean_service_ms, extra_rtt_ms, measurements)
