@@ -21,24 +21,24 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_CROSSED = 1, 2, 3, 4
 
 def add(command: Adder) -> None:
     """Add the commands."""
-    sub = command("build", build)
+    sub = command("build", build, "xedge build anomaly_detector --quick")
     sub.add_argument("models", nargs="*", metavar="MODEL", help="which reference models; by default all")
     sub.add_argument("--force", action="store_true", help="train again even if the files are good")
     sub.add_argument("--quick", action="store_true", help="less data and fewer epochs, for a trial")
-    sub = command("measure", measure)
+    sub = command("measure", measure, "xedge measure scenario.yaml --out first")
     sub.add_argument("scenario", metavar="FILE.yaml", help="the scenario")
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
     sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
     _add_limits(sub)
-    sub = command("report", report)
+    sub = command("report", report, "xedge report 02_edge_vs_cloud -p rate_hz 200 -p encoding msgpack")
     sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
     text = "parameters from a file; -p goes before it; several compare runs, as does a list of sets in one file"
     sub.add_argument("-f", "--file", action="append", default=[], metavar="FILE.yaml", help=text)
     _add_run(sub, "VALUE", "set a parameter", "the project's reports folder")
     _add_limits(sub)
-    sub = command("sweep", sweep)
+    sub = command("sweep", sweep, "xedge sweep 02_edge_vs_cloud -p rate_hz 50,100,200 -p cloud_latency_ms 10,50")
     sub.set_defaults(usual_level="info", again="failed")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
     text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"

@@ -15,19 +15,16 @@ if TYPE_CHECKING:
 
 def add(command: Adder) -> None:
     """Add the commands."""
-    sub = command("runs", runs)
+    sub = command("runs", runs, "xedge runs results --json")
     sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
     sub.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-    sub.epilog = "Example: xedge runs results --json"
-    sub = command("compare", compare)
+    example = "xedge compare reports/load/20261127-101500 reports/load/20261127-113000-rate_hz=500"
+    sub = command("compare", compare, example)
     text = "folder, run.json or page of a run, or folder of a saved measurement"
     sub.add_argument("a", metavar="RUN", help=text)
     sub.add_argument("b", metavar="RUN", help="the same; the page above several runs means the run it shows")
-    runs_ = "reports/load/20261127-101500 reports/load/20261127-113000-rate_hz=500"
-    sub.epilog = f"Example: xedge compare {runs_}"
-    sub = command("index", index)
+    sub = command("index", index, "xedge index reports/edge_vs_cloud_sweep")
     sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
-    sub.epilog = "Example: xedge index results"
 
 
 def runs(arguments: argparse.Namespace) -> int:

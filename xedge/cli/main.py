@@ -5,12 +5,31 @@ import sys
 from collections.abc import Sequence
 
 import xedge
-from xedge.cli import batch, kept, options, serving, text
+from xedge.cli import batch, init, kept, options, serving, text
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.extras import needed
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    example = "xedge report 02_edge_vs_cloud -p rate_hz 200"
+    whole = argparse.ArgumentParser(prog="xedge", **options.described(xedge.__doc__ or "", example))
+    whole.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
+    options.add_logging(whole, None, "warning")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    init.add(options.adder(commands))
+    about = "Run a service in the foreground until SIGTERM or Ctrl-C."
+    example = "xedge serve edge --model anomaly_detector"
+    service = options.add_group(commands, "serve", "SERVICE", about, example)
+    serving.add(options.adder(commands), service)
+    batch.add(options.adder(commands))
+    kept.add(options.adder(commands))
+    about = "List, promote or roll back versions of the text models."
+    text.add(service, options.add_group(commands, "registry", "COMMAND", about, "xedge registry list topic"))
+    return whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,19 +49,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as exc:
         print("\n".join(["xedge: interrupted", *getattr(exc, "__notes__", [])]), file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return what understands the command line."""
-    top = argparse.ArgumentParser(prog="xedge", description=xedge.__doc__)
-    top.add_argument("--version", action="version", version=f"xedge {xedge.__version__}")
-    options.add_logging(top, None, "warning")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    about = "Run a service in the foreground until SIGTERM or Ctrl-C."
-    service = options.add_group(commands, "serve", "SERVICE", about)
-    serving.add(options.adder(commands), service)
-    batch.add(options.adder(commands))
-    kept.add(options.adder(commands))
-    about = "List, promote or roll back versions of the text models."
-    text.add(service, options.add_group(commands, "registry", "COMMAND", about))
-    return top

@@ -3,7 +3,7 @@
 import copy
 import mimetypes
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from xedge.core import files
 from xedge.reports import estimates, fragments
 from xedge.reports.conversion import as_text
+from xedge.results.doubts import Doubt, said_once
 
 EMBED_LIMIT_BYTES = 1_000_000
 _EMBED_TOTAL_BYTES = 5_000_000
@@ -38,7 +39,10 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
             "policy": CONTENT_POLICY,
             "headline": [headline(**number) for number in facts.get("headline") or []],
             "summary": summary(facts.get("estimates") or {}),
-            "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
+            "answer": paragraphs(facts.get("answer")),
+            "conclusion": [] if facts.get("answer") else paragraphs(facts.get("conclusion")),
+            "doubts": doubts(facts.get("doubts") or []),
+            "severe": any(doubt["severity"] == "severe" for doubt in facts.get("doubts") or []),
             "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
             "parameters": [typed(row) for row in facts["parameters"]],
             "conditions": conditions(facts),
@@ -49,6 +53,17 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
     }
     html, _ = _exporter().from_notebook_node(notebook, resources=resources)
     return fragments.finished(html)
+
+
+def paragraphs(text: Any) -> list[str]:
+    """Return the paragraphs of a text, between which there are empty lines."""
+    return [part for part in str(text or "").split("\n\n") if part.strip()]
+
+
+def doubts(recorded: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return each doubt of run.json once, as the page lists it: its severity, its text, and what to do."""
+    listed = [Doubt(d["placement"], d["severity"], f"{d['about']}{d['text']}", d["remedy"]) for d in recorded]
+    return [{"severity": doubt.severity, "text": str(doubt), "remedy": doubt.remedy} for doubt in said_once(listed)]
 
 
 def _role(cell: Any, index: int, failing: int | None) -> str:
@@ -84,10 +99,10 @@ def short(number: float) -> str:
 
 
 def summary(recorded: estimates.Estimates) -> dict[str, Any]:
-    """Return the summary table: `heads`, `rows` of what of and a text for each head, and whether a ± is in it."""
+    """Return the summary table: `heads`, `rows` of what of and a text for each head, and if an interval is there."""
     names = list(dict.fromkeys(name for numbers in recorded.values() for name in numbers))
     texts = {of: [n.get(name, {}).get("text", estimates.NONE) for name in names] for of, n in recorded.items()}
-    interval = any("±" in text for row in texts.values() for text in row)
+    interval = any(number.get("low") is not None for numbers in recorded.values() for number in numbers.values())
     rows = [[of, *row] for of, row in texts.items()]
     return {"interval": interval, "heads": [estimates.heading(name) for name in names], "rows": rows}
 
