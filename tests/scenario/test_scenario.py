@@ -327,3 +327,43 @@ def test_scenario_in_the_docs_can_be_written():
     )
     assert list(preset.placements) == ["edge", "cloud"]
     assert preset.placements["cloud"].links[0].delay_ms == pytest.approx(35.2 / 2)
+
+
+def with_links(tmp_path, links):
+    path = tmp_path / "scenario.yaml"
+    path.write_text(f"{BASE}  # one more\n".replace("{edge: {tier: edge}}", f"{{cloud: {{tier: cloud, {links}}}}}"))
+    return Scenario.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("links", "up", "down"),
+    [
+        ("link: {preset: cable}", Link.preset("cable"), Link.preset("cable", "downlink")),
+        ("uplink: {preset: lte}, downlink: {delay_ms: 3}", Link.preset("lte"), Link(delay_ms=3)),
+        ("uplink: {delay_ms: 3}, downlink: {preset: dsl}", Link(delay_ms=3), Link.preset("dsl", "downlink")),
+        *[
+            (f"link: {{preset: cloud-asia, client: {client}}}", *[Link.preset("cloud-asia", client=client)] * 2)
+            for client in (0.05, 0.9)
+        ],
+    ],
+)
+def test_link_preset_in_yaml_is_the_published_network_each_way(tmp_path, links, up, down):
+    read = with_links(tmp_path, links)
+    assert read.placements["cloud"].links == (up, down)
+    assert Scenario.from_dict(read.as_dict()) == read
+
+
+@pytest.mark.parametrize(
+    ("links", "word"),
+    [
+        ("link: {preset: cabel}", "there are cloud-europe"),
+        ("link: {preset: cable, loss: 0.1}", "not loss"),
+        ("link: {preset: cable, client: near}", "'near'"),
+        ("link: {preset: cloud-asia, client: 2}", "clients 0.05 to 0.99"),
+        ("link: {preset: cable}, uplink: {delay_ms: 3}", "link and uplink"),
+    ],
+)
+def test_link_preset_in_yaml_that_cannot_be_meant(tmp_path, links, word):
+    with pytest.raises(ConfigurationError, match="placements") as caught:
+        with_links(tmp_path, links)
+    assert word in str(caught.value)

@@ -8,7 +8,7 @@ from xedge.cli.options import Adder
 
 def add(command: Adder) -> None:
     """Add the command."""
-    sub = command("models", models)
+    sub = command("models", models, "xedge models")
     sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's models folder")
 
 

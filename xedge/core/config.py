@@ -85,6 +85,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Check what one field alone cannot say; override and raise ConfigurationError."""
 
     @classmethod
+    def written_out(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Return data of a file with its short forms as fields; override where a kind has any."""
+        return data
+
+    @classmethod
     def from_dict(cls, data: Any) -> Self:
         """Return what `as_dict` was made of.
 
@@ -146,7 +151,7 @@ def as_kind(protocol: type, value: Any) -> Any:
         hint = did_you_mean(tag, registered)
         raise ConfigurationError(f"{field} is {tag!r}, give one of {', '.join(registered)}{hint} at `{field}`")
     try:
-        return msgspec.convert(value, registered[tag], strict=False, dec_hook=as_kind)
+        return msgspec.convert(registered[tag].written_out(value), registered[tag], strict=False, dec_hook=as_kind)
     except msgspec.ValidationError as exc:
         raise ConfigurationError(sentence(exc, registered[tag])) from None
 

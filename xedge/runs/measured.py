@@ -19,7 +19,7 @@ from xedge.models.kinds import registered_folder
 from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
-from xedge.runs.calibration import check_links, noise_floor
+from xedge.runs.calibration import check_links, noise_floor, with_levels
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
 from xedge.scenario.scenario import Replication, Scenario
@@ -77,6 +77,7 @@ def measure(
                 links = check_links(used, sender, running)
             else:
                 floor, links = _taken_over(calibration, scenario, used)
+            links = with_levels(links, running, replicated)
             kept = Unfinished.begin(conditions | {"noise_floor": floor, "link_check": links})
         begun = perf_counter()
         with kept.guarded():

@@ -30,6 +30,7 @@ class Scenario(Config, frozen=True, kw_only=True):
             `Vibration`, `CsvReplay`, `Noise` or `Texts`; by default `Texts` for a text model, `Vibration` for others.
         seed: schedules, contents and links are drawn from it, each from a stream of its own.
         timeout_s: a request not answered this long after it was due has timed out.
+        deadline_ms: an answer later than this is of no use; the measurement says who meets it.
         qos: MQTT quality of service, 0 or 1.
         encoding: of the requests, "json" or "msgpack".
         topic_prefix: comes before every topic.
@@ -48,6 +49,7 @@ class Scenario(Config, frozen=True, kw_only=True):
     source: Source | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
+    deadline_ms: Annotated[float, Meta(gt=0)] | None = None
     qos: Literal[0, 1] = 0
     encoding: Literal["json", "msgpack"] = "json"
     topic_prefix: str = ""
@@ -58,8 +60,13 @@ class Scenario(Config, frozen=True, kw_only=True):
     }
 
     def check(self) -> None:
-        """Refuse a scenario without placements, a time-out that the links alone exceed, and an impossible prefix."""
+        """Refuse no placements, links or a deadline beyond the time-out, and an impossible prefix."""
         Topics(self.topic_prefix)
+        if self.deadline_ms is not None and self.deadline_ms > self.timeout_s * 1e3:
+            raise ConfigurationError(
+                f"deadline_ms={self.deadline_ms:g} is beyond timeout_s={self.timeout_s:g}: raise timeout_s, "
+                "no answer is waited for that long"
+            )
         if not self.placements:
             raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")
         for name, placement in self.placements.items():

@@ -53,6 +53,7 @@ class Check:
     exact: Estimate
     measured: Estimate
     off: Estimate
+    valid: bool = True  # an INVALID measurement decides nothing
 
     @property
     def limit(self) -> float:
@@ -71,9 +72,9 @@ class Check:
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the whole interval of the error is within the limit, all of it beyond, or neither."""
+        """Whether the whole interval of the error is within the limit, all of it beyond, or neither; or INVALID."""
         low, high = self.error.low, self.error.high
-        if low is None or high is None:
+        if low is None or high is None or not self.valid:
             return "not decided"
         if -self.limit <= low and high <= self.limit:
             return "within"
@@ -134,10 +135,11 @@ class InstrumentCheck:
     def _checks(self, queue: str, utilisation: float) -> Iterator[Check]:
         sections, exact = self.sections(queue, utilisation)
         floor_ms, in_theory = self.floor_ms(utilisation), self.theory(queue, utilisation)
+        valid = self.measurements[utilisation].verdict.placements[queue] != "INVALID"
         for statistic, p in STATISTICS.items():
             raw = (estimate(sections, p), _off(exact, sections, p))
             measured, off = (changed(number, lambda ms: ms - floor_ms) for number in raw)
-            yield Check(queue, utilisation, statistic, in_theory.level_ms(p), estimate(exact, p), measured, off)
+            yield Check(queue, utilisation, statistic, in_theory.level_ms(p), estimate(exact, p), measured, off, valid)
 
     @property
     def verdict(self) -> str:
