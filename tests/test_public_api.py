@@ -208,6 +208,7 @@ def test_environment_brings_every_declared_dependency():
 
 THIRD_PARTY = {
     "bs4": "beautifulsoup4",
+    "sklearn": "scikit-learn",
     "confluent_kafka": "confluent-kafka",
     "IPython": "ipykernel",
     "lazy_loader": "lazy-loader",
