@@ -20,6 +20,12 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def interval(low: float, high: float, places: int) -> str:
+    """Return "1.19–1.24", or "−0.1 to 0.2" where a dash would be taken for a minus."""
+    ends = [f"{end:.{places}f}".replace("-", "−") for end in (low, high)]
+    return ("–" if low >= 0 else " to ").join(ends)
+
+
 def number(value: float) -> str:
     """Return a number with three significant digits and never an exponent: "0.171", "12.3", "1 320", "∞"."""
     if math.isinf(value):
