@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.tables import heading as heading
+from xedge.core.tables import split as split
 
-UNITS = {"ms": "ms", "s": "s", "hz": "/s", "mbps": "Mbit/s", "bytes": "bytes", "percent": "%"}
 NONE = "–"
 _FORM = "estimates is {of what: {name_unit: number, Estimate or {value, low, high, text}}}"
 
@@ -59,15 +60,3 @@ def parts(value: float, low: float | None, high: float | None) -> tuple[str, str
     if abs(high + low - 2 * value) > 0.2 * half:
         return f"{value:.{places}f}", f"{low:.{places}f} to {high:.{places}f}"
     return f"{value:.{places}f}", f"± {half:.{places}f}"
-
-
-def split(name: str) -> tuple[str, str]:
-    """Return the label and unit of a name with its unit: "p99_ms" is ("p99", "ms"), "servers" ("servers", "")."""
-    label, _, suffix = name.rpartition("_")
-    return (label.replace("_", " "), UNITS[suffix]) if label and suffix in UNITS else (name.replace("_", " "), "")
-
-
-def heading(name: str) -> str:
-    """Return a name with its unit as a column's heading: "p99, ms"."""
-    label, unit = split(name)
-    return f"{label}, {unit}" if unit else label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import textwrap
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,13 +21,22 @@ STYLE = Path(__file__).with_name("xedge.mplstyle")
 FORMATS = ("pdf", "svg", "png")
 NARROW = "application/vnd.xedge.narrow+svg"  # the same figure for a narrow screen, beside the wide one
 PANEL_INCHES = (4.5, 3.3)
-PRINT_DPI = 300  # of what is an image inside a PDF, and of a PNG
+PRINT_DPI, PAGE_DPI = 300, 150  # of what is an image inside a PDF: when saved for print, and in a notebook
 LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
 
 def styled() -> AbstractContextManager[None]:
     """Apply xedge's style inside the block only; nothing global changes."""
     return style.context(STYLE)
+
+
+_PLACES = re.compile(rb' (?:d|x|y|points|transform)="[^"<]*"')
+_DECIMALS = re.compile(rb"(\.\d\d)\d+")
+
+
+def _rounded(svg: bytes) -> bytes:
+    """Cut what says where something is drawn to hundredths of a point, with a space where a line ends."""
+    return _PLACES.sub(lambda place: _DECIMALS.sub(rb"\1", place[0].replace(b" \n", b" ")), svg)
 
 
 class ReportFigure(Figure):
@@ -100,10 +110,10 @@ class ReportFigure(Figure):
         with styled():
             metadata = {"Title": self.alt, **dict.fromkeys(unsaid)}
             self.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
-        return buffer.getvalue()
+        return _rounded(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        pdf = base64.b64encode(self._written("pdf", PRINT_DPI)).decode()
+        pdf = base64.b64encode(self._written("pdf", PAGE_DPI)).decode()
         data = {"image/svg+xml": self.svg(), "application/pdf": pdf, "text/plain": self.alt}
         if (narrow := self.narrow_svg()) is not None:
             data[NARROW] = narrow

@@ -22,6 +22,7 @@ from xedge.results.verdict import Doubt, Verdict, doubts, judge
 if TYPE_CHECKING:
     from xedge.results.canvas import ReportFigure
     from xedge.results.figures import Panels
+    from xedge.results.tables import PaperTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,6 +135,12 @@ class Measurement:
         from xedge.results.figures import PANELS, figure
 
         return figure(self, panels or PANELS, size)
+
+    def tables(self) -> dict[str, PaperTable]:
+        """Return the tables for a paper by name, `summary`, `parts` and `differences`: CSV, DataFrame and LaTeX."""
+        from xedge.results.tables import tables_of
+
+        return tables_of(self)
 
     def save(self, path: str | Path, format: storage.Format | None = None) -> Path:  # noqa: A002
         """Write a folder with the rows, `conditions.json` and `verdict.json`, replacing a measurement there.
