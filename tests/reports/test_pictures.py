@@ -64,7 +64,8 @@ def test_every_figure_can_be_saved_from_the_page(html: str, figures: list[Report
 def test_a_telephone_shows_whole_figures_that_can_be_read(html: str, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text(html, encoding="utf-8")
-    seen = "[...document.querySelectorAll('figure img')].filter(i => i.offsetWidth).map(i => [i.naturalWidth, i.offsetWidth])"
+    images = "[...document.querySelectorAll('figure img')]"
+    seen = f"{images}.filter(i => i.offsetWidth).map(i => [i.naturalWidth, i.offsetWidth])"
     with browser(tmp_path / "profile") as window:
         window.look(390)
         window.open(file)

@@ -53,10 +53,15 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _take(seen: dict[str, tuple[float, Metrics]], topic: str, payload: bytes) -> None:
+def metrics_in(payload: bytes) -> Metrics | None:
+    """Return the metrics in a message, None in somebody else's message on our topic."""
     try:
-        metrics = msgspec.json.decode(payload, type=Metrics)
+        return msgspec.json.decode(payload, type=Metrics)
     except msgspec.DecodeError:
-        return  # somebody else's message on our topic
-    prefix = topic.rpartition("ml/inference/metrics/")[0]
-    seen[f"{prefix}{metrics.service}"] = perf_counter(), metrics
+        return None
+
+
+def _take(seen: dict[str, tuple[float, Metrics]], topic: str, payload: bytes) -> None:
+    if (metrics := metrics_in(payload)) is not None:
+        prefix = topic.rpartition("ml/inference/metrics/")[0]
+        seen[f"{prefix}{metrics.service}"] = perf_counter(), metrics
