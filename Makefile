@@ -13,7 +13,7 @@ help: ## list these targets
 # What each verb needs of pyproject.toml's extras: a report needs no Spark.
 EXTRAS_lab  := lab
 EXTRAS_text := lab,text,http
-EXTRAS_all  := lab,text,http,kafka,cluster,test,lint
+EXTRAS_all  := lab,metrics,text,http,kafka,cluster,test,lint
 
 $(VENV)/ready-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xedge needs Python 3.11 or newer: make PYTHON=python3.12")'
