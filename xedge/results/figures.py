@@ -26,7 +26,9 @@ POINTS = 200  # of a curve
 MEDIANS = 24  # along a trial
 HATCHES = {"uplink": "//", "inference": "xx", "downlink": "\\\\", "residual": "-"}  # few lines: each adds to an SVG
 Curve = tuple[FloatArray, FloatArray]
-PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True))
+PART_COLOURS = dict(
+    zip(PARTS, ("#717581", "#c3c6cc", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#e2e4e7"), strict=True)
+)
 
 
 def look(measurement: Measurement, placement: str) -> dict[str, Any]:
