@@ -9,6 +9,7 @@ import pytest
 from sample_rows import replicated, texts
 
 from xedge.results import conditions
+from xedge.results.doubts import other_delays
 from xedge.results.statistics import quantile
 from xedge.runs.calibration import Crossing, _summary, delays_by_level, measure_links, requested_ms, with_levels
 from xedge.runs.scenario import Scenario
@@ -183,6 +184,8 @@ def test_a_network_that_became_another_one_is_doubted(levels, says):
     assert len(found) == (says is not None)
     if says:
         assert says in found[0]
+        _, remedy = other_delays(conditions.typed({"link_check": {"edge": check}}).link_check["edge"].by_level)
+        assert ("correlation_ms" in remedy) == ("nothing" in says)
 
 
 LINKS = {

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 from xedge.reports import fragments
-from xedge.results.canvas import NARROW
 
 PDF, SVG = "application/pdf", "image/svg+xml"
 _PLAIN = " !$'()*+,-./:;=?@[]^_`{|}~"  # what may stand as it is inside an address inside a page
@@ -17,6 +16,8 @@ def number(notebook: Any, name: str) -> int:
 
     A figure of xedge's brings a PDF beside its SVG, and an SVG for narrow screens; any other is shown as it is.
     """
+    from xedge.results.canvas import NARROW  # with matplotlib, which reading a page does not need
+
     weight, place = 0, 0
     for output in _outputs(notebook):
         weight += sum(map(len, map(str, output.data.values()))) * 11 // 10

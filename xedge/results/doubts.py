@@ -27,6 +27,7 @@ SETTLE = "close other programs on this machine and measure again"
 LONGER = "make the trials longer (duration_s)"
 MORE = "take more replications: three at least, five are usual"
 LESS = "lower the rate (rate_hz), or give it a faster machine, more boxes or larger batches (max_batch)"
+SLOWER = "lower the rate (rate_hz), or say over which time the jitter of the link is alike (correlation_ms)"
 PATIENCE = "lower the rate (rate_hz), or raise timeout_s if an answer that late is still of use"
 
 Severity = Literal["severe", "warning", "note"]
@@ -61,14 +62,14 @@ def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
     """
     groups: dict[tuple[Severity, str], dict[str, list[str]]] = {}
     for doubt in listed:
-        about = groups.setdefault((doubt.severity, doubt.remedy), {}).setdefault(doubt.text, [])
-        about += [doubt.placement] if doubt.placement and doubt.placement not in about else []
+        names = groups.setdefault((doubt.severity, doubt.remedy), {}).setdefault(doubt.text, [])
+        names += [doubt.placement] if doubt.placement and doubt.placement not in names else []
     merged = []
     for (severity, remedy), about in groups.items():
         told: dict[str, list[str]] = {}
-        for text, names in about.items():
-            told.setdefault(" and ".join(names), []).append(text)
-        texts = (str(Doubt(names, severity, ", ".join(of))) for names, of in told.items())
+        for text, placements in about.items():
+            told.setdefault(" and ".join(placements), []).append(text)
+        texts = (str(Doubt(name, severity, ", ".join(of))) for name, of in told.items())
         merged.append(Doubt(None, severity, "; ".join(texts), remedy))
     return merged
 
@@ -242,12 +243,12 @@ def link(of: Evidence) -> Iterator[Doubt]:
         if asked is not None and delay is not None and abs(delay - asked) > tolerance:
             text = f"the link's {level.removesuffix('_ms')} was {delay:.4g} ms where {asked:.4g} ms was asked for"
             yield Doubt(of.placement, "warning", text, SETTLE)
-    if text := other_delays(check.by_level):
-        yield Doubt(of.placement, "warning", text, LONGER)
+    if other := other_delays(check.by_level):
+        yield Doubt(of.placement, "warning", *other)
 
 
-def other_delays(levels: Sequence[LinkLevel]) -> str:
-    """Say where the delays that messages met are over `OTHER_DELAYS` off from those published or drawn, and why."""
+def other_delays(levels: Sequence[LinkLevel]) -> tuple[str, str] | None:
+    """Say where the delays that messages met are over `OTHER_DELAYS` off from those published or drawn; what to do."""
 
     def apart(ms: float, other_ms: float) -> bool:
         return abs(ms - other_ms) > max(OTHER_DELAYS * other_ms, LINK_TOLERANCE_MS["p50_ms"])
@@ -255,15 +256,15 @@ def other_delays(levels: Sequence[LinkLevel]) -> str:
     expected = [level.drawn_ms if level.published_ms is None else level.published_ms for level in levels]
     off = [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]
     if not off:
-        return ""
+        return None
     told = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
     where = ", ".join(number(ms) for _, ms in off)
     source = "drawn" if off[0][0].published_ms is None else "published"
     if any(apart(level.effective_ms, level.drawn_ms) for level, _ in off):
-        why = "nothing overtakes, so at this rate messages wait for those before them"
+        why, remedy = "nothing overtakes, so at this rate messages wait for those before them", SLOWER
     else:
-        why = "they change slowly, so trials this short meet few of them; more or longer ones would meet them all"
-    return f"the delays that the network added in these trials have {told} where {where} ms are {source}: {why}"
+        why, remedy = "they change slowly, so trials this short meet few of them", LONGER
+    return f"the delays that the network added in these trials have {told} where {where} ms are {source}: {why}", remedy
 
 
 def replicated(placements: Sequence[Evidence]) -> Iterator[Doubt]:

@@ -19,6 +19,13 @@ GREY = "#333333"
 MARKS = {"saturated": "^", "undecided": "s", "invalid": "x"}  # of the rates without a latency
 TOLD = {"saturated": "saturated: no steady latency", "undecided": "undecided: pace not shown", "invalid": "invalid"}
 
+BOXED: dict[str, Any] = {
+    "ha": "center",
+    "va": "center",
+    "zorder": 6,
+    "bbox": {"facecolor": "white", "edgecolor": "#bbbbbb"},
+}
+
 
 def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) -> list[Artist]:
     """Draw one placement: p50 solid, the deadline's level dashed, their intervals shaded, over the rate offered.
@@ -36,20 +43,21 @@ def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) 
         rates, values, low, high = np.array(table, dtype=float).reshape(-1, 4).T
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
         artists.append(ax.fill_between(rates, np.maximum(low, ylim[0]), high, color=colour, alpha=0.15, linewidth=0))
-    artists += _without_latency(ax, curve, placement, ylim[1] * (ylim[0] / ylim[1]) ** 0.06)
+    artists += _without_latency(ax, curve, placement, ylim)
     artists.append(ax.axhline(curve.deadline_ms, color=GREY, linewidth=1, linestyle=":"))
     artists += _limit(ax, curve, placement)
     artists += _knee(ax, curve, placement)
     if reason := curve.undecided(placement):
-        artists.append(ax.text(0.5, 0.6, _nothing_decided(reason), transform=ax.transAxes, ha="center", va="center"))
+        artists.append(ax.text(0.5, 0.5, _nothing_decided(reason), transform=ax.transAxes, **BOXED))
     ax.set(title=placement, ylim=ylim)
     return artists
 
 
-def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list[Artist]:
-    """Mark the rates without a latency at the upper edge, the first of each kind with its word."""
+def _without_latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) -> list[Artist]:
+    """Mark the rates without a latency at the upper edge, a row a kind, the first of each with its word."""
     artists: list[Artist] = []
-    for outcome, marker in MARKS.items():
+    for row, (outcome, marker) in enumerate(MARKS.items()):
+        at = ylim[1] * (ylim[0] / ylim[1]) ** (0.05 + 0.075 * row)
         colour = GREY if outcome == "invalid" else _colour(curve, placement)
         rates = [probe.offered_hz for probe in curve.latest(placement).values() if probe.outcome == outcome]
         if rates:
@@ -90,7 +98,7 @@ def throughput(ax: Axes, curve: Limits) -> list[Artist]:
     ax.set(xlabel="offered, requests/s", ylabel="answered, requests/s", title="Answered")
     ax.legend(loc="upper left", fontsize=8)
     if all(probe.outcome == "invalid" for probe in curve.probes):
-        artists.append(ax.text(0.5, 0.4, "every rate was INVALID", transform=ax.transAxes, ha="center", va="center"))
+        artists.append(ax.text(0.5, 0.4, "every rate was INVALID", transform=ax.transAxes, **BOXED))
     return artists
 
 
@@ -164,7 +172,7 @@ def _range(curve: Limits) -> tuple[float, float]:
     values = [each.value or 0.0 for probe in steady for each in (probe.p50, probe.tail)]
     known = [curve.deadline_ms, *(value for value in values if 0 < value < math.inf)]
     low, high = min(known) / 1.4, max(known) * 1.4
-    return low, high * (high / low) ** 0.12
+    return low, high * (high / low) ** 0.28
 
 
 def _log(axis: Any) -> None:

@@ -169,7 +169,7 @@ class Limits:
         return Limit(met_hz, None, False, undecided or self.ended or "no rate tried failed")
 
     def knee(self, placement: str) -> Knee | None:
-        """Return the rate with the greatest power; None without a steady state.
+        """Return the rate with the greatest power; None where no other rate was shown to have less.
 
         Power is throughput over mean latency (A. Giessler et al., Computer Networks 2, 1978, 191-208). Where it is
         greatest, one percent more load costs one percent more latency; more costs ever more (L. Kleinrock, Power and
@@ -184,7 +184,7 @@ class Limits:
         best = max(steady, key=lambda rate: float(np.mean(steady[rate].power)))
         lower = [r for r, p in probes.items() if p.outcome == "saturated" or has_less_power(p, probes[best])]
         below, above = [rate for rate in lower if rate < best], [rate for rate in lower if rate > best]
-        return Knee(best, max(below, default=None), min(above, default=None))
+        return Knee(best, max(below, default=None), min(above, default=None)) if lower else None
 
     def saturation(self, placement: str) -> tuple[float | None, float | None]:
         """Return the highest rate with a steady state and the lowest saturated one, in Hz."""

@@ -67,8 +67,7 @@ class Networks:
         """Return a row a network and level: its round trip as published, drawn, met and measured in these trials, ms.
 
         *Drawn* is what the links drew for the requests of these trials, *met* adds that nothing overtakes: both are
-        arithmetic. *Measured* is the way there and back of the very requests, with the broker's part. Where nothing is
-        published of a client's time, the network is constant and published is empty; so is a way that was not read.
+        arithmetic. *Measured* is the way of these requests through links and timers. What is not known is "–".
         """
         rows = []
         for name, check in typed(self.measurement.conditions).link_check.items():
@@ -82,7 +81,7 @@ class Networks:
         return table.map(lambda ms: "–" if pd.isna(ms) else words.number(ms))
 
     def crossed_ms(self, placement: str) -> FloatArray:
-        """Return how long the way there and back took each answered request, the broker's part included, ms."""
+        """Return how long the way there and back took each answered request, the broker's part apart, ms."""
         own = self.measurement.rows[self.measurement.rows["placement"] == placement]
         stamped = own[own[["sent_ns", "arrived_ns", "finished_ns", "departed_ns"]].notna().all(axis=1)]
         parts = parts_ns(stamped)
@@ -104,7 +103,8 @@ class Networks:
                 f"{name}: p50 {p50}, p99 {p99}; {words.percent(shares[most])} of the mean latency is {what}."
             )
         checks = typed(self.measurement.conditions).link_check.items()
-        sentences += [f"Doubt: {name}: {text}." for name, check in checks if (text := other_delays(check.by_level))]
+        others = {name: other for name, check in checks if (other := other_delays(check.by_level))}
+        sentences += [f"Doubt: {name}: {text}; {remedy}." for name, (text, remedy) in others.items()]
         return "\n\n".join(sentences)
 
     def findings(self) -> Findings:
