@@ -214,6 +214,7 @@ THIRD_PARTY = {
     "lazy_loader": "lazy-loader",
     "mlflow": "mlflow-skinny",
     "paho": "paho-mqtt",
+    "prometheus_client": "prometheus-client",
     "yaml": "pyyaml",
     "importlinter": "import-linter",
     "websocket": "websocket-client",

@@ -102,13 +102,17 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a service needs to know besides its placement: model, broker, QoS, the trial's link seed, topic prefix."""
+    """What a service needs to know besides its placement: model, broker, QoS, the trial's link seed, topic prefix.
+
+    One that is watched publishes its metrics every `metrics_interval_s`; 0 is never.
+    """
 
     model: str
     broker: Broker
     qos: int = 0
     seed: int = 0
     prefix: str = ""
+    metrics_interval_s: float = 0.0
 
 
 @singledispatch
@@ -130,6 +134,7 @@ def _edge(placement: Edge, setting: Setting) -> Service:
     if placement.run_in != "thread":
         words = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
         words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
+        words += ["--metrics-interval", str(setting.metrics_interval_s)]
         where = setting.broker.host, setting.broker.port, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
@@ -157,4 +162,5 @@ def options(placement: Served, setting: Setting) -> dict[str, Any]:
     where = {"broker_host": setting.broker.host, "broker_port": setting.broker.port, "topic_prefix": setting.prefix}
     names = ("compute_scale", "service_time", "servers", "threads", "max_batch")
     hardware = {name: getattr(placement, name) for name in names}
-    return where | hardware | {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
+    links = {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
+    return where | hardware | links | {"metrics_interval_s": setting.metrics_interval_s}

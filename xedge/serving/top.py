@@ -1,5 +1,6 @@
 """A live table of the metrics that running services publish."""
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import TextIO
 
@@ -14,12 +15,19 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 def watch(
-    host: str, port: int, topic_prefix: str, out: TextIO, updates: int | None = None, timeout_s: float | None = None
+    host: str,
+    port: int,
+    topic_prefix: str,
+    out: TextIO,
+    updates: int | None = None,
+    timeout_s: float | None = None,
+    on_metrics: Callable[[str, Metrics], None] | None = None,
 ) -> None:
     """Print the metrics of every service behind a broker as they come, until interrupted.
 
     An empty `topic_prefix` shows those one level down too. An `out` that is a terminal is redrawn, anything else gets a
-    table an update. Ends after so many `updates` or after `timeout_s`, where given.
+    table an update. Ends after so many `updates` or after `timeout_s`, where given. `on_metrics` is called with the
+    name of a service, which is its topic prefix and its own, and what it has published.
 
     Raises:
         BrokerError: no broker there.
@@ -27,7 +35,15 @@ def watch(
     below = Topics(topic_prefix).metrics("+")
     topics = [below] if topic_prefix else [below, f"+/{below}"]
     seen: dict[str, tuple[float, Metrics]] = {}
-    connection = Connection("xedge-top", host, port, topics, lambda topic, payload: _take(seen, topic, payload))
+
+    def take(topic: str, payload: bytes) -> None:
+        if (metrics := metrics_in(payload)) is not None:
+            name = f"{topic.rpartition('ml/inference/metrics/')[0]}{metrics.service}"
+            seen[name] = perf_counter(), metrics
+            if on_metrics is not None:
+                on_metrics(name, metrics)
+
+    connection = Connection("xedge-top", host, port, topics, take)
     begun, shown, last = perf_counter(), 0, 0.0
     with connection.connected(10):
         while (updates is None or shown < updates) and (timeout_s is None or perf_counter() - begun < timeout_s):
@@ -53,10 +69,9 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _take(seen: dict[str, tuple[float, Metrics]], topic: str, payload: bytes) -> None:
+def metrics_in(payload: bytes) -> Metrics | None:
+    """Return the metrics in a message, None in somebody else's message on our topic."""
     try:
-        metrics = msgspec.json.decode(payload, type=Metrics)
+        return msgspec.json.decode(payload, type=Metrics)
     except msgspec.DecodeError:
-        return  # somebody else's message on our topic
-    prefix = topic.rpartition("ml/inference/metrics/")[0]
-    seen[f"{prefix}{metrics.service}"] = perf_counter(), metrics
+        return None
