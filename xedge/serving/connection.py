@@ -17,12 +17,44 @@ from xedge.core.exceptions import BrokerError
 
 log = logging.getLogger(__name__)
 MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
+MAX_PENDING_BYTES = 32 << 20  # what waits to be written or acknowledged; what is published beyond is dropped
 _SECOND_NS = 1_000_000_000
 _FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
 
 
 class _Client(mqtt.Client):
-    """A client that ends the connection instead of taking in a packet over the limit."""
+    """A client with limits: it ends the connection at a packet too large, and drops what it cannot send in time."""
+
+    unwritten_bytes = unacknowledged_bytes = 0
+
+    def publish(self, topic: str, payload: Any = None, qos: int = 0, *how: Any, **further: Any) -> mqtt.MQTTMessageInfo:
+        if qos and self.unacknowledged_bytes > MAX_PENDING_BYTES:
+            full = mqtt.MQTTMessageInfo(0)
+            full.rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+            return full
+        info = super().publish(topic, payload, qos, *how, **further)
+        if qos and info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            self.unacknowledged_bytes += len(payload or b"")
+        return info
+
+    def _do_on_publish(self, mid: int, *how: Any) -> MQTTErrorCode:
+        self.unacknowledged_bytes -= len(self._out_messages[mid].payload)
+        return super()._do_on_publish(mid, *how)
+
+    def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
+        if self.unwritten_bytes > MAX_PENDING_BYTES and command & 0xF0 == mqtt.PUBLISH and not qos:
+            return MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+        self.unwritten_bytes += len(packet)
+        return super()._packet_queue(command, packet, mid, qos, info)
+
+    def _sock_send(self, buf: Any) -> int:
+        written = super()._sock_send(buf)
+        self.unwritten_bytes -= written
+        return written
+
+    def reconnect(self) -> MQTTErrorCode:
+        self.unwritten_bytes = 0  # paho forgets what was not written
+        return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > MAX_PACKET_BYTES:
@@ -112,6 +144,11 @@ class Connection:
         if now_ns - self._misc_ns > _SECOND_NS:
             self._misc_ns = now_ns
             self._client.loop_misc()
+
+    def hand_over(self, topic: str, payload: bytes, qos: int) -> bool:
+        """Publish and return whether it leaves: now, or with QoS 1, which paho keeps, after the next reconnect."""
+        sent = self.publish(topic, payload, qos).rc
+        return sent == MQTTErrorCode.MQTT_ERR_SUCCESS or (qos > 0 and sent == MQTTErrorCode.MQTT_ERR_NO_CONN)
 
     def flush(self) -> None:
         """Send what has been published; what the socket does not take goes at the next turn."""

@@ -14,6 +14,7 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.placements import Cloud, Edge, External, Placement, Served
 from xedge.scenario.routes import box_prefixes, box_seeds, random_routes
 from xedge.scenario.sources import InputSpec
+from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 from xedge.serving.broker import Broker, address
 from xedge.serving.external import ExternalService, IsolatedService
 from xedge.serving.inference import MLService
@@ -102,13 +103,15 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a service needs to know besides its placement: model, broker, QoS, the trial's link seed, topic prefix."""
+    """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix, queue."""
 
     model: str
     broker: Broker
     qos: int = 0
     seed: int = 0
     prefix: str = ""
+    max_queue: int = MAX_QUEUE
+    max_queue_mib: float = MAX_QUEUE_MIB
 
 
 @singledispatch
@@ -130,6 +133,7 @@ def _edge(placement: Edge, setting: Setting) -> Service:
     if placement.run_in != "thread":
         words = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
         words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
+        words += ["--max-queue", str(setting.max_queue), "--max-queue-mib", str(setting.max_queue_mib)]
         where = setting.broker.host, setting.broker.port, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
@@ -157,4 +161,6 @@ def options(placement: Served, setting: Setting) -> dict[str, Any]:
     where = {"broker_host": setting.broker.host, "broker_port": setting.broker.port, "topic_prefix": setting.prefix}
     names = ("compute_scale", "service_time", "servers", "threads", "max_batch")
     hardware = {name: getattr(placement, name) for name in names}
-    return where | hardware | {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
+    queue = {"max_queue": setting.max_queue, "max_queue_mib": setting.max_queue_mib}
+    trial = {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
+    return where | hardware | queue | trial
