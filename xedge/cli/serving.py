@@ -10,6 +10,7 @@ from typing import Any
 import xedge
 from xedge.cli.options import Adder, add_broker, add_logging, on_end, wait_for_end
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.plain import printable
 from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 
 
@@ -57,8 +58,9 @@ def serve_cloud(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace, tier: Callable[..., Any], *further: str) -> int:
     if not arguments.model:
         raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
-    names = "broker_host broker_port topic_prefix compute_scale threads max_batch max_queue max_queue_mib qos".split()
-    settings = {name: getattr(arguments, name) for name in (*names, *further)}
+    names = ["broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "max_queue"]
+    names += ["max_queue_mib", "qos", *further]
+    settings = {name: getattr(arguments, name) for name in names}
     service = tier(arguments.model, **settings, metrics_interval_s=arguments.metrics_interval)
     on_end(service.stop)
     service.load_model()
@@ -77,7 +79,7 @@ def health(arguments: argparse.Namespace) -> int:
     from xedge.serving.external import ping
 
     pong = ping(*_where(arguments), arguments.service, arguments.timeout)
-    print(f"{pong.service} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
+    print(f"{printable(pong.service)} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,6 +14,7 @@ import msgspec
 
 from xedge.core.exceptions import ConfigurationError
 
+YAML_DEPTH = 50
 _KINDS: dict[type, dict[str, type[Config]]] = {}
 Kind = TypeVar("Kind", bound="type[Config]")
 
@@ -102,6 +104,27 @@ def sentence(exc: Exception) -> str:
     """Return msgspec's message with the place in words people use: "… at `workload.rate_hz`"."""
     text = str(exc).replace("Object ", "It ").replace(" - at `$.", " at `").replace(" - at `$", " at `")
     return re.sub(r" at `([^`]*)` at `([^`]*)`$", lambda place: f" at `{place[2]}.{place[1]}`", text)
+
+
+def check_yaml(text: str) -> None:
+    """Refuse YAML that is deeper than a reader's stack, or small and yet without end because of its aliases.
+
+    Raises:
+        ConfigurationError: nested over `YAML_DEPTH` deep, or with an alias; what is no YAML at all passes.
+    """
+    import yaml
+
+    depth = 0
+    with suppress(yaml.YAMLError):
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            line = event.start_mark.line + 1
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > YAML_DEPTH:
+                raise ConfigurationError(f"line {line}: nested over {YAML_DEPTH} deep")
+            if isinstance(event, yaml.AliasEvent):
+                raise ConfigurationError(
+                    f"line {line}: *{event.anchor} is an alias, which is not read: repeat the value"
+                )
 
 
 def read_csv(path: str) -> Any:

@@ -61,8 +61,14 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Return the run whose run.json is in `folder`."""
+        """Return the run whose run.json is in `folder`.
+
+        Raises:
+            ReportError: there is none, or it is not one of xedge's.
+        """
         facts = files.read_json(folder / "run.json")
+        if missing := [name for name in ("name", "notebook", "status", "duration_s", "error") if name not in facts]:
+            raise ReportError(f"{folder / 'run.json'} is not the record of a run: it lacks {', '.join(missing)}")
         return cls(
             name=facts["name"],
             notebook=Path(facts["notebook"].removesuffix(".ipynb") + ".ipynb"),

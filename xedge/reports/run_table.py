@@ -93,7 +93,8 @@ class RunTable:
         rows = []
         for row in planned:
             facts = files.read_json(folder / row.name / "run.json")
-            if facts and facts["status"] != OUTDATED:
+            whole = {"status", "notebook", "parameters", "command"} <= facts.keys()  # else it is not a run's
+            if whole and facts["status"] != OUTDATED:
                 row = replace(row, parameters=row.parameters or values_of(facts), facts=facts)
             rows.append(row)
         if not rows:

@@ -16,7 +16,10 @@ from xedge.results.steadiness import Steadiness
 from xedge.results.words import count, level_name, number, percent
 
 LATE_SHARE = 0.10  # of a percentile may be due to the sender, or as much as half of its interval
-FATES = {"lost": "lost", "timeout": "timed out", "error": "answered with an error", "not_sent": "not sent"}
+FATES = {
+    **{"lost": "lost", "timeout": "timed out", "overloaded": "refused because the service's queue was full"},
+    **{"error": "answered with an error", "not_sent": "not sent"},
+}
 LINK_TOLERANCE_MS = {"p50_ms": 0.5, "p99_ms": 2.0}
 
 Word = Literal["INVALID", "SATURATED", "VALID"]  # the worst first, as in Severity
@@ -61,16 +64,16 @@ def judge(placements: Sequence[Evidence]) -> Verdict:
     """Judge a measurement's placements as docs/method.md says.
 
     INVALID: the sender's lateness is too large a share of a percentile or could change which placement is faster, or
-    too many requests were not sent (unless the conditions say `strict: false`: then these are doubts), or no request
-    was answered. SATURATED: a placement could not keep up with the rate offered, in at least half of its trials; a
-    host that was busy for one trial saturates nothing and is a doubt.
+    too many requests were not sent (unless the conditions say `strict: false`: then these are doubts), no request was
+    answered, or a service ended by itself. SATURATED: a placement could not keep up with the rate offered, in at least
+    half of its trials; a host that was busy for one trial saturates nothing and is a doubt.
     """
     words: dict[str, Word] = {}
     reasons: list[Doubt] = []
     turned = list(turned_comparisons(placements))
     for of in placements:
         sender = [*unsent(of), *late(of), *(doubt for doubt in turned if doubt.placement == of.placement)]
-        broken = [*unanswered(of), *(sender if of.conditions.strict else ())]
+        broken = [*unanswered(of), *ended(of), *(sender if of.conditions.strict else ())]
         stuck = [] if broken else list(saturated(of))
         words[of.placement] = "INVALID" if broken else "SATURATED" if stuck else "VALID"
         reasons += [*broken, *stuck]
@@ -101,6 +104,14 @@ def unanswered(of: Evidence) -> Iterator[Doubt]:
         requests = len(of.measured)
         text = f"none of {count(requests)} requests was answered" if requests else "no request after the warm-up"
         yield Doubt(of.placement, "severe", text)
+
+
+def ended(of: Evidence) -> Iterator[Doubt]:
+    """A service ended by itself during a trial: what was not answered then tells of no place."""
+    for trial in of.conditions.trials:
+        if trial.placement == of.placement and trial.failure:
+            text = f"the service ended in replication {trial.replication}: {trial.failure}"
+            yield Doubt(of.placement, "severe", text)
 
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
@@ -256,6 +267,6 @@ def link(of: Evidence) -> Iterator[Doubt]:
 
 
 RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, unsent, late, saturated, reconnected, failures, levels),
+    *(unanswered, ended, unsent, late, saturated, reconnected, failures, levels),
     *(alike, transient, unsteady, drift, floor, link),
 )

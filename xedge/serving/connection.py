@@ -89,6 +89,8 @@ class Connection:
     ) -> None:
         self.host, self.port, self.qos = host, port, qos
         self.subscribed, self.refused, self.reconnects = False, "", 0
+        self.outages: list[tuple[int, int]] = []  # from when to when there was no connection, as far as it is over
+        self._lost_ns = 0
         self._topics, self._seen, self._reads_per_turn = topics, 0, reads_per_turn
         self._on_message, self._retained = on_message, retained
         self._misc_ns = self._retry_ns = self._connected_ns = 0
@@ -162,6 +164,7 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye to the broker and close the sockets."""
+        self._came_back()
         self.flush()
         self._client.disconnect()
         if self._client.socket() is not None:
@@ -200,6 +203,7 @@ class Connection:
 
     def _wait_and_reconnect(self, timeout_s: float) -> None:
         self.subscribed = False
+        self._lost_ns = self._lost_ns or perf_counter_ns()
         wait_s = min(max(timeout_s, 0.0), max(self._retry_ns - perf_counter_ns(), 0) / 1e9)
         if select.select([self._wake_r], [], [], wait_s)[0]:
             self._wake_r.recv(4096)
@@ -228,10 +232,19 @@ class Connection:
         if self._topics:
             client.subscribe([(topic, self.qos) for topic in self._topics])
         self.subscribed = not self._topics
+        if self.subscribed:
+            self._came_back()
 
     def _acknowledged(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         self.refused = ", ".join(str(reason) for reason in reasons if reason.is_failure)
         self.subscribed = not self.refused
+        if self.subscribed:
+            self._came_back()
+
+    def _came_back(self) -> None:
+        if self._lost_ns:
+            self.outages.append((self._lost_ns, perf_counter_ns()))
+            self._lost_ns = 0
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self._seen += 1

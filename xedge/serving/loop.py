@@ -88,6 +88,7 @@ class ServiceLoop(Background):
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
         self.counts, self.refused = Counter[str](), Counter[str]()
+        self.outages: list[tuple[int, int]] = []
         self.inference_ms, self._metrics_ns = 0.0, round(metrics_interval_s * 1e9)
 
     def prepare(self) -> None:
@@ -159,6 +160,7 @@ class ServiceLoop(Background):
             self.counts["unanswered"] += len(self._crossing_up) + len(self._station) + len(self._crossing_down)
             self.counts["reconnects"] += connection.reconnects
             connection.close()
+            self.outages += connection.outages
 
     def _begin_links(self) -> None:
         self._up = None if self.uplink.is_free else Channel(self.uplink, self.seed)

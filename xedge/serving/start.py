@@ -62,6 +62,14 @@ class Service(Protocol):
     def refused(self) -> Mapping[str, int]:
         """The requests it refused during the trial, by reason; known after exit."""
 
+    @property
+    def failure(self) -> str:
+        """What ended it by itself during the trial, empty if nothing did; known after exit."""
+
+    @property
+    def outages(self) -> Sequence[tuple[int, int]]:
+        """From when to when it had no connection to the broker, monotonic ns, as far as known; known after exit."""
+
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about it."""
 
@@ -86,6 +94,8 @@ class Boxes:
         self._running.__exit__(*exc)
         self.counts = sum((service.counts for service in self.services), Counter[str]())
         self.refused = sum((service.refused for service in self.services), Counter[str]())
+        self.failure = next((service.failure for service in self.services if service.failure), "")
+        self.outages = [outage for service in self.services for outage in service.outages]
 
     @property
     def takes(self) -> InputSpec:

@@ -5,11 +5,13 @@ from typing import TextIO
 
 import msgspec
 
+from xedge.core.plain import printable
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 from xedge.serving.metrics import Metrics
 
 HEADS = ("service", "answers/s", "p50 ms", "p95 ms", "p99 ms", "lost", "refused", "up s", "age s")
+LONGEST, MOST = 60, 1000  # characters of a name, services shown: whoever reaches the broker can publish metrics
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -56,7 +58,9 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
 def _take(seen: dict[str, tuple[float, Metrics]], topic: str, payload: bytes) -> None:
     try:
         metrics = msgspec.json.decode(payload, type=Metrics)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return  # somebody else's message on our topic
-    prefix = topic.rpartition("ml/inference/metrics/")[0]
-    seen[f"{prefix}{metrics.service}"] = perf_counter(), metrics
+    name = printable(topic.rpartition("ml/inference/metrics/")[0] + metrics.service, LONGEST)
+    metrics.refused = {printable(reason, LONGEST): count for reason, count in list(metrics.refused.items())[:LONGEST]}
+    if name in seen or len(seen) < MOST:
+        seen[name] = perf_counter(), metrics

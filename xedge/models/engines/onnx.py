@@ -10,6 +10,7 @@ from xedge.core.exceptions import ModelError
 from xedge.core.extras import needed
 from xedge.models.engines.engine import Array, FileEngine, PathLike
 
+FIRST_ANSWER_S = 60.0  # a service waits for its engine twice as long
 MAX_BOUND = 64  # shapes that memory is kept for
 _ONNX_TYPES = {
     "tensor(float)": "float32",
@@ -59,8 +60,8 @@ class OnnxEngine(FileEngine):
                 f"{self.path} takes inputs of the fixed shape {shape}: export it again with a free batch axis "
                 f"(`xedge.export` does)"
             )
-        self.input_dtype = np.dtype(_ONNX_TYPES[kind])
-        self.input_shape = tuple(length if isinstance(length, int) else -1 for length in shape[1:])
+        self.check_input([length if isinstance(length, int) else -1 for length in shape[1:]], _ONNX_TYPES[kind])
+        self._has_answered = False
         self._session, self._run, self._input = session, session.run, inputs[0].name
         self._outputs: list[str] = [session.get_outputs()[0].name]
         self._bound: dict[tuple[int, ...], _Bound] = {}
@@ -80,12 +81,34 @@ class OnnxEngine(FileEngine):
                     return bound(batch)
                 finally:
                     self._bound_lock.release()
-            output: Array = self._run(self._outputs, {self._input: batch})[0]
+            run = self._run if self._has_answered else self._run_first
+            output: Array = run(self._outputs, {self._input: batch})[0]
+        except ModelError:
+            raise
         except Exception as exc:
             raise self.refusal(batch, exc) from exc
         if bound is None and len(self._bound) < MAX_BOUND and self.input_dtype.kind in "fiu":
             self._bound[batch.shape] = _Bound(self._session, self._input, self._outputs[0], batch, output)
         return output
+
+    def _run_first(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+        """Run the model for the first time: one that loops without end is ended, not waited for."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(FIRST_ANSWER_S, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            answers: list[Array] = self._run(outputs, inputs, options)
+        except Exception:
+            if options.terminate:
+                raise ModelError(f"{self.path} did not answer within {FIRST_ANSWER_S:g} s: is there an end?") from None
+            raise
+        finally:
+            timer.cancel()
+        self._has_answered = True
+        return answers
 
 
 class _Bound:
