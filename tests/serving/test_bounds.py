@@ -178,6 +178,7 @@ class Hoarder:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.connection = Connection("test", *self._listener.getsockname(), [], lambda *_: None)
         self.connection.connect()
+        self.connection.flush()
         self._peer, _ = self._listener.accept()
         self._peer.recv(100)
         self._peer.sendall(b"\x20\x02\x00\x00")
