@@ -132,7 +132,7 @@ def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -
     `failure` is what ended the service.
     """
     due, received = nanoseconds(table, "due_ns", "received_ns")
-    status, reason = table["status"].to_numpy(object), table["error"].to_numpy(object)
+    status, reason = table["status"].to_numpy(object), table["error"].to_numpy(object, copy=True)
     words = {"timeout": "no answer within the time-out", "lost": "not answered, though a later request was"}
     words |= {"not_sent": "the sender could not hand it to the broker"}
     for word, text in words.items():
