@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Processes that share the tests; many tests wait for a broker or a clock.
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help report text test test-all lint bench lab clean
+.PHONY: help report text test test-all lint bench lab docs clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,7 +13,8 @@ help: ## list these targets
 # What each verb needs of pyproject.toml's extras: a report needs no Spark.
 EXTRAS_lab  := lab
 EXTRAS_text := lab,text,http
-EXTRAS_all  := lab,text,http,kafka,cluster,test,lint
+EXTRAS_docs := lab,docs
+EXTRAS_all  := lab,text,http,kafka,cluster,docs,test,lint
 
 $(VENV)/ready-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xedge needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -21,9 +22,8 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[$(EXTRAS_$*)]'
 	@touch $@
 
-report: $(VENV)/ready-lab ## build the models, measure edge against cloud, write reports/edge_vs_cloud.html
+report: $(VENV)/ready-lab ## build the models, measure edge against cloud; prints the page to open
 	@$(BIN)/xedge report 02_edge_vs_cloud -f notebooks/parameters/edge_vs_cloud.yaml || [ $$? -eq 3 ]
-	@echo "Open reports/edge_vs_cloud.html"
 
 text: $(VENV)/ready-text ## train, register and serve the text models; print a first answer
 	@$(BIN)/xedge report 09_train_text
@@ -43,8 +43,11 @@ lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)
 bench: $(VENV)/ready-all ## print what xedge costs, as ratios against the limits
 	$(BIN)/python -m benchmarks
 
-lab: $(VENV)/ready-lab ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+lab: $(VENV)/ready-lab ## open the notebooks in JupyterLab; further options in LAB="--ip=0.0.0.0 --port=8899"
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks
+
+docs: $(VENV)/ready-docs ## build the site in build/docs: pages, reference, notebooks as they ran
+	@$(BIN)/python docs/site/build.py
 
 clean: ## remove the environment and caches; models and reports stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -14,7 +14,7 @@ import nbformat
 
 from benchmarks.harness import Table
 from xedge.models.reference import ready
-from xedge.reports import index, page
+from xedge.reports import index, page, run_table
 from xedge.reports import run as report
 
 RATES_HZ = (50, 75, 100, 150, 200, 300, 400, 500, 600, 800)
@@ -30,21 +30,20 @@ def saved(out: Path, run: report.Run) -> None:
         values = {row["name"]: row["value"] for row in facts["parameters"]}
         values |= {"rate_hz": float(rate_hz), "cloud_latency_ms": float(delay_ms)}
         rows = [{**row, "value": values[row["name"]]} for row in facts["parameters"]]
-        shutil.copytree(run.folder, out / name, ignore=shutil.ignore_patterns("*.ipynb"))
-        shutil.copy(run.folder / f"{run.name}.ipynb", out / name / f"{name}.ipynb")
-        shutil.copy(run.html, out / f"{name}.html")
-        changed = {**facts, "name": name, "parameters": rows}
-        (out / name / "run.json").write_text(json.dumps(changed), encoding="utf-8")
-        plan.append({"name": name, "label": name, "parameters": values})
-    about = {"notebook": "00_quickstart", "notebook_sha256": "", "command": "xedge sweep …", "runs": plan}
-    (out / index.PLAN).write_text(json.dumps(about), encoding="utf-8")
+        shutil.copytree(run.folder, out / run.name / name)
+        changed = {**facts, "run": name, "parameters": rows}
+        (out / run.name / name / "run.json").write_text(json.dumps(changed), encoding="utf-8")
+        plan.append({"label": name, "parameters": values})
+    sha256 = facts["notebook_sha256"]
+    about = {"notebook": "00_quickstart", "notebook_sha256": sha256, "command": "xedge sweep …", "runs": plan}
+    (out / run_table.PLAN).write_text(json.dumps(about), encoding="utf-8")
 
 
 def export(folder: Path) -> None:
     """Make one run's page again from its executed notebook and run.json."""
-    notebook = nbformat.read(folder / f"{folder.name}.ipynb", as_version=4)
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    folder.with_name(f"{folder.name}.html").write_text(page.page(notebook, facts, folder), encoding="utf-8")
+    notebook = nbformat.read(folder / f"{facts['name']}.ipynb", as_version=4)
+    (folder / f"{facts['name']}.html").write_text(page.page(notebook, facts, folder), encoding="utf-8")
 
 
 def main() -> list[str]:
@@ -60,9 +59,11 @@ def main() -> list[str]:
         page = index.build(out)
         table.row("index page over 30 saved runs", time.perf_counter() - began, "s", 30)
         table.row("size of the index page", page.stat().st_size / 1e6, "MB", 3)
-        table.row("size of the largest report page", max(p.stat().st_size for p in out.glob("r*.html")) / 1e6, "MB", 3)
+        table.row(
+            "size of the largest report page", max(p.stat().st_size for p in out.glob("*/*/*.html")) / 1e6, "MB", 3
+        )
         began = time.perf_counter()
-        for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+        for folder in sorted(out.glob("*/*/")):
             export(folder)
         index.build(out)
         table.row("30 report pages and the index, made again", time.perf_counter() - began, "s", 30)

@@ -16,7 +16,7 @@ def trial(placement="edge", replication=0, n=1000, rate_hz=100.0, away_ms=0.0, s
     schedule = np.random.default_rng([seed, replication])
     noise = np.random.default_rng([seed, replication, len(placement)])
     due = np.cumsum(schedule.exponential(1e9 / rate_hz, n)).astype(np.int64)
-    steps = [8e3, (away_ms / 2 + 0.1) * MS, 2e4, 0.7 * MS, away_ms / 2 * MS + 3e4, 0.1 * MS]
+    steps = [8e3, 0.1 * MS, away_ms / 2 * MS + 3e4, 2e4, 0.7 * MS, away_ms / 2 * MS + 3e4, 0.1 * MS]
     readings = due + np.cumsum([step * noise.lognormal(0, spread, n) for step in steps], axis=0).astype(np.int64)
     rows = pd.DataFrame({"placement": placement, "replication": replication, "request": np.arange(n)})
     rows["warm_up"] = rows["request"] < n // 20

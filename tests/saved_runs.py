@@ -66,7 +66,7 @@ def write(folder: Path, changes: dict[int, dict[str, Any] | None] | None = None,
     plan = []
     for place, (rate_hz, network) in enumerate(itertools.product(rates, NETWORKS)):
         name = f"rate_hz={rate_hz:g},network={network}"
-        plan.append({"name": name, "label": name, "parameters": {"rate_hz": rate_hz, "network": network, "seed": 7}})
+        plan.append({"label": name, "parameters": {"rate_hz": rate_hz, "network": network, "seed": 7}})
         change = (changes or {}).get(place, {})
         if change is not None:
             put(folder, facts(name, rate_hz, network, **change))
@@ -77,9 +77,10 @@ def write(folder: Path, changes: dict[int, dict[str, Any] | None] | None = None,
 
 
 def put(folder: Path, run: dict[str, Any]) -> None:
-    """Write one run: its page, run.json and a file of data."""
-    data = folder / run["name"] / "measurement"
-    data.mkdir(parents=True)
-    (data / "rows.csv.gz").write_bytes(bytes(2000))
-    (folder / f"{run['name']}.html").write_text("<title>a report</title>", encoding="utf-8")
-    (folder / run["name"] / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    """Write one run as it is kept: `folder`/probe/NAME with its page, run.json and a file of data."""
+    own = folder / "probe" / run["name"]
+    (own / "measurement").mkdir(parents=True)
+    (own / "measurement" / "rows.csv.gz").write_bytes(bytes(2000))
+    (own / "probe.html").write_text("<title>a report</title>", encoding="utf-8")
+    facts = run | {"name": "probe", "run": run["name"]}
+    (own / "run.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
 @pytest.fixture
 def registered():
     """The kinds as they were: what an example registers is forgotten after it."""
+    assert xedge.Scenario  # loaded: xedge's own kinds are registered
     before = {protocol: dict(kinds) for protocol, kinds in config._KINDS.items()}
     yield
     config._KINDS.clear()

@@ -61,8 +61,6 @@ def test_public_names_stand_in_the_stub_alone():
     names = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert xedge.__all__ == sorted(set(names)) == dir(xedge)
     assert len(names) == len(set(names))
-    package_data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
-    assert "__init__.pyi" in package_data["xedge"]
 
 
 def test_public_names_resolve_and_have_a_docstring():
@@ -228,7 +226,7 @@ BROUGHT = {
     "starlette": "fastapi",
     "traitlets": "nbclient",
 }
-NOT_FOR_USERS = {"test", "lint"}  # what the package itself never imports
+NOT_FOR_USERS = {"docs", "test", "lint"}  # what the package itself never imports
 
 
 def declared(*extras):

@@ -16,9 +16,9 @@ from .scenario.link import Link as Link
 from .scenario.placements import Cloud as Cloud
 from .scenario.placements import Edge as Edge
 from .scenario.placements import External as External
+from .scenario.replay import CsvReplay as CsvReplay
 from .scenario.service_times import Deterministic as Deterministic
 from .scenario.service_times import Exponential as Exponential
-from .scenario.sources import CsvReplay as CsvReplay
 from .scenario.sources import Noise as Noise
 from .scenario.sources import Texts as Texts
 from .scenario.sources import Vibration as Vibration

@@ -89,7 +89,8 @@ def test_version_of_the_installed_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["build", "broker", "serve", "measure", "report", "sweep", "index", "registry", "health", "top"]
+    "command",
+    ["build", "broker", "serve", "measure", "report", "sweep", "index", "runs", "compare", "registry", "health", "top"],
 )
 def test_help_of_every_command(command: str) -> None:
     done = call(command, "--help")
@@ -304,6 +305,59 @@ def test_measure_saves_the_measurement(any_broker: Broker, prefix: str, tmp_path
     assert set(measurement.rows["status"]) == {"ok"}
     assert measurement.conditions["broker"]["kind"] == "external"
     assert measurement.conditions["scenario"]["seed"] == 3
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert_one_line(call("measure", scenario, "--out", out, env=given), 2, "holds a measurement already, which is kept")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.usefixtures("models")
+def test_measure_whose_save_fails_says_where_the_measurement_is(
+    any_broker: Broker, prefix: str, tmp_path: Path
+) -> None:
+    scenario, out, scratch = tmp_path / "scenario.yaml", tmp_path / "out", tmp_path / "scratch"
+    scenario.write_text(SCENARIO + f"topic_prefix: {prefix}\n")
+    scratch.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib\nrename = pathlib.Path.rename\n"
+        f"def full(self, target):\n    if str(target) == {str(out)!r}:\n"
+        "        raise OSError(28, 'No space left on device')\n    return rename(self, target)\n"
+        "pathlib.Path.rename = full\n"
+    )
+    given = environment(XEDGE_BROKER=any_broker.url, TMPDIR=str(scratch), PYTHONPATH=str(tmp_path))
+    done = call("measure", scenario, "--out", out, "--replications", 1, env=given)
+    assert done.returncode == 1, done
+    assert done.stdout.startswith("Measurement: ")
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"xedge: {out} could not be written (No space left on device): it is saved in {scratch}")
+    assert Measurement.load(said.rpartition(" ")[2]).placements == ["near", "far"]
+
+
+@pytest.mark.usefixtures("models")
+def test_measure_fails_at_a_limit(any_broker: Broker, prefix: str, tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(SCENARIO + f"topic_prefix: {prefix}\n")
+    given = environment(XEDGE_BROKER=any_broker.url)
+    limits = ["--fail-if", "far.answered_hz > 1", "--fail-if", "far.answered_hz < 1"]
+    done = call("measure", scenario, "--replications", 1, *limits, env=given)
+    assert done.returncode == 4, done
+    assert "xedge: far.answered_hz is " in done.stderr
+    assert "failed by far.answered_hz > 1" in done.stderr
+    assert done.stderr.count("failed by") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--fail-if", "moon.p99_ms > 20"], "the placements are near, far"),
+        (["--fail-if", "near.p99_ms over 20"], "cannot be read"),
+        (["--out", "/proc/xedge/m"], "cannot write in /proc/xedge"),
+    ],
+)
+def test_measure_checks_limits_and_place_before_it_measures(tmp_path: Path, arguments: list[str], word: str) -> None:
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(SCENARIO)
+    given = environment(XEDGE_BROKER="mqtt://127.0.0.1:1")  # nobody answers there
+    assert_one_line(call("measure", scenario, *arguments, env=given), 2, word)
 
 
 @pytest.mark.parametrize(
@@ -330,3 +384,10 @@ def test_measure_of_a_scenario_that_cannot_be_meant(tmp_path: Path, text: str, w
 
 def test_measure_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert_one_line(call("measure", tmp_path / "none.yaml"), 2, "none.yaml")
+
+
+def test_models_lists_what_is_there(models: Path, tmp_path: Path) -> None:
+    listed = call("models", models)
+    assert listed.returncode == 0
+    assert all(text in listed.stdout for text in ("anomaly_detector", "float32 1024", "reference", "accuracy"))
+    assert call("models", tmp_path).stdout.startswith(f"no model in {tmp_path}: `xedge build`")

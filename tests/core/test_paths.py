@@ -28,7 +28,7 @@ def nowhere(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("marker", ["pyproject.toml", "environment.yml"])
+@pytest.mark.parametrize("marker", ["scenario.yaml", "pyproject.toml", "environment.yml"])
 @pytest.mark.parametrize("inside", [".", "notebooks", "notebooks/deep/er", "src"])
 def test_project_root_is_found_from_folders_inside(nowhere, monkeypatch, marker, inside):
     root = project(nowhere / "project", marker)
@@ -91,6 +91,13 @@ def test_folders_lie_in_the_project_and_are_not_made(nowhere, monkeypatch):
     found = [paths.models_dir(), paths.notebooks_dir(), paths.reports_dir()]
     assert found == [nowhere / "home" / name for name in ("models", "notebooks", "reports")]
     assert not any(folder.exists() for folder in found)
+
+
+def test_shipped_notebooks_are_those_of_the_wheel_or_of_the_checkout(nowhere):
+    package = nowhere.parent / "site-packages/xedge"
+    assert paths.shipped_notebooks() == package.parent / "notebooks"
+    (package / "notebooks").mkdir(parents=True)
+    assert paths.shipped_notebooks() == package / "notebooks"
 
 
 @pytest.fixture

@@ -228,7 +228,8 @@ def test_build_cards_tell_the_facts(quick: tuple[Path, zoo.Cards]) -> None:
         facts = json.loads((folder / f"{card.name}.json").read_text())
         assert facts == card.facts
         assert (facts["architecture"], facts["parameters"]) == (architecture, parameters)
-        assert (facts["input_shape"], facts["input_dtype"], facts["importable"]) == (shape, "float32", True)
+        assert (facts["input_shape"], facts["input_dtype"], facts["origin"]) == (shape, "float32", "reference")
+        assert not facts["program"]
         assert facts["sha256"] == {end: file_sha256(folder / f"{card.name}.{end}") for end in ("onnx", "pt")}
         assert facts["parity"]["inputs"] >= 1000
         assert facts["parity"]["max_abs_difference"] <= facts["parity"]["tolerance"] == 1e-5
@@ -291,12 +292,15 @@ def test_build_leaves_good_models_alone_and_makes_others_again(
     asked.clear()
     with (tmp_path / "vibration_cnn.onnx").open("ab") as file:
         file.write(b"!")
-    zoo.build(models_dir=tmp_path, quick=True)
+    with pytest.raises(ConfigurationError, match=r"a model of yours, or damaged.*xedge build vibration_cnn --force"):
+        zoo.build(models_dir=tmp_path, quick=True)
+    assert asked == []
+    zoo.build("vibration_cnn", models_dir=tmp_path, quick=True, force=True)
     assert asked == [("vibration_cnn", True)]
     asked.clear()
     (tmp_path / "anomaly_detector.pt").unlink()
     (tmp_path / "vibration_cnn.json").write_text("{")
-    monkeypatch.setattr(zoo, "read_card", lambda path: zoo.ModelCard(path, {"name": path.stem}))
+    monkeypatch.setattr(zoo, "_build_one", lambda name, *_: asked.append((name, _[1])))
     zoo.build("anomaly_detector", models_dir=tmp_path, quick=True)
     assert asked == [("anomaly_detector", True)]
 
@@ -308,6 +312,23 @@ def test_build_makes_a_model_of_other_code_again(
     assert zoo._present("anomaly_detector", folder, quick=True) is not None
     monkeypatch.setattr(zoo, "_recipe_sha256", lambda: "other")
     assert zoo._present("anomaly_detector", folder, quick=True) is None
+
+
+def test_ready_and_build_never_train_over_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
+    monkeypatch.setattr(zoo, "_build_one", lambda *_: pytest.fail("trained"))
+    folder = tmp_path / "models"
+    export(nn.Sequential(nn.Linear(4, 1)), EXAMPLE, "vibration_cnn", overwrite=True)
+    before = snapshot(folder)
+    assert zoo.ready("vibration_cnn", quick=True).facts["origin"] == "exported"
+    with pytest.raises(ConfigurationError, match="a model of yours"):
+        zoo.build("vibration_cnn", quick=True)
+    (folder / "anomaly_detector.onnx").write_bytes(before["vibration_cnn.onnx"])
+    assert zoo.ready("anomaly_detector", quick=True).facts["origin"] == "onnx file"
+    (folder / "vibration_cnn.pt").write_bytes(b"another")
+    with pytest.raises(ModelError, match=r"not the file that its card names.*xedge build vibration_cnn --force"):
+        zoo.ready("vibration_cnn", quick=True)
+    assert (folder / "vibration_cnn.onnx").read_bytes() == before["vibration_cnn.onnx"]
 
 
 def test_build_and_reference_inputs_refuse_other_names(tmp_path: Path) -> None:
@@ -360,13 +381,28 @@ def test_export_tokens_with_arguments(tmp_path: Path) -> None:
     files = export(module, example, "tokens", init={"words": 50, "width": 6}, models_dir=tmp_path)
     facts = zoo.read_card(files.card).facts
     assert facts["init"] == {"words": 50, "width": 6}
-    assert (facts["input_dtype"], facts["input_shape"], facts["importable"]) == ("int64", [4], True)
+    assert (facts["input_dtype"], facts["input_shape"], facts["program"]) == ("int64", [4], True)
     assert facts["architecture"] == f"{__name__}:Tokens"
     tokens = np.random.default_rng(0).integers(0, 50, (3, 4))
     np.testing.assert_allclose(OnnxEngine(files.onnx).predict(tokens), TorchEngine(files.pt).predict(tokens), atol=1e-5)
 
 
-def test_export_what_no_other_process_can_make_says_so(tmp_path: Path) -> None:
+LOAD = """
+import sys, numpy as np
+from xedge.models.engines import TorchEngine
+np.save(sys.argv[2], TorchEngine(sys.argv[1]).predict(np.load(sys.argv[3])))
+"""
+
+
+def in_another_process(files: exporting.ModelFiles, inputs: np.ndarray, folder: Path) -> np.ndarray:
+    np.save(folder / "inputs.npy", inputs)
+    answers = folder / "answers.npy"
+    command = [sys.executable, "-c", LOAD, str(files.pt), str(answers), str(folder / "inputs.npy")]
+    subprocess.run(command, check=True, timeout=180)
+    return np.load(answers)
+
+
+def test_export_what_no_other_process_can_make_is_loaded_by_others_all_the_same(tmp_path: Path) -> None:
     class Local(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -378,13 +414,109 @@ def test_export_what_no_other_process_can_make_says_so(tmp_path: Path) -> None:
     for name, module in (("local", Local()), ("stack", nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)))):
         files = export(module, EXAMPLE, name, models_dir=tmp_path)
         facts = zoo.read_card(files.card).facts
-        assert facts["importable"] is False
+        assert (facts["program"], facts["needs_class"]) == (True, False)
         with torch.inference_mode():
             expected = module(torch.from_numpy(EXAMPLE)).numpy()
         np.testing.assert_array_equal(TorchEngine(files.pt).predict(EXAMPLE), expected)
-        del architectures._FACTORIES[facts["architecture"]]  # as in another process
-        with pytest.raises(ModelError, match=r"unknown architecture .*architectures\.register"):
-            TorchEngine(files.pt)
+    np.testing.assert_array_equal(in_another_process(files, EXAMPLE, tmp_path), expected)
+
+
+MAIN = """
+import numpy as np, torch, xedge
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.attention = nn.TransformerEncoderLayer(4, 2, width, batch_first=True)
+        self.out = nn.Linear(4, 2)
+        self.register_buffer("scale", torch.tensor([2.0, 3.0]), persistent=False)
+    def forward(self, x):
+        hidden = self.attention(x)
+        place = torch.arange(x.shape[1], device=x.device)[None, :, None]
+        return self.out((hidden * place).mean(1)) * self.scale
+xedge.export(Net(5), np.random.default_rng(0).random((3, 6, 4)), "net", models_dir="{folder}", free_axis=1)
+"""
+
+
+def test_export_of_a_class_that_a_notebook_defines_answers_in_other_processes(tmp_path: Path) -> None:
+    code = MAIN.replace("{folder}", str(tmp_path))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, capture_output=True)
+    onnx_engine, torch_engine = OnnxEngine(tmp_path / "net.onnx"), TorchEngine(tmp_path / "net.pt")
+    assert zoo.read_card(tmp_path / "net.json").facts["architecture"] == "Net@net"
+    for rows, length in ((1, 6), (4, 6), (2, 9), (3, 1)):
+        inputs = np.random.default_rng(rows).random((rows, length, 4), np.float32)
+        np.testing.assert_allclose(torch_engine.predict(inputs), onnx_engine.predict(inputs), atol=1e-5)
+    assert torch_engine.input_shape == (-1, 4)
+
+
+class Doubling(nn.Module):
+    """Keeps a program from being written: it calls an operator that is not PyTorch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, lambda y: 2 * y, lambda y: 2 * y + 0, (x,))
+
+
+def test_export_of_what_cannot_be_written_down_needs_an_importable_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(architectures.VARIABLE, "")
+    monkeypatch.setattr(exporting.tracing, "write_onnx", lambda m, e, path, *_: onnx.save(doubling(), path))
+    files = export(Doubling(), EXAMPLE, "doubling", models_dir=tmp_path)
+    assert zoo.read_card(files.card).facts["needs_class"] is True
+    assert __name__ in architectures.os.environ[architectures.VARIABLE]
+
+    class Local(Doubling):
+        pass
+
+    with pytest.raises(ModelError, match=r"no other process could load Local.*\.py file"):
+        export(Local(), EXAMPLE, "local", models_dir=tmp_path)
+    assert not (tmp_path / "local.onnx").exists()
+
+
+def doubling() -> onnx.ModelProto:
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "x"], ["y"])], "g", values[:1], values[1:])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+class Two(nn.Module):
+    """Takes an image and a word, returns two things by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.word = nn.Linear(6, 3), nn.Embedding(10, 3)
+
+    def forward(self, image: Tensor, word: Tensor) -> dict[str, Tensor]:
+        both = self.image(image.flatten(1)) + self.word(word)
+        return {"logits": both, "score": both.softmax(1)}
+
+
+def test_export_joins_several_inputs_and_takes_one_of_several_outputs(tmp_path: Path) -> None:
+    module = Two().eval()
+    images, words = np.random.default_rng(0).random((9, 2, 3), np.float32), np.arange(9)
+    files = export(module, (images, words), "two", output="score", models_dir=tmp_path)
+    assert zoo.read_card(files.card).facts["input_shape"] == [7]
+    joined = np.concatenate([images.reshape(9, 6), words[:, None].astype(np.float32)], axis=1)
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(images), torch.from_numpy(words))["score"].numpy()
+    for engine in (OnnxEngine(files.onnx), TorchEngine(files.pt)):
+        np.testing.assert_allclose(engine.predict(joined), expected, atol=1e-6)
+    with pytest.raises(ModelError, match=r"returns a dict of several outputs \('logits': \[9, 3\], 'score'"):
+        export(module, (images, words), "three", models_dir=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"inputs of shapes \(9, 2, 3\) and \(8,\)"):
+        export(module, (images, words[:8]), "three", models_dir=tmp_path)
+
+
+def test_export_over_a_model_needs_a_word(tmp_path: Path) -> None:
+    export(Gated(), EXAMPLE, "mine", models_dir=tmp_path)
+    before = snapshot(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"'mine' is there \(mine\.onnx, mine\.pt.*overwrite=True"):
+        export(Gated(), EXAMPLE, "mine", models_dir=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"'vibration_cnn' is the name of a reference model"):
+        export(Gated(), EXAMPLE, "vibration_cnn", models_dir=tmp_path)
+    assert snapshot(tmp_path) == before
+    export(Gated(), EXAMPLE, "mine", models_dir=tmp_path, overwrite=True)
+    assert snapshot(tmp_path)["mine.pt"] != before["mine.pt"]
 
 
 def test_export_is_quiet_and_leaves_loggers_and_filters(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -403,11 +535,10 @@ def test_export_takes_float64_examples_for_float32_modules(tmp_path: Path) -> No
     ("module", "error", "message"),
     [
         (Noisy(), ParityError, "random"),
-        (Gated(sigmoid=True), ParityError, "`init`"),
         (AcrossBatch(), ModelError, "alone than in a batch"),
         (FixedBatch(), ModelError, "FixedBatch cannot be exported.*batch"),
         (BySize(), ModelError, "BySize cannot be exported|differ by|alone than"),
-        (Pair(), ModelError, "returns a tuple"),
+        (Pair(), ModelError, r"returns a tuple of several outputs \(0: \[4, 4\], 1: \[4, 4\]\): .*output="),
         (nn.Linear(5, 1), ConfigurationError, "fails on example_input"),
         (nn.Flatten(0), ConfigurationError, "first axis"),
     ],
@@ -418,32 +549,36 @@ def test_export_that_fails_leaves_the_good_model(
     export(nn.Sequential(nn.Linear(4, 1)), EXAMPLE, "model", models_dir=tmp_path)
     before = snapshot(tmp_path)
     with pytest.raises(error, match=message):
-        export(module, EXAMPLE, "model", models_dir=tmp_path)
+        export(module, EXAMPLE, "model", models_dir=tmp_path, overwrite=True)
     assert snapshot(tmp_path) == before
     assert TorchEngine(tmp_path / "model.pt").predict(EXAMPLE).shape == (4, 1)
 
 
-def test_export_that_fails_forgets_the_module_it_registered(tmp_path: Path) -> None:
-    first = nn.Sequential(nn.Linear(4, 1))
-    files = export(first, EXAMPLE, "model", models_dir=tmp_path)
-    expected = TorchEngine(files.pt).predict(EXAMPLE)
-    with pytest.raises(ParityError):
-        export(nn.Sequential(Noisy()), EXAMPLE, "model", models_dir=tmp_path)
-    np.testing.assert_array_equal(TorchEngine(files.pt).predict(EXAMPLE), expected)
-
-
-def test_export_gated_with_its_argument_passes(tmp_path: Path) -> None:
-    files = export(Gated(sigmoid=True), EXAMPLE, "gated", init={"sigmoid": True}, models_dir=tmp_path)
+@pytest.mark.parametrize("init", [None, {"sigmoid": True}])
+def test_export_keeps_what_arguments_decide(tmp_path: Path, init: dict[str, Any] | None) -> None:
+    files = export(Gated(sigmoid=True), EXAMPLE, "gated", init=init, models_dir=tmp_path)
     assert TorchEngine(files.pt).predict(EXAMPLE * 100).max() <= 1
 
 
 def test_export_refuses_a_difference_above_the_tolerance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = OnnxEngine.predict
     monkeypatch.setattr(OnnxEngine, "predict", lambda self, batch: honest(self, batch) + np.float32(2e-5))
-    with pytest.raises(ParityError, match="more than 1e-05"):
+    told = r"output 'probability'\[0\]: \S+ and \S+ for input \d+, that is by 2\S*e-05, .*more than 1e-05; .*tolerance="
+    with pytest.raises(ParityError, match=told):
         export(Gated(), EXAMPLE, "off", models_dir=tmp_path)
     assert snapshot(tmp_path) == {}
     export(Gated(), EXAMPLE, "off", models_dir=tmp_path, tolerance=1e-4)
+
+
+def test_parity_is_relative_to_the_largest_number_of_an_answer() -> None:
+    large = np.array([[1e4, 0.0], [1.0, 0.0]] * 500)
+    off = np.array([[0.05, 0.05], [0.0, 0.0]] * 500)
+    gaps = parity.compared("m", lambda rows: rows + off[: len(rows)], lambda rows: rows, large[::2], 1e-5, "y")
+    assert gaps == {"max_abs_difference": pytest.approx(0.05), "max_rel_difference": pytest.approx(5e-6)}
+    with pytest.raises(ParityError, match=r"output 'y'\[0\]: 1\.05 and 1 for input 0, that is by 0\.05"):
+        parity.compared("m", lambda rows: rows + 0.05, lambda rows: rows, large[1::2], 1e-5, "y")
+    with pytest.raises(ParityError, match="nan"):
+        parity.compared("m", lambda rows: rows * np.nan, lambda rows: rows, large, 1e-5, "y")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "../a", ".hidden", "a b", "a.onnx", "a.pt", "a\n"])
@@ -476,7 +611,7 @@ def test_export_refuses_init_that_is_no_plain_value(tmp_path: Path) -> None:
 
 
 def test_export_refuses_what_is_no_module(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"torch\.nn\.Module, not a function"):
+    with pytest.raises(ConfigurationError, match=r"\.onnx file, not a function"):
         export(lambda x: x, EXAMPLE, "m", models_dir=tmp_path)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,9 @@ def test_index_table_has_what_differs_verdict_numbers_and_links(page: Any, sweep
     assert cells(page, 5) == ["run 6", "1000", "wifi", "missing", *[""] * 6]
     links = [unquote(a["href"]) for a in page.select(".runs tbody tr")[0].select("a")]
     assert links == [
-        "rate_hz=50,network=lte.html",
-        "rate_hz=50,network=lte/run.json",
-        "rate_hz=50,network=lte/measurement/rows.csv.gz",
+        "probe/rate_hz=50,network=lte/probe.html",
+        "probe/rate_hz=50,network=lte/run.json",
+        "probe/rate_hz=50,network=lte/measurement/rows.csv.gz",
     ]
     assert all((sweep / link).is_file() for link in links)
     assert not page.select(".runs tbody tr")[5].select("a")
@@ -158,25 +159,67 @@ def test_index_of_thirty_runs_is_small(tmp_path: Path) -> None:
     assert leftover == []
 
 
-def test_index_of_a_folder_without_a_sweep_compares_what_is_there(tmp_path: Path) -> None:
-    runs.put(tmp_path, runs.facts("second", 100.0, "lte", started_at="2026-11-21T00:00:02+00:00"))
-    runs.put(tmp_path, runs.facts("first", 50.0, "lte", started_at="2026-11-21T00:00:01+00:00"))
+def at(second: int) -> str:
+    return f"2026-11-21T00:00:{second:02}+00:00"
+
+
+def test_index_of_a_folder_without_a_sweep_compares_the_runs_of_one_notebook(tmp_path: Path) -> None:
+    runs.put(tmp_path, runs.facts("second", 100.0, "lte", started_at=at(2)))
+    runs.put(tmp_path, runs.facts("first", 50.0, "lte", started_at=at(1)))
+    page = BeautifulSoup(index.build(tmp_path).read_text(encoding="utf-8"), "html.parser")
+    assert page.h1.get_text() == "Probe: 2 runs compared"
+    assert [cells(page, row)[:3] for row in range(2)] == [["first", "50", "VALID"], ["second", "100", "VALID"]]
+    assert page.select_one(".verdict").get_text(strip=True) == "2 of 2 VALID"
+    assert page.select_one(".command").get_text().count("xedge report") == 2
+
+
+def test_index_lists_every_run_by_notebook_and_parameters(tmp_path: Path) -> None:
+    number = [{"label": "edge, p99", "value": 3.21, "unit": "ms"}]
+    for second, rate_hz in enumerate([50.0, 100.0, 50.0]):
+        runs.put(tmp_path, runs.facts(f"run {second}", rate_hz, "lte", started_at=at(second), headline=number))
+    runs.put(tmp_path / "sweep" / "deep", runs.facts("run 1", 100.0, "lte", started_at=at(3), **FAILED))
     other = {"notebook": "01_build", "parameters": [], "verdict": None, "estimates": None, "distributions": None}
-    runs.put(tmp_path, runs.facts("third", 1.0, "lte", started_at="2026-11-21T00:00:03+00:00", **other))
+    old = runs.facts("build", 1.0, "lte", started_at=at(4), **other)
+    (tmp_path / "build").mkdir()  # as it was written before runs had folders of their own
+    (tmp_path / "build" / "run.json").write_text(json.dumps(old))
+    (tmp_path / "build.html").write_text("<title>a report</title>")
     page = BeautifulSoup(index.build(tmp_path).read_text(encoding="utf-8"), "html.parser")
-    assert [cells(page, row)[:3] for row in range(3)] == [
-        ["first", "50", "VALID"],
-        ["second", "100", "VALID"],
-        ["third", "", "completed"],
+    assert page.h1.get_text() == "5 runs of 2 notebooks"
+    assert [h2.get_text() for h2 in page.select("section h2")] == ["Build", "Probe"]
+    build, probe = page.select("table.runs")
+    assert [a["href"] for a in build.select("th a")] == ["build.html"]
+    found = [
+        [[cell.get_text(" ", strip=True) for cell in row.find_all(["th", "td"])] for row in group.select("tr")]
+        for group in probe.select("tbody")
     ]
-    assert page.select_one(".verdict").get_text(strip=True) == "3 of 3 VALID"
-    assert page.select_one(".command").get_text().count("xedge report") == 3
+    assert [[row[:-2] for row in group] for group in found] == [
+        [
+            ["100", "2026-11-21 00:00:03", "failed", "ValueError: <b>no</b> broker"],
+            ["2026-11-21 00:00:01", "VALID", "edge, p99: 3.21 ms"],
+        ],
+        [
+            ["50", "2026-11-21 00:00:02", "VALID", "edge, p99: 3.21 ms"],
+            ["2026-11-21 00:00:00", "VALID", "edge, p99: 3.21 ms"],
+        ],
+    ]
+    links = [unquote(a["href"]) for a in page.select("table.runs a")]
+    assert all((tmp_path / link).is_file() for link in links)
+    assert "3 of 4 VALID; 1 failed" in page.get_text(" ", strip=True)
 
 
-def test_index_leaves_out_what_a_sweep_is_going_to_repeat(tmp_path: Path) -> None:
-    runs.write(tmp_path, {0: {"status": "outdated"}, 1: {"status": "running", "duration_s": None, "verdict": None}})
+def test_index_of_a_sweep_takes_the_run_that_came_out_best_and_was_last(tmp_path: Path) -> None:
+    runs.write(tmp_path, {0: {"started_at": at(1)}, 1: {"status": "running", "duration_s": None, "verdict": None}})
+    for second, change in ((2, {"duration_s": 77.0}), (3, FAILED), (4, {"notebook_sha256": "1"})):
+        runs.put(tmp_path, runs.facts(f"again {second}", 50.0, "lte", started_at=at(second), **change))
     page = BeautifulSoup(index.build(tmp_path).read_text(encoding="utf-8"), "html.parser")
-    assert [one.get_text() for one in page.select(".runs .state")][:3] == ["missing", "unfinished", "VALID"]
+    assert [one.get_text() for one in page.select(".runs .state")][:3] == ["VALID", "unfinished", "VALID"]
+    assert "77.0" in cells(page, 0)
+    assert len(page.select(".runs tbody tr")) == 6
+    plan = json.loads((tmp_path / "sweep.json").read_text())
+    plan["runs"][0]["since"] = at(3)
+    (tmp_path / "sweep.json").write_text(json.dumps(plan))
+    page = BeautifulSoup(index.build(tmp_path).read_text(encoding="utf-8"), "html.parser")
+    assert page.select_one(".runs .state").get_text() == "failed"
 
 
 def test_index_of_numbers_of_another_kind(tmp_path: Path) -> None:
@@ -218,10 +261,10 @@ def test_estimates_take_numbers_and_estimates() -> None:
     }
     found = estimates.checked(given | {"cloud": {"p50_ms": {"value": float("inf"), "text": "timed out"}}})
     assert {name: one["text"] for name, one in found["edge"].items()} == {
-        "p50_ms": "0.612 ± 0.062",
+        "p50_ms": "0.612 (0.550–0.674)",
         "p99_ms": "too few (n < 299)",
         "load": "0.7",
-        "knee_hz": "410 (400 to 460)",
+        "knee_hz": "410 (400–460)",
     }
     assert found["edge"]["p50_ms"]["low"] == 0.55
     assert found["cloud"]["p50_ms"] == {"value": None, "low": None, "high": None, "text": "timed out"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -115,7 +117,13 @@ def outputs(run: report.Run) -> list[Any]:
 def test_run_completes_with_the_values_given(good: report.Run, project: Path) -> None:
     assert (good.status, good.ok, good.verdict, good.error) == ("completed", True, "VALID", None)
     assert good.raise_for_status() is good
-    assert good.html == project.resolve() / "reports" / "edge_vs_cloud.html"
+    home = project.resolve() / "reports" / "edge_vs_cloud"
+    assert good.folder.parent == home
+    assert re.fullmatch(r"\d{8}-\d{6}-rate_hz=500,rates=50,75", good.folder.name)
+    assert (good.html, good.top) == (good.folder / "edge_vs_cloud.html", home.with_name("edge_vs_cloud.html"))
+    assert good.on_top is not None
+    assert (good.on_top.folder, good.record["on_top"]) == (good.folder, good.folder.name)
+    assert good.top_sentence == f"{good.top} shows this run"
     printed = next(one.text for one in outputs(good) if one.get("name") == "stdout")
     assert printed == f"values 500.0 edge [50, 75] False {sys.executable}\n"
     assert good.sentence.startswith("02_edge_vs_cloud: completed in ")
@@ -188,20 +196,19 @@ def test_page_is_self_contained_and_small(page: Any, good: report.Run) -> None:
     assert page.select_one("p math msub").get_text() == "tdue"
 
 
-def test_page_embeds_small_data_and_links_large(page: Any) -> None:
+def test_pages_embed_small_data_and_link_large(page: Any, good: report.Run, facts: dict[str, Any]) -> None:
     links = {link.get_text(): link for link in page.select(".files a")}
     assert links["rows.csv"]["href"] == "data:text/csv;base64,bGF0ZW5jeV9tcwoyLjAK"
     assert links["rows.csv"]["download"] == "rows.csv"
-    assert links["parts/big.bin"]["href"] == "edge_vs_cloud/parts/big.bin"
-    assert links["edge_vs_cloud.ipynb"]["href"] == "edge_vs_cloud/edge_vs_cloud.ipynb"
+    assert json.loads(base64.b64decode(links["run.json"]["href"].partition(",")[2])) == facts
+    for where in (good.html, good.top):
+        html = BeautifulSoup(where.read_text(encoding="utf-8"), "html.parser")
+        beside = [link["href"] for link in html.select(".files a:not([download])")]
+        assert [Path(link).name for link in beside] == ["big.bin", "edge_vs_cloud.ipynb"]
+        assert all((where.parent / unquote(link)).is_file() for link in beside)
 
 
 def test_run_failing_cell_still_leaves_a_page(project: Path) -> None:
-    folder = project / "reports" / "broken"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text('{"files": ["old.csv", "../../keep.txt"]}')
-    for path in (folder / "old.csv", folder / "mine.csv", project / "keep.txt"):
-        path.write_text("x")
     run = report.run("03_broken", progress=False)
     assert (run.status, run.ok) == ("failed", False)
     assert run.error is not None
@@ -217,10 +224,6 @@ def test_run_failing_cell_still_leaves_a_page(project: Path) -> None:
     assert page.select_one(".bar").get_text(" ", strip=True).endswith("ZeroDivisionError: float division by zero")
     assert "rate_hz / 0" in page.select_one("#failing-cell details[open]").get_text()
     assert page.select_one(".late").get_text(strip=True).startswith("Code, not run")
-    assert not (folder / "old.csv").exists()
-    assert (folder / "mine.csv").exists()
-    assert (project / "keep.txt").exists()
-    assert "mine.csv" not in page.select_one(".files").get_text()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +257,8 @@ def test_run_interrupted_stops_the_kernel_and_raises(tmp_path: Path, signal: str
     path = write(tmp_path, "ends", code(source))
     with pytest.raises(raised):
         report.run(path, out_dir=tmp_path, progress=False)
-    facts = json.loads((tmp_path / "ends" / "run.json").read_text(encoding="utf-8"))
+    [path] = tmp_path.glob("ends/*/run.json")
+    facts = json.loads(path.read_text(encoding="utf-8"))
     assert facts["status"] == "interrupted"
     assert "This run was interrupted" in " ".join((tmp_path / "ends.html").read_text(encoding="utf-8").split())
     with pytest.raises(ProcessLookupError):

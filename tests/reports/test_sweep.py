@@ -21,7 +21,6 @@ import xedge
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import conversion, notebooks, parameters, sweeps
 from xedge.reports import run as report
-from xedge.reports.notebooks import Notebook
 
 PARAMETERS = """rate_hz: float = 200.0  # requests per second offered
 network: str = "lte"  # the link
@@ -31,7 +30,7 @@ flags: str = ""  # what else to do"""
 # Counts its runs in a file beside the sweep, so that a test can tell what was run; other files tell it what to do.
 BODY = """import os, signal, time
 from xedge.reports import run as report
-out = report.data_dir().parent
+out = report.data_dir().parents[1]
 with (out.parent / "ran.txt").open("a") as file:
     print(f"{rate_hz:g} {network}", file=file)
 if rate_hz == 2 and (out.parent / "broken").exists():
@@ -82,7 +81,7 @@ def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -
     (folder / "broken").touch()
     first = go(notebook)
     assert ran(folder) == ["1 lte", "2 lte", "3 lte"]  # the failed one did not lose the others
-    assert [(run.name, run.status) for run in first.runs] == [
+    assert [(run.folder.name[16:], run.status) for run in first.runs] == [
         ("rate_hz=1", "completed"),
         ("rate_hz=2", "failed"),
         ("rate_hz=3", "completed"),
@@ -97,6 +96,14 @@ def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -
     assert ran(folder) == []
     go(notebook, again="invalid")
     assert ran(folder) == ["3 lte"]
+    kept = [json.loads(path.read_text()) for path in sorted((folder / "out" / "probe").glob("*/run.json"))]
+    assert sorted((run["parameters"][0]["value"], run["status"]) for run in kept) == [
+        (1.0, "completed"),
+        (2.0, "completed"),
+        (2.0, "failed"),
+        (3.0, "completed"),
+        (3.0, "completed"),
+    ]  # nothing of what ran is gone
     table = first.table()
     assert list(table["rate_hz"]) == [1.0, 2.0, 3.0]
     assert list(table["edge p99_ms_high"]) == [1.5, 3.0, 4.5]
@@ -137,7 +144,7 @@ def test_sweep_extended_by_a_parameter_keeps_the_runs_it_has(notebook: Path) -> 
     ran(folder)
     extended = go(notebook, {"rate_hz": "1,3", "network": "lte,wifi"})
     assert ran(folder) == ["1 wifi", "3 wifi"]
-    assert [run.name for run in extended.runs] == [
+    assert [run.folder.name[16:] for run in extended.runs] == [
         "rate_hz=1",
         "rate_hz=1,network=wifi",
         "rate_hz=3",
@@ -205,29 +212,6 @@ def test_sweep_beside_another_in_one_folder_is_refused(notebook: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "names"),
-    [
-        ([{"rate_hz": 1.0}, {"rate_hz": 200.0}], ["rate_hz=1", "rate_hz=200"]),
-        ([{"network": "lte", "rate_hz": 1.5}, {"network": "wifi", "rate_hz": 2.0}],
-         ["rate_hz=1.5,network=lte", "rate_hz=2,network=wifi"]),
-        ([{"flags": "x"}], ["run"]),
-        ([{}, {"rates": [1, 2]}], ["rates=1", "rates=1,2"]),
-        ([{"network": "a/b"}, {"network": "../c d"}], ["network=a-b~9d164bea", "network=..-c-d~ceeba23b"]),
-        ([{"network": "LTE"}, {"network": "lte"}], ["network=LTE~5ff0b7a4", "network=lte~ef6ea6a3"]),
-        ([{"flags": "x" * 300}, {}], ["flags=" + "x" * 94 + "~c6e23e1e", "flags="]),
-    ],
-)  # fmt: skip
-def test_runs_have_names_that_every_file_system_takes(
-    notebook: Path, sets: list[dict[str, Any]], names: list[str]
-) -> None:
-    planned = sweeps._planned(Notebook.open(notebook), sets)
-    assert [cell.name.partition("~")[0] for cell in planned] == [name.partition("~")[0] for name in names]
-    assert ["~" in cell.name for cell in planned] == ["~" in name for name in names]
-    assert len({cell.name.casefold() for cell in planned}) == len(sets)
-    assert [cell.name for cell in sweeps._planned(Notebook.open(notebook), sets)] == [cell.name for cell in planned]
-
-
-@pytest.mark.parametrize(
     "values",
     [[1.0, 2.5], [[50, 100], [200]], [[50, 100]], ["lte", "wifi"], ["a,b"], ["a,b", "c"], [True, False], ["it's"]],
 )
@@ -290,7 +274,7 @@ def test_command_report_of_several_files_compares_them(notebook: Path) -> None:
     commands = page.select_one(".command").get_text().splitlines()
     assert commands[1] == f"xedge report {notebook} -p rate_hz 3 -p flags x"
     plan = json.loads((index.parent / "sweep.json").read_text())
-    assert [one["name"] for one in plan["runs"]] == [
+    assert [one["label"] for one in plan["runs"]] == [
         "rate_hz=1,network=lte",
         "rate_hz=3,network=lte",
         "rate_hz=200,network=wifi",
@@ -318,6 +302,7 @@ def test_command_that_cannot_be_meant_is_one_line(notebook: Path, arguments: lis
 
 def test_run_read_is_the_run_that_was_made(notebook: Path) -> None:
     made = report.run(notebook, {"rate_hz": 1}, out_dir=notebook.parent / "out", name="one", progress=False)
+    assert made.top == notebook.parent.resolve() / "out" / "one.html"
     read = report.Run.read(made.folder)
     assert (read.name, read.status, read.verdict, read.html) == ("one", "completed", "VALID", made.html)
     assert read.sentence == made.sentence

@@ -64,12 +64,25 @@ def test_estimate_is_centred_on_the_pooled_quantile():
 def test_estimate_has_no_value_below_the_floor_and_no_interval_without_sections():
     few = statistics.quantile_estimate([np.ones(149), np.ones(149)], 0.99)
     assert (few.value, few.low, few.needed, few.too_few) == (None, None, 299, True)
-    enough = statistics.quantile_estimate([np.ones(149), np.ones(150)], 0.99)
+    enough = statistics.quantile_estimate([np.ones(149), np.ones(150), np.ones(150)], 0.99)
     assert (enough.value, enough.low, enough.high) == (1, 1, 1)
     assert statistics.quantile_estimate([np.ones(299)], 0.99).low is None
     short = statistics.quantile_estimate([np.ones(99), np.ones(300)], 0.99)
     assert (short.value, short.low) == (1, None)
     assert "long enough" in short.method
+
+
+def test_two_replications_give_the_median_an_interval_and_no_percentile_above_it():
+    sections = [np.arange(1000.0), np.arange(1000.0) + 3]
+    assert statistics.quantile_estimate(sections, 0.5).low is not None
+    p99 = statistics.quantile_estimate(sections, 0.99)
+    assert (p99.low, p99.high, p99.method) == (
+        None,
+        None,
+        "no interval: a quantile in the tail needs 3 sections or more, here are 2",
+    )
+    assert statistics.paired_difference(sections, sections, 0.99).low is None
+    assert statistics.quantile_estimate([*sections, np.arange(1000.0) + 1], 0.99).low is not None
 
 
 def test_the_interval_of_what_is_never_negative_begins_at_0_at_the_lowest():
@@ -88,8 +101,8 @@ def test_the_interval_of_what_is_never_negative_begins_at_0_at_the_lowest():
 
 def test_estimate_is_censored_when_more_than_the_rest_timed_out():
     section = np.r_[np.ones(940), np.full(60, INF)]
-    p90 = statistics.quantile_estimate([section, section], 0.9)
-    p95 = statistics.quantile_estimate([section, section], 0.95)
+    p90 = statistics.quantile_estimate([section] * 3, 0.9)
+    p95 = statistics.quantile_estimate([section] * 3, 0.95)
     assert (p90.value, p90.low) == (1, 1)
     assert (p95.value, p95.low, p95.high) == (INF, None, None)
     assert "censored" in p95.method

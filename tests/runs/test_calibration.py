@@ -9,13 +9,15 @@ import pytest
 from sample_rows import replicated, texts
 
 from xedge.results import conditions
-from xedge.runs import calibration
-from xedge.runs.calibration import Crossing, measure_links, requested_ms
+from xedge.results.doubts import other_delays
+from xedge.results.statistics import quantile
+from xedge.runs.calibration import Crossing, _summary, delays_by_level, measure_links, requested_ms, with_levels
 from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Constant
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.scenario.placements import Cloud, Edge
+from xedge.scenario.scenario import Replication
 
 JITTER = [(0, 1), (0.5, 3), (0.99, 30), (1, 60)]
 
@@ -58,7 +60,7 @@ def test_requested_delay_draws_each_direction_as_a_service_does():
 def test_summary_compares_message_by_message_and_counts_losses():
     nan = np.nan
     asked, measured = np.array([10, 10, nan, nan, 20, 30.0]), np.array([10.2, nan, nan, 9, 21, 30.0])
-    found = calibration._summary(Crossing(np.arange(6.0), asked, measured))
+    found = _summary(Crossing(np.arange(6.0), asked, measured))
     assert found["lost"] == {"requested": 2, "measured": 2, "differing": 2}
     assert found["n"] == 4
     assert found["requested_ms"]["p50_ms"] == 20
@@ -68,7 +70,7 @@ def test_summary_compares_message_by_message_and_counts_losses():
 
 def test_summary_of_a_link_that_lets_nothing_through_has_no_quantiles():
     none = np.full(3, np.nan)
-    found = calibration._summary(Crossing(np.arange(3.0), none, none))
+    found = _summary(Crossing(np.arange(3.0), none, none))
     assert found == {"n": 0, "lost": {"requested": 3, "measured": 3, "differing": 0}}
 
 
@@ -112,6 +114,78 @@ def test_a_link_that_did_something_else_to_its_messages_is_doubted(check, says):
 def test_only_links_that_lose_whole_messages_excuse_lost_requests(link, loses):
     scenario = Scenario(model="x", workload=Constant(rate_hz=1, duration_s=1), placements={"edge": Edge(link=link)})
     assert conditions.typed({"scenario": scenario.as_dict()}).loses("edge") == loses == link.loses
+
+
+# What messages meet at the rate offered
+
+
+def trials_of(rate_hz=200, n=3, duration_s=2.0, **pairs):
+    scenario = Scenario(model="x", workload=Constant(rate_hz=rate_hz, duration_s=duration_s), placements=pairs, seed=11)
+    return scenario, [Replication.of(scenario, number) for number in range(n)]
+
+
+def test_delays_of_links_that_hold_nothing_up_are_those_drawn():
+    scenario, replicated = trials_of(
+        none=Edge(), constant=Edge(link=Link(delay_ms=5)), tcp=Edge(link=Link(delay_ms=5, segment_loss=0.1))
+    )
+    found = delays_by_level(scenario, replicated)
+    level = {"published_ms": None, "drawn_ms": 10.0, "effective_ms": 10.0}
+    assert found == {"constant": [{"p": p} | level for p in (0.5, 0.9, 0.99)]}
+    checks = with_levels({"constant": {"n": 400}, "tcp": {"n": 1}}, scenario, replicated)
+    assert checks == {"constant": {"n": 400, "by_level": found["constant"]}, "tcp": {"n": 1}}
+
+
+def test_independent_jitter_at_a_high_rate_makes_messages_wait_and_slow_jitter_does_not():
+    independent, slow = Link(jitter_ms=JITTER), Link(jitter_ms=JITTER, correlation_ms=5000)
+    scenario, replicated = trials_of(independent=Edge(link=independent), slow=Edge(link=slow))
+    found = delays_by_level(scenario, replicated)
+    median, slow_median = found["independent"][0], found["slow"][0]
+    assert median["effective_ms"] > 2 * median["drawn_ms"]
+    assert slow_median["effective_ms"] == pytest.approx(slow_median["drawn_ms"], rel=0.1)
+    seldom, few = trials_of(rate_hz=5, duration_s=60, independent=Edge(link=independent))
+    alone = delays_by_level(seldom, few)["independent"]
+    assert [level["effective_ms"] for level in alone] == [level["drawn_ms"] for level in alone]
+
+
+def test_delays_are_those_of_the_trials_links_and_at_the_levels_published():
+    ways = {way: Link.preset("wifi-campus", way) for way in ("uplink", "downlink")}
+    scenario, replicated = trials_of(wifi=Edge(**ways), half=Edge(uplink=ways["uplink"]))
+    found = delays_by_level(scenario, replicated)
+    added = [requested_ms(ways["uplink"], ways["downlink"], one.due_ns, one.link_seed) for one in replicated]
+    assert {level["p"]: level["published_ms"] for level in found["wifi"]} == {0.5: 3, 0.9: 20, 0.99: 250}
+    assert found["wifi"][0]["effective_ms"] == pytest.approx(quantile(np.concatenate(added), 0.5), abs=1e-3)
+    assert {level["published_ms"] for level in found["half"]} == {None}  # published is a round trip
+    scenario, replicated = trials_of(n=1, duration_s=0.4, wifi=Edge(**ways))
+    assert [level["p"] for level in delays_by_level(scenario, replicated)["wifi"]] == [0.5, 0.9]  # 80 messages
+
+
+@pytest.mark.parametrize(
+    ("levels", "says"),
+    [
+        ([], None),
+        ([(0.5, 3.0, 3.0, 3.2)], None),
+        ([(0.5, 3.0, 3.1, 143.0)], "have p50 143 ms where 3 ms are published: nothing overtakes"),
+        (
+            [(0.5, 3.0, 1.0, 1.05), (0.9, 20.0, 21.0, 21.5)],
+            "have p50 1.05 ms where 3 ms are published: they change slowly",
+        ),
+        (
+            [(0.5, None, 5.0, 9.0), (0.9, None, 30.0, 36.0)],
+            "p50 9 ms, p90 36 ms where 5, 30 ms are drawn: nothing over",
+        ),
+        ([(0.5, None, 5.0, 5.4)], None),
+        ([(0.5, 0.2, 0.2, 0.6)], None),  # a tenth of next to nothing
+    ],
+)
+def test_a_network_that_became_another_one_is_doubted(levels, says):
+    names = ("p", "published_ms", "drawn_ms", "effective_ms")
+    check = {"by_level": [dict(zip(names, level, strict=True)) for level in levels]}
+    found = [text for text in texts(replicated(), link_check={"edge": check}) if "network added" in text]
+    assert len(found) == (says is not None)
+    if says:
+        assert says in found[0]
+        _, remedy = other_delays(conditions.typed({"link_check": {"edge": check}}).link_check["edge"].by_level)
+        assert ("correlation_ms" in remedy) == ("nothing" in says)
 
 
 LINKS = {

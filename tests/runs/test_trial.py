@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from xedge import Constant
@@ -79,6 +80,15 @@ def test_readings_of_no_clock_of_this_host_are_left_out(requests):
     found = table(requests, [(60, result(requests, 0, trace=clock))])
     assert found["status"][0] == "ok"
     assert found.loc[0, ["arrived_ns", "started_ns", "finished_ns", "departed_ns"]].isna().all()
+
+
+def test_a_service_that_does_not_say_when_it_read_keeps_its_other_readings(requests):
+    names = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
+    start_ns = 0
+    clock = {name: start_ns + 55 + place for place, name in enumerate(names)}
+    found = table(requests, [(60, result(requests, 0, trace=clock))])
+    assert found.loc[0, list(names)].notna().all()
+    assert pd.isna(found.loc[0, "read_ns"])
 
 
 def test_an_error_answer_is_an_error_with_its_reason(requests):

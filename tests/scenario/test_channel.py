@@ -68,6 +68,22 @@ def test_correlated_jitter_of_messages_sent_together_is_one_delay():
     assert len(set(delays_ms(Link(jitter_ms=TABLE, correlation_ms=50), [7.0] * 20))) == 1
 
 
+@pytest.mark.parametrize("correlation_ms", [0.0, 500.0])
+def test_a_channel_tells_how_long_a_message_waited_for_those_before_it(correlation_ms):
+    """What is left without the waiting is the delay that the link drew: it follows the table also at a high rate."""
+    channel, delays, waits = Channel(Link(jitter_ms=TABLE, correlation_ms=correlation_ms), 4), [], []
+    for at in range(0, 200_000, 5):
+        delays.append(channel.release_ns(at * MS, 0) / MS - at)
+        waits.append(channel.waited_ns / MS)
+    drawn = np.round(np.array(delays) - waits, 6)
+    assert min(waits) == 0 < max(waits)
+    assert drawn.min() >= 1
+    assert drawn.max() <= 100
+    if not correlation_ms:
+        assert stats.kstest(levels(drawn), "uniform").pvalue > 0.01
+        assert np.median(delays) > 2 * np.median(drawn)
+
+
 # A base drawn anew
 
 

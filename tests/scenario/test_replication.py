@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xedge import CsvReplay, Poisson, Texts
+from xedge import Poisson, Texts, Vibration
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.placements import Edge
 from xedge.scenario.scenario import Replication, Scenario
@@ -34,9 +34,7 @@ def test_inputs_have_the_shape_and_type_of_the_model():
     assert inputs.dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ("source", "spec"), [(Texts(), SPEC), (CsvReplay(path="x.csv"), InputSpec((-1,), "int32", "text"))]
-)
+@pytest.mark.parametrize(("source", "spec"), [(Texts(), SPEC), (Vibration(), InputSpec((-1,), "int32", "text"))])
 def test_a_source_that_does_not_fit_the_model_is_refused(source, spec):
     with pytest.raises(ConfigurationError, match="the model takes"):
         Replication.of(scenario(), 0).inputs(scenario(source=source), spec)

@@ -151,6 +151,8 @@ def test_scenario_from_yaml_of_no_file_names_it(tmp_path, name, says):
     ("changes", "says"),
     [
         ({"model": None}, "Scenario(model=None): Expected `str`"),
+        ({"encoding": "jason"}, "Scenario(encoding='jason'): give json or msgpack; did you mean json?"),
+        ({"placements": [Edge()]}, "give placements by name, as {'edge': xedge.Edge(), 'cloud': xedge.Cloud()}"),
         ({"model": Path("m")}, "Scenario(model="),
         ({"workload": 5}, "Scenario(workload=5)"),
         ({"workload": Edge()}, "Scenario(workload="),
@@ -161,7 +163,8 @@ def test_scenario_from_yaml_of_no_file_names_it(tmp_path, name, says):
         ({"placements": {1: Edge()}}, "Scenario(placements="),
         ({"placements": {"far": Cloud(link=Link(delay_ms=3000))}}, "placement 'far': its links alone take 6000 ms"),
         ({"placements": {"far": Cloud()}, "timeout_s": 0.1}, "over timeout_s=0.1"),
-        ({"source": "noise"}, "Scenario(source='noise')"),
+        ({"source": "nois"}, "source 'nois': give vibration, noise or texts"),
+        ({"source": 5}, "Scenario(source=5)"),
         ({"seed": -1}, "Scenario(seed=-1)"),
         ({"seed": True}, "Scenario(seed=True)"),
         ({"seed": 1.0}, "Scenario(seed=1.0)"),
@@ -224,6 +227,40 @@ UP, DOWN = Link(delay_ms=1), Link(delay_ms=2)
 )
 def test_placement_has_an_uplink_and_a_downlink(placement, links):
     assert placement.links == links
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: Edge(run_in="procces"), "give thread, process or container; did you mean process?"),
+        (lambda: Cloud(link=20), "Cloud(link=20): give a link, as xedge.Link(delay_ms=20) or xedge.Link.preset("),
+        (lambda: Poisson(rate=3, duration_s=1), "no rate; it takes rate_hz=, duration_s=; did you mean rate_hz=?"),
+        (lambda: Poisson(rate_hz=3), "Poisson: give duration_s= too; it takes rate_hz=, duration_s="),
+        (lambda: Poisson(3, 4), "Poisson: give its values by name; it takes rate_hz=, duration_s="),
+        (lambda: Vibration(noise=3), "Vibration: there is no noise; it takes nothing"),
+    ],
+)
+def test_mistake_is_answered_with_the_choices(wrong, says):
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        wrong()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("tier: edge", "tier: edge, run_in: procces", "thread, process or container; did you mean process? at `"),
+        ("tier: edge", "tier: edge, link: 20", "give a link, as xedge.Link(delay_ms=20) or"),
+        ("tier: edge", "tier: edge, treads: 2", "unknown field `treads`; it takes link, "),
+        ("rate_hz", "rate", "did you mean rate_hz? at `workload`"),
+        ("{edge: {tier: edge}}", "[edge]", "give placements by name"),
+        ("model: m", "model: m\nencoding: jsn", "give json or msgpack; did you mean json? at `encoding`"),
+        ("model: m", "modell: m", "did you mean model?"),
+    ],
+)
+def test_mistake_in_yaml_is_answered_with_the_choices(tmp_path, old, new, says):
+    (tmp_path / "s.yaml").write_text(BASE.replace(old, new))
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        Scenario.from_yaml(tmp_path / "s.yaml")
 
 
 @pytest.mark.parametrize("unknown", [lambda: Edge(device="cpu"), lambda: scenario(sed=1), lambda: Link(delay=5)])
@@ -290,3 +327,43 @@ def test_scenario_in_the_docs_can_be_written():
     )
     assert list(preset.placements) == ["edge", "cloud"]
     assert preset.placements["cloud"].links[0].delay_ms == pytest.approx(35.2 / 2)
+
+
+def with_links(tmp_path, links):
+    path = tmp_path / "scenario.yaml"
+    path.write_text(f"{BASE}  # one more\n".replace("{edge: {tier: edge}}", f"{{cloud: {{tier: cloud, {links}}}}}"))
+    return Scenario.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("links", "up", "down"),
+    [
+        ("link: {preset: cable}", Link.preset("cable"), Link.preset("cable", "downlink")),
+        ("uplink: {preset: lte}, downlink: {delay_ms: 3}", Link.preset("lte"), Link(delay_ms=3)),
+        ("uplink: {delay_ms: 3}, downlink: {preset: dsl}", Link(delay_ms=3), Link.preset("dsl", "downlink")),
+        *[
+            (f"link: {{preset: cloud-asia, client: {client}}}", *[Link.preset("cloud-asia", client=client)] * 2)
+            for client in (0.05, 0.9)
+        ],
+    ],
+)
+def test_link_preset_in_yaml_is_the_published_network_each_way(tmp_path, links, up, down):
+    read = with_links(tmp_path, links)
+    assert read.placements["cloud"].links == (up, down)
+    assert Scenario.from_dict(read.as_dict()) == read
+
+
+@pytest.mark.parametrize(
+    ("links", "word"),
+    [
+        ("link: {preset: cabel}", "there are cloud-europe"),
+        ("link: {preset: cable, loss: 0.1}", "not loss"),
+        ("link: {preset: cable, client: near}", "'near'"),
+        ("link: {preset: cloud-asia, client: 2}", "clients 0.05 to 0.99"),
+        ("link: {preset: cable}, uplink: {delay_ms: 3}", "link and uplink"),
+    ],
+)
+def test_link_preset_in_yaml_that_cannot_be_meant(tmp_path, links, word):
+    with pytest.raises(ConfigurationError, match="placements") as caught:
+        with_links(tmp_path, links)
+    assert word in str(caught.value)

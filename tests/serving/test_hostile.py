@@ -19,9 +19,9 @@ from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError, ModelError, ReportError, RequestError
 from xedge.models.engines import OnnxEngine
 from xedge.models.engines import onnx as onnx_engines
+from xedge.reports.kept import Run
 from xedge.reports.parameters import convert as convert_parameters
 from xedge.reports.parameters import load_sets, of_cells
-from xedge.reports.run import Run
 from xedge.scenario.scenario import Scenario
 from xedge.serving.messages import RequestDecoder, error_answer
 from xedge.serving.services import EdgeMLService
@@ -174,7 +174,7 @@ def test_a_run_json_without_its_keys_is_said(tmp_path, record, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "run.json").write_text(record)
-    with pytest.raises(ReportError, match="not the record of a run: it lacks"):
+    with pytest.raises(ReportError, match="holds no run"):
         Run.read(folder)
     assert main(["index", str(tmp_path)]) in (0, 2)
 

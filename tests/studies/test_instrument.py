@@ -112,6 +112,7 @@ def test_a_measurement_that_is_invalid_decides_nothing():
     found = replace(found, measurements={0.5: Measurement(late, measurement.conditions)})
     assert found.outcome == "not decided"
     assert "Utilisation 0.5: INVALID: M/D/1: up to 5 ms of the p50" in found.conclusion()
+    assert {check.outcome for check in found.checks if check.queue == "M/D/1"} == {"not decided"}
 
 
 def test_requests_without_an_answer_leave_it_undecided():

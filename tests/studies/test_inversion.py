@@ -16,10 +16,12 @@ import xedge
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.results.measurement import Measurement
+from xedge.results.statistics import Estimate
 from xedge.studies.inversion import Inversion, figures, measure
-from xedge.studies.inversion.result import STATISTICS, _zero
+from xedge.studies.inversion.result import STATISTICS, Threshold, _zero
 
 SERVICE_MS, EXTRA_MS, BOXES = 10.0, 10.0, 4
+INF = math.inf
 
 
 def rows(placement, replication, latency_ms, rate_hz):
@@ -90,7 +92,7 @@ def test_zero_is_where_the_gains_rise_above_it_for_good(gains, crossing):
 def test_conclusion_says_what_was_not_reached():
     taken = {level: simulated(level, k, n=4000) for k, level in enumerate((0.6, 0.7))}
     far = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken).conclusion()
-    assert "p99: the cloud wins already below 0.6 as measured, from utilisation 0.18 on by theory" in far
+    assert "p99: the cloud wins already below 0.6 as measured, from utilisation 0.18 on by theory, which agrees" in far
     near = Inversion(BOXES, SERVICE_MS, 1e4, taken)
     assert "mean: the cloud wins already below 0.6" in near.conclusion()
     assert near.expected("mean") > 0.99
@@ -137,7 +139,8 @@ def test_requests_without_an_answer_leave_a_point_out():
     found = spoilt(None, unanswered)
     assert found.threshold("mean").decided == found.threshold("p99").decided == [0.25, 0.4, 0.55]
     assert found.gain_ms(0.7, "mean").method == "both censored"
-    assert "mean: the cloud wins from 0.5" in found.conclusion()
+    assert found.threshold("mean").measured.value == pytest.approx(found.expected("mean"), abs=0.06)
+    assert "mean: the cloud wins from somewhere above 0." in found.conclusion()  # of 0.55 it is not sure
 
 
 def test_a_crossing_outside_the_points_has_its_interval_too():
@@ -153,10 +156,47 @@ def test_a_crossing_outside_the_points_has_its_interval_too():
     found = Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
     assert found.threshold("p95").measured.value == -math.inf
     assert 0.15 < found.threshold("p95").measured.high < 0.4
-    assert (
-        f"p95: the cloud wins already below 0.15 as measured (below 0.15 to {found.threshold('p95').measured.high:.2f})"
-        in (found.conclusion())
-    )
+    high = found.threshold("p95").measured.high
+    assert f"p95: the cloud wins from somewhere below {high:.2f} on as measured" in found.conclusion()
+    assert found.threshold("p95").value == f"below {high:.2f}"
+    assert found.threshold("p95").interval == ""
+
+
+@pytest.mark.parametrize(
+    ("measured", "theory", "value", "interval", "says"),
+    [
+        ((0.41, 0.35, 0.48), 0.45, "0.41", "0.35 to 0.48", "from 0.41 on as measured (95 % interval 0.35 to 0.48), "),
+        ((0.41, 0.35, 0.48), 0.52, "0.41", "0.35 to 0.48", "on by theory, which is outside the interval"),
+        ((0.41, -INF, INF), 0.45, "not decided", "", "not decided as measured (from 0.15 to 0.7 chance could turn"),
+        ((INF, -INF, INF), 0.45, "not decided", "", "not decided as measured"),
+        ((0.2, -INF, 0.3), 0.25, "below 0.30", "", "from somewhere below 0.30 on as measured, from utilisation 0.25"),
+        ((-INF, -INF, 0.3), 0.52, "below 0.30", "", "which is outside the interval"),
+        ((0.6, 0.5, INF), 0.55, "above 0.50", "", "wins from somewhere above 0.50 on, if at all, as meas"),
+        ((INF, 0.5, INF), None, "above 0.50", "", "never by theory, which agrees"),
+        (
+            (INF, INF, INF),
+            0.9,
+            "above 0.7",
+            "",
+            "wins not up to 0.7 as measured, from utilisation 0.90 on by theory, whi",
+        ),
+        (
+            (-INF, -INF, -INF),
+            0.5,
+            "below 0.15",
+            "",
+            "already below 0.15 as measured, from utilisation 0.50 on by theory, ",
+        ),
+        ((None, None, None), 0.5, "not decided", "", "not decided as measured (too few answers, or saturated)"),
+    ],
+)
+def test_a_threshold_never_says_more_than_its_interval(measured, theory, value, interval, says):
+    threshold = Threshold("p95", Estimate(*measured, 100, 3, ""), theory, [0.15, 0.4, 0.7])
+    assert (threshold.value, threshold.interval) == (value, interval)
+    assert says in str(threshold)
+    recorded = threshold.recorded()
+    assert recorded["text"] == value + (f" ({interval})" if interval else "")
+    assert recorded["value"] == (None if value == "not decided" else measured[0])
 
 
 def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monkeypatch):
@@ -177,7 +217,7 @@ def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monk
             f"({threshold.interval})" if threshold.interval else threshold.value
         )
     assert re.fullmatch(r"0\.\d\d", found.threshold("mean").value)
-    assert found.threshold("p99").value == "below 0.25"
+    assert re.fullmatch(r"below 0\.2\d", found.threshold("p99").value)
     assert [one["value"] for one in recorded["headline"]] == [found.threshold(name).value for name in STATISTICS]
     assert set(recorded["distributions"]) == {
         f"utilisation-{level:g}: {name}" for level in found.measurements for name in ("edge", "cloud")

@@ -20,6 +20,7 @@ from xedge.core.exceptions import ConfigurationError, MeasurementError
 from xedge.reports import run as report
 from xedge.results.figures import styled
 from xedge.results.measurement import Measurement
+from xedge.results.steadiness import Steadiness
 from xedge.results.words import number
 from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson, Trace
@@ -29,6 +30,7 @@ from xedge.studies import load
 from xedge.studies.load import LoadCurve, explore
 from xedge.studies.load import figures as load_figures
 from xedge.studies.load.limits import judge
+from xedge.studies.load.pace import doubt_of_pace
 from xedge.studies.load.search import Search, Tried, bracket, edge
 from xedge.studies.queueing import MD1
 
@@ -185,8 +187,44 @@ def test_search_lets_a_rate_that_stays_invalid_decide_nothing():
 
 def test_search_gives_up_where_every_rate_is_invalid():
     found = searched(Search(100, 0.1), lambda *_: Tried("invalid"))
-    assert outcomes(found) == {100: "invalid", 200: "invalid"}
+    assert outcomes(found) == {100: "invalid", 50: "invalid"}
     assert bracket(outcomes(found)) == (None, None)
+
+
+@pytest.mark.parametrize("limit_hz", [150, 300, 900])
+def test_search_never_goes_beyond_an_invalid_rate(limit_hz):
+    """What a sender that is too slow for one rate says of a higher one is worth no more."""
+    search = Search(100, 0.1)
+    found = searched(search, lambda rate, _: Tried("invalid") if rate > limit_hz else answer(rate, 1e9, 1e9))
+    invalid = [rate for rate, one in found.items() if one.outcome == "invalid"]
+    assert [found[rate].times for rate in invalid] == [2] * len(invalid)
+    assert invalid == sorted(invalid, reverse=True)  # each one lower than the one before it
+    met, failed = bracket(outcomes(found))
+    assert failed is None
+    assert met <= limit_hz < min(invalid) <= 1.3 * met
+
+
+def test_search_tries_an_undecided_rate_once_more_and_goes_on_above_it():
+    def respond(rate, times):
+        return Tried("undecided") if 500 < rate < 900 else answer(rate, 300, 700)
+
+    found = searched(Search(100, 0.1), respond)
+    assert found[800].times == 2
+    assert found[1600].outcome == "saturated"
+    met, failed = bracket(outcomes(found))
+    assert met <= 300 < failed <= 1.1 * met
+    steady, stuck = edge(outcomes(found))
+    assert steady <= 500 < 900 <= stuck
+    assert len(found) < 20
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_undecided_rate_does_not_meet_the_deadline(times):
+    def respond(rate, tries):
+        return Tried("undecided") if rate == 400 and tries <= times else answer(rate, 500, 700)
+
+    met, failed = bracket(outcomes(searched(Search(100, 0.1), respond)))
+    assert (met < 400 <= failed) == (times == 2)
 
 
 def test_search_halves_three_times_at_most():
@@ -263,6 +301,69 @@ def test_judgement(rate_hz, deadline_ms, outcome, reason):
     assert not probe.hopeless
 
 
+BATCHES = {"batch": 64, "service_ms": 64 / 0.72}  # 720 requests/s at most, in batches of up to 64
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_trials_that_are_too_short_show_no_steady_state(seed):
+    """Twice as many requests as can be answered, but in trials of two batches: nothing tells growth from chance."""
+    measurement = measured(1400, {"edge": BATCHES}, seed=seed, n=270, replications=3)
+    probe = judge(measurement, "edge", 400, 0.99)
+    assert probe.answered_hz < 0.9 * 1400
+    assert probe.outcome in ("undecided", "saturated")
+    longer = judge(measured(1400, {"edge": BATCHES}, seed=seed, n=1200, replications=3), "edge", 400, 0.99)
+    assert longer.outcome == "saturated"
+
+
+def test_a_rate_that_answered_too_little_is_undecided_and_not_called_steady():
+    """900/s offered, some 700/s answered, and valid by the rules of a measurement: not "steady up to 900/s"."""
+    seeds = range(6)
+    found = [measured(900, {"edge": BATCHES}, seed=seed, n=270, replications=3) for seed in seeds]
+    unnoticed = [measurement for measurement in found if measurement.verdict.valid]
+    assert unnoticed  # else this says nothing
+    for measurement in unnoticed:
+        probe = judge(measurement, "edge", 1000, 0.99)
+        assert probe.tail.high < 1000
+        assert (probe.outcome, probe.hopeless) == ("undecided", False)
+        curve = LoadCurve((measurement,), 1000, 0.99, 0.1)
+        assert curve.saturation("edge") == (None, None)
+        assert curve.limit("edge").met_hz is None
+        assert curve.verdict == "INVALID"
+        assert "was not decided at any of 1 rates tried" in curve.conclusion()
+        assert curve.findings().headline[0].value == "not decided"
+        assert curve.listing()["p50, ms"].tolist() == ["–"]
+
+
+@pytest.mark.parametrize(("rate_hz", "n"), [(100, 270), (250, 270), (350, 600), (430, 6000)])
+def test_a_service_that_keeps_pace_is_called_steady(rate_hz, n):
+    seeds = range(10)
+    found = [judge(measured(rate_hz, {"edge": {}}, seed=s, n=n, replications=3), "edge", 50, 0.99) for s in seeds]
+    assert sum(probe.outcome in ("met", "missed") for probe in found) >= 9
+
+
+def steady_trial(offered, answered, swing=1.0):
+    return Steadiness((offered,) * 3, (answered,) * 3, (1.0,) * 3, (0.1,) * 3, (1.0,) * 3, swing)
+
+
+@pytest.mark.parametrize(
+    ("trials", "of", "says"),
+    [
+        ([], 3, "too short to tell"),
+        ([steady_trial(100, 100)], 2, "too short to tell"),
+        ([steady_trial(100, 100)] * 2, 3, ""),
+        ([steady_trial(100, 99)] * 3, 3, ""),
+        ([steady_trial(100, 97)] * 3, 3, "answered 873 of 900 requests"),
+        ([steady_trial(100, 100), steady_trial(100, 80)], 2, "answered 540 of 600"),
+        ([steady_trial(50, 50, swing=20.0)] * 3, 3, "by chance alone that may be off by 22 %"),
+        ([steady_trial(500, 500, swing=20.0)] * 3, 3, ""),
+    ],
+)
+def test_pace_is_shown_by_answers_in_trials_that_are_long_enough(trials, of, says):
+    found = doubt_of_pace(trials, of)
+    assert says in found
+    assert bool(says) == bool(found)
+
+
 def test_judgement_on_a_late_sender_decides_nothing():
     probe = judge(measured(250, {"edge": {}}, late=["edge"]), "edge", 20, 0.99)
     assert probe.outcome == "invalid"
@@ -293,6 +394,23 @@ def test_power_is_throughput_over_mean_latency():
     probe = judge(measurement, "edge", 20, 0.99)
     means = [values.mean() for values in measurement.latencies_ms("edge")]
     assert probe.power == pytest.approx([1e3 * probe.answered_hz / mean for mean in means])
+
+
+def test_what_is_said_is_said_of_the_rate_offered():
+    """By luck 10 % less than asked for arrived: that the rate asked for meets the deadline was not shown."""
+    measurement = measured(520, {"edge": {}}, n=300, seed=0, replications=3)
+    probe = judge(measurement, "edge", 500, 0.99)
+    offered_hz = measurement.evidence["edge"].rates_hz["offered_hz"]
+    assert offered_hz < 0.95 * 520  # more than the service can take was asked for, and less than that was offered
+    assert (probe.rate_hz, probe.offered_hz, probe.outcome) == (520, offered_hz, "met")
+    curve = LoadCurve((measurement,), 500, 0.99, 0.1)
+    assert curve.limit("edge").met_hz == curve.saturation("edge")[0] == offered_hz
+    assert curve.knee("edge") is None  # of one rate nothing is known to have less power
+    assert "knee" not in curve.conclusion()
+    assert f"meets 500 ms at p99 at {offered_hz:.0f}/s" in curve.conclusion()
+    assert "520" not in curve.conclusion()
+    assert curve.listing().reset_index().loc[0, ["asked, /s", "offered, /s"]].tolist() == ["520", f"{offered_hz:.0f}"]
+    assert list(curve.table()[["rate_hz", "offered_hz"]].iloc[0]) == [520, offered_hz]
 
 
 # The load curve of simulated queues
@@ -373,7 +491,7 @@ def test_late_sender_everywhere_is_invalid():
     assert len(log) == 4  # two rates, twice each
     assert curve.verdict == "INVALID"
     assert any("INVALID" in doubt for doubt in curve.doubts())
-    assert "could not be judged" in curve.conclusion()
+    assert "was not decided at any of 2 rates" in curve.conclusion()
 
 
 def test_rate_tried_again_counts_as_the_second_time():
@@ -385,7 +503,8 @@ def test_rate_tried_again_counts_as_the_second_time():
 
     curve = explore(take, Search(240, 0.2), ["edge"], 20, 0.99)
     assert log[:2] == [240, 240]
-    assert curve.latest("edge")[240].outcome == "met"
+    (probe,) = [probe for probe in curve.latest("edge").values() if probe.rate_hz == 240]
+    assert probe.outcome == "met"
     assert len(curve.table()) == len(log)
     assert not any("INVALID" in doubt for doubt in curve.doubts())
 
@@ -403,7 +522,7 @@ def test_listing_tells_every_probe_as_people_read_it(curve):
     listing = curve.listing()
     assert len(listing) == len(curve.probes)
     assert set(listing.loc[listing["outcome"] == "saturated", "p99, ms"]) == {"–"}
-    assert listing.loc[listing["outcome"] == "met", "p99, ms"].str.contains(" ± ").all()
+    assert listing.loc[listing["outcome"] == "met", "p99, ms"].str.contains(r"\d \([\d.]+–[\d.]+\)").all()
 
 
 def test_conclusion_names_limit_knee_and_saturation(curve):
@@ -468,9 +587,11 @@ def test_figure_of_fewer_placements(placements):
     assert curve.plot().svg()
 
 
-def test_figure_of_a_search_that_found_nothing():
+def test_figure_of_a_search_that_found_nothing_says_so():
     curve, _ = explored({"edge": {}}, late=["edge"], n=600)
-    assert curve.plot().svg()
+    said = [text.get_text() for ax in curve.plot().axes for text in ax.texts]
+    assert any(text.startswith("nothing decided\nup to") for text in said)
+    assert "every rate was INVALID" in said
     assert "INVALID" in curve._repr_html_()
 
 

@@ -49,8 +49,9 @@ def test_a_placement_without_a_steady_state_has_no_percentiles():
     stuck = with_status("timeout")
     assert stuck.verdict.saturated == ("cloud",)
     assert list(Networks(stuck).table().loc["cloud"])[:2] == ["saturated"] * 2
+    assert set(Networks(stuck).table().loc["cloud"].iloc[2:]) == {"–"}  # a growing queue has no shares either
     conclusion = Networks(stuck).conclusion()
-    assert "cloud: p50 saturated, p99 saturated" in conclusion
+    assert "cloud: no steady state at this rate, so no latency to report." in conclusion
     assert conclusion.startswith("SATURATED: cloud: could not keep up")
 
 
@@ -76,9 +77,63 @@ def test_asked_and_measured_puts_every_level_of_every_link_where_it_belongs(ax):
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
+LEVELS = [
+    {"p": 0.5, "published_ms": 3.0, "drawn_ms": 3.1, "effective_ms": 143.0},
+    {"p": 0.9, "published_ms": 20.0, "drawn_ms": 20.5, "effective_ms": 300.0},
+]
+
+
+def behind_a_network(levels=LEVELS):
+    return Networks(measurement(link_check={"cloud": {"by_level": levels}}))
+
+
+def test_published_drawn_met_and_measured_delays_stand_side_by_side():
+    networks = behind_a_network()
+    table, crossed_ms = networks.delays(), networks.crossed_ms("cloud")
+    assert list(table.columns) == ["published, ms", "drawn, ms", "met, ms", "measured, ms"]
+    assert table.index.tolist() == [("cloud", "p50"), ("cloud", "p90")]
+    assert table.loc[("cloud", "p50")].tolist()[:3] == ["3", "3.1", "143"]
+    assert 95 < np.median(crossed_ms) < 105  # the way that the rows have
+    assert float(table.loc[("cloud", "p50"), "measured, ms"]) == pytest.approx(np.median(crossed_ms), abs=1)
+    parts = networks.measurement.breakdown().set_index(["placement", "part"])["mean_ms"]["cloud"]
+    assert crossed_ms.mean() == pytest.approx(parts["uplink"] + parts["downlink"], rel=0.01)
+    assert behind_a_network([{**LEVELS[0], "published_ms": None}]).delays().iloc[0, 0] == "–"
+    assert Networks(measurement()).delays().empty
+
+
+def test_conclusion_doubts_a_network_that_is_not_the_published_one():
+    said = behind_a_network().conclusion()
+    assert (
+        "Doubt: cloud: the delays that the network added in these trials have p50 143 ms, p90 300 ms where 3, " in said
+    )
+    assert "Doubt" not in behind_a_network([]).conclusion()
+
+
+def test_figure_has_the_published_quantiles_as_circles_beside_what_requests_met(ax):
+    networks = behind_a_network()
+    figures.published(ax, networks)
+    lines = [one for one in ax.get_lines() if len(one.get_xdata()) == 1]
+    marks = {
+        mark: {tuple(map(float, one.get_xydata()[0])) for one in lines if one.get_marker() == mark} for mark in "os"
+    }
+    assert marks == {"o": {(3.0, 0.5), (20.0, 0.9)}, "s": {(143.0, 0.5), (300.0, 0.9)}}
+    met = line(ax, "cloud, measured")
+    assert met[0].min() == pytest.approx(networks.crossed_ms("cloud").min())
+    assert met[1][-1] == 1
+    assert ax.get_xlabel() == "way there and back, ms"
+
+
+def test_without_a_network_the_broker_is_named_alone():
+    alone = Networks(measurement()).conclusion()
+    assert "network and broker" not in alone
+    assert "cloud: p50 101" in alone
+    assert "of the mean latency is the broker, for there is no network" in alone
+    assert "of the mean latency is network and broker" in behind_a_network().conclusion()
+
+
 def test_figure_of_a_measurement_without_links_can_be_drawn():
     made = figures.figure(measurement())
-    assert len(made.axes) == 2
+    assert len(made.axes) == 3
     assert "edge, cloud" in made.alt
     assert "<svg" in made.svg()
 

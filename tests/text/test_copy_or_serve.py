@@ -248,8 +248,8 @@ def test_memory_that_counts_shared_pages_twice_is_a_doubt(result: CopyOrServe) -
 
 
 def test_verdict_is_the_worst_of_all(result: CopyOrServe) -> None:
-    late = result.measurements[2].rows.assign(sent_ns=lambda rows: rows["received_ns"])
-    measurements = {1: result.measurements[1], 2: Measurement(late, {"strict": True})}
+    silent = result.measurements[2].rows.assign(status="error", error="of the test")
+    measurements = {1: result.measurements[1], 2: Measurement(silent, {})}
     found = CopyOrServe(measurements, result.memory, 60)
     assert isinstance(found.verdict, checks.Verdict)
     assert found.verdict.word == "INVALID"

@@ -330,7 +330,7 @@ while not kept:
     time.sleep(0.01)
 hanging = [thread for thread in threading.enumerate() if thread.name == "xedge-load-topic"]
 assert len(hanging) == 1, hanging  # it is still being waited for, but not by the call
-os.environ["MLFLOW_TRACKING_URI"] = os.environ["GOOD"]
+os.environ["MLFLOW_TRACKING_URI"], os.environ["XEDGE_TEXT_LOAD_TIMEOUT_S"] = os.environ["GOOD"], "60"
 print(version(), hanging[0].is_alive())
 """
     assert run(script, registry, XEDGE_TEXT_LOAD_TIMEOUT_S="0.5").split() == ["1", "True"]

@@ -388,7 +388,7 @@ LEARNT = answers(UNEVEN, [0] * 178 + [1] * 2 + [0] * 5 + [1] * 15)
 @pytest.mark.parametrize(
     ("new", "old", "least", "lost", "obstacle", "passed", "says"),
     [
-        (GOOD, None, 0.8, 0.0, "", True, "nothing is in production yet"),
+        (GOOD, None, 0.8, 0.0, "", True, "nothing was in production before"),
         (GOOD, None, 0.9, 0.0, "", False, "accuracy at least 0.826 (95 %), where 0.9 is asked for"),
         (GOOD, FAIR, 0.5, 0.0, "", True, "0.020 more accurate than the one in production"),
         (GOOD, GOOD, 0.5, 0.0, "", True, "as accurate as the one in production"),

@@ -1,4 +1,4 @@
-"""The commands that do something and end: build, measure, report, sweep, index."""
+"""The commands that do something and end: build, measure, report, sweep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xedge
 from xedge.cli.options import Adder
@@ -16,27 +16,29 @@ if TYPE_CHECKING:
     from xedge.reports.run import Run
     from xedge.reports.sweeps import Sweep
 
-EXIT_FAILED, EXIT_INVALID = 1, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_CROSSED = 1, 2, 3, 4
 
 
 def add(command: Adder) -> None:
     """Add the commands."""
-    sub = command("build", build)
+    sub = command("build", build, "xedge build anomaly_detector --quick")
     sub.add_argument("models", nargs="*", metavar="MODEL", help="which reference models; by default all")
     sub.add_argument("--force", action="store_true", help="train again even if the files are good")
     sub.add_argument("--quick", action="store_true", help="less data and fewer epochs, for a trial")
-    sub = command("measure", measure)
+    sub = command("measure", measure, "xedge measure scenario.yaml --out first")
     sub.add_argument("scenario", metavar="FILE.yaml", help="the scenario")
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
     sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
-    sub = command("report", report)
+    _add_limits(sub)
+    sub = command("report", report, "xedge report 02_edge_vs_cloud -p rate_hz 200 -p encoding msgpack")
     sub.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="by default 02_edge_vs_cloud")
     text = "parameters from a file; -p goes before it; several compare runs, as does a list of sets in one file"
     sub.add_argument("-f", "--file", action="append", default=[], metavar="FILE.yaml", help=text)
     _add_run(sub, "VALUE", "set a parameter", "the project's reports folder")
-    sub = command("sweep", sweep)
+    _add_limits(sub)
+    sub = command("sweep", sweep, "xedge sweep 02_edge_vs_cloud -p rate_hz 50,100,200 -p cloud_latency_ms 10,50")
     sub.set_defaults(usual_level="info", again="failed")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
     text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"
@@ -47,8 +49,6 @@ def add(command: Adder) -> None:
     text = "run again what is INVALID or SATURATED, not only what failed"
     which.add_argument("--again-invalid", action="store_const", const="invalid", dest="again", help=text)
     which.add_argument("--again", action="store_const", const="all", dest="again", help="run everything again")
-    sub = command("index", index)
-    sub.add_argument("folder", nargs="?", metavar="DIR", help="by default the project's reports folder")
 
 
 def _add_run(sub: argparse.ArgumentParser, value: str, about: str, default: str) -> None:
@@ -56,6 +56,11 @@ def _add_run(sub: argparse.ArgumentParser, value: str, about: str, default: str)
     sub.add_argument("-p", "--parameter", **pair, help=about)  # type: ignore[arg-type]
     sub.add_argument("--out", metavar="DIR", help=f"by default {default}")
     sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
+
+
+def _add_limits(sub: argparse.ArgumentParser) -> None:
+    text = "exit status 4 if a number crosses a limit, as in 'edge.p99_ms > 20'; may be given several times"
+    sub.add_argument("--fail-if", action="append", default=[], metavar="LIMIT", help=text)
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -66,16 +71,29 @@ def build(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Measure a scenario from a YAML file and save the measurement."""
+    from xedge.core import files
+    from xedge.reports import estimates, publish, thresholds
     from xedge.runs.scenario import Scenario
 
+    limits, out = thresholds.read(arguments.fail_if), Path(arguments.out) if arguments.out else None
     scenario = Scenario.from_yaml(arguments.scenario)
-    if arguments.out and Path(arguments.out).exists() and not (Path(arguments.out) / "conditions.json").is_file():
-        raise ConfigurationError(f"--out {arguments.out} is there and is not a measurement: give another folder")
+    if unknown := [limit.name for limit in limits if limit.name.rpartition(".")[0] not in scenario.placements]:
+        there = ", ".join(scenario.placements)
+        raise ConfigurationError(f"--fail-if {unknown[0]}: a number is PLACEMENT.NAME, and the placements are {there}")
+    if out is not None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            what = "a measurement" if (out / "conditions.json").is_file() else "something else"
+            raise ConfigurationError(
+                f"--out {out} holds {what} already, which is kept: give a folder that is not there"
+            )
+        files.check_writable(out.parent)
     measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict, resume=arguments.resume)
     print(measurement)
-    if arguments.out:
-        print(f"saved in {measurement.save(arguments.out)}")
-    return 0 if measurement.verdict.valid else EXIT_INVALID
+    if out is not None:
+        print(f"saved in {files.saved(measurement.save, out)}", flush=True)
+    numbers = estimates.checked(publish.findings(measurement).estimates)
+    checked = [limit.checked({"estimates": numbers}) for limit in limits]
+    return _crossed(checked) or (0 if measurement.verdict.valid else EXIT_INVALID)
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -83,16 +101,21 @@ def report(arguments: argparse.Namespace) -> int:
     from xedge.reports import parameters, run, sweeps
 
     from_files = [values for file in arguments.file for values in parameters.load_sets(file)] or [{}]
+    limits = [texts for file in arguments.file for texts in parameters.load_thresholds(file)] or [[]]
     sets = [values | dict(arguments.parameter) for values in from_files]
+    fail_if = [[*texts, *arguments.fail_if] for texts in limits]
     notebooks = arguments.notebook or run.DEFAULT_NOTEBOOKS
     if len(sets) == 1:
-        runs = run.run_many(notebooks, sets[0], arguments.out, timeout_s=arguments.timeout)
+        options: dict[str, Any] = {"timeout_s": arguments.timeout, "fail_if": fail_if[0]}
+        runs = run.run_many(notebooks, sets[0], arguments.out, **options)
         for each in runs:
             _show(each.html, each.sentence)
+            print(each.top_sentence)
         return _status(runs)
     if len(notebooks) > 1:
         raise ConfigurationError("several notebooks with several sets of parameters: run them one notebook at a time")
-    return _swept(sweeps.run_sets(notebooks[0], sets, arguments.out, timeout_s=arguments.timeout))
+    options = {"timeout_s": arguments.timeout, "fail_if": fail_if}
+    return _swept(sweeps.run_sets(notebooks[0], sets, arguments.out, **options))
 
 
 def sweep(arguments: argparse.Namespace) -> int:
@@ -102,15 +125,6 @@ def sweep(arguments: argparse.Namespace) -> int:
     grid = (parameters.load_file(arguments.file) if arguments.file else {}) | dict(arguments.parameter)
     options = {"again": arguments.again, "timeout_s": arguments.timeout}
     return _swept(sweeps.sweep(arguments.notebook, grid, arguments.out, **options))
-
-
-def index(arguments: argparse.Namespace) -> int:
-    """Write the page that compares the runs in a folder, from their run.json."""
-    from xedge.core import paths
-    from xedge.reports import index
-
-    print(index.build(Path(arguments.folder or paths.reports_dir())))
-    return 0
 
 
 def _swept(result: Sweep) -> int:
@@ -126,4 +140,14 @@ def _show(page: Path, sentence: str) -> None:
 def _status(runs: Sequence[Run]) -> int:
     if not all(run.ok for run in runs):
         return EXIT_FAILED
-    return EXIT_INVALID if any(run.verdict not in (None, "VALID") for run in runs) else 0
+    crossed = _crossed([checked for run in runs for checked in run.record.get("thresholds", [])])
+    return crossed or (EXIT_INVALID if any(not run.good for run in runs) else 0)
+
+
+def _crossed(checked: Sequence[dict[str, Any]]) -> int:
+    """Say which limits were crossed and return the exit status, 0 if none was."""
+    for one in checked:
+        if one["state"] != "met":
+            print(f"xedge: {one['said']}", file=sys.stderr)
+    states = {one["state"] for one in checked}
+    return EXIT_USAGE if "unknown" in states else EXIT_CROSSED if "crossed" in states else 0

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import shutil
 import signal
+import textwrap
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,25 +12,35 @@ from typing import Any
 from xedge.core import logs
 
 Command = Callable[[argparse.Namespace], int]
-Adder = Callable[[str, Command], argparse.ArgumentParser]
-"""Makes a parser for the name of a command and the function that carries it out."""
+Adder = Callable[..., argparse.ArgumentParser]
+"""Makes a parser of a command's name, the function that carries it out, and an example that its help ends with."""
 
 
 def adder(commands: Any) -> Adder:
     """Return what adds a command to `commands` (argparse's subparsers), described by its function's docstring."""
 
-    def add(name: str, function: Command) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    def add(name: str, function: Command, example: str = "") -> argparse.ArgumentParser:
+        text = function.__doc__ or ""
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, **described(text, example))
         sub.set_defaults(command=function)
         return sub
 
     return add
 
 
-def add_group(commands: Any, name: str, metavar: str, text: str) -> Adder:
+def add_group(commands: Any, name: str, metavar: str, text: str, example: str = "") -> Adder:
     """Add a command that has commands of its own, and return what adds those."""
-    group = commands.add_parser(name, help=text, description=text)
+    group = commands.add_parser(name, help=text, **described(text, example))
     return adder(group.add_subparsers(required=True, metavar=metavar))
+
+
+def described(text: str, example: str) -> dict[str, Any]:
+    """Return what makes a parser's help begin with `text` and end with `example`, on a line of its own."""
+    return {
+        "description": textwrap.fill(text, shutil.get_terminal_size().columns - 2),
+        "epilog": f"example:\n  {example}" if example else None,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 def add_logging(parser: argparse.ArgumentParser, default: Any, usual_level: str) -> None:

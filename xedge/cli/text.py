@@ -12,10 +12,10 @@ from xedge.text.registry.versions import ModelVersion
 
 def add(service: Adder, registry: Adder) -> None:
     """Add the commands; `service` adds those that `xedge serve` has, `registry` those of `xedge registry`."""
-    _add_serve_http(service("http", serve_http))
-    _add_serve_kafka(service("kafka", serve_kafka))
+    _add_serve_http(service("http", serve_http, "xedge serve http --port 8000 --workers 2"))
+    _add_serve_kafka(service("kafka", serve_kafka, "xedge serve kafka --topic tickets --out tickets-with-topics"))
     for name, function in (("list", registry_list), ("promote", registry_promote), ("rollback", registry_rollback)):
-        sub = registry(name, function)
+        sub = registry(name, function, f"xedge registry {name} topic{' 2' if name == 'promote' else ''}")
         nargs, words = ("?", "topic or sentiment; by default both") if name == "list" else (None, "topic or sentiment")
         sub.add_argument("task", nargs=nargs, choices=TASKS, metavar="TASK", help=words)
         if name == "promote":

@@ -1,11 +1,18 @@
-"""Files written whole or not at all, those of an earlier run removed, and checksums."""
+"""Files written whole or not at all, in places that are known to take them, or elsewhere; and checksums."""
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from xedge.core.exceptions import ConfigurationError, MeasurementError
+
+LEAST_FREE_BYTES = 20_000_000  # rows and page of an ordinary run
+_PROBE = bytes(100_000)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -19,7 +26,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file so that a reader finds the old one or the new one, never half of it."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """Return what `write_json` writes."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -29,27 +41,57 @@ def _plain(value: Any) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
-def clear(folder: Path) -> None:
-    """Remove the files that the run.json in `folder` says an earlier run wrote, and nothing else."""
-    earlier = read_json(folder / "run.json").get("files", [])
-    for name in [*earlier, "record.json"]:
-        path = folder / str(name)
-        if folder in path.resolve().parents:
-            path.unlink(missing_ok=True)
-            if path.parent != folder and path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+def check_writable(folder: Path) -> None:
+    """Make `folder` if it is not there and write in it, so that this does not fail after an hour of measuring.
+
+    Raises:
+        ConfigurationError: it is a file, cannot be made or written, or has no room; the message says which.
+    """
+    advice = "give another folder (--out)"
+    if blocking := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
+        raise ConfigurationError(f"cannot write in {folder}: {blocking} is a file, not a folder; {advice}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(_PROBE)
+            probe.flush()
+        free = shutil.disk_usage(folder).free
+    except OSError as exc:
+        raise ConfigurationError(f"cannot write in {folder}: {exc.strerror or exc}; {advice}") from exc
+    if free < LEAST_FREE_BYTES:
+        room = f"{free / 1e6:.1f} MB are free, a run may need {LEAST_FREE_BYTES / 1e6:.0f} MB"
+        raise ConfigurationError(f"cannot write in {folder}: {room}; make room, or {advice}")
 
 
-def files(folder: Path) -> dict[str, int]:
-    """Return the files in `folder`, but for those a run writes itself, with their times of change."""
-    own = {folder / name for name in ("run.json", "record.json", f"{folder.name}.ipynb")}
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths if path.name[0] != "."}
+def saved(save: Callable[[Path], Any], target: Path) -> Path:
+    """Return `target` after `save(target)`; where that cannot be written, what was measured is saved elsewhere.
+
+    Raises:
+        MeasurementError: it is saved elsewhere; the message says why and where.
+    """
+    try:
+        save(target)
+    except OSError as exc:
+        failed = f"{target} could not be written ({exc.strerror or exc})"
+    else:
+        return target
+    for parent in (Path(tempfile.gettempdir()), Path.home()):
+        try:
+            elsewhere = Path(tempfile.mkdtemp(prefix="xedge-saved-", dir=parent)) / target.name
+            save(elsewhere)
+        except OSError:
+            continue
+        raise MeasurementError(f"{failed}: it is saved in {elsewhere}")
+    raise MeasurementError(f"{failed}, nor could any other folder: it is not saved")
 
 
 def file_sha256(path: Path) -> str:

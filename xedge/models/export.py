@@ -1,21 +1,16 @@
-"""Writes one trained module for both engines and refuses to finish if they disagree."""
+"""Writes one trained model for the engines, under a name, and refuses to finish if they disagree."""
 
-import contextlib
 import copy
-import io
 import json
-import logging
 import os
 import re
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,207 +18,190 @@ from torch import Tensor, nn
 from xedge.core import machine, paths
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.files import file_sha256
-from xedge.models import architectures, parity
-from xedge.models.lookup import SUFFIXES
+from xedge.models import adopted, architectures, parity, programs, tracing
+from xedge.models.kinds import architectures_of_kinds
+from xedge.models.lookup import REFERENCE_MODELS, SUFFIXES
 
 Array = NDArray[Any]
-
-INPUT_NAME = "features"
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of an exported model and the largest difference found between the two engines."""
+    """The files of an exported model and the largest difference found between the two engines.
+
+    `pt` is None for a model that PyTorch does not run: of scikit-learn, or an .onnx file of somebody else's.
+    """
 
     name: str
     onnx: Path
-    pt: Path
+    pt: Path | None
     card: Path
     max_difference: float
 
 
 def export(
-    module: nn.Module,
-    example_input: Tensor | Array,
-    name: str,
+    model: Any,
+    example_input: Any = None,
+    name: str = "",
     *,
     init: Mapping[str, Any] | None = None,
     models_dir: str | os.PathLike[str] | None = None,
+    output: int | str | None = None,
     output_name: str = "probability",
     card: Mapping[str, Any] | None = None,
     parity_inputs: Array | None = None,
     tolerance: float = 1e-5,
     free_axis: int | None = None,
+    overwrite: bool = False,
 ) -> ModelFiles:
-    """Write `models/NAME.onnx`, `.pt` and the card `.json` of any trained module, and return their paths.
+    """Write `models/NAME.onnx`, `.pt` and the card `.json` of a trained model, and return their paths.
 
-    `example_input` is a batch, shape (n, ...): it gives the shape and type of one input. `init` are the keyword
-    arguments the module's class was made with. Both files are loaded again in their engines and compared over at least
-    1000 inputs: `parity_inputs`, shape (n, ...), or ones drawn around the example's mean and spread (whole numbers:
-    between its smallest and largest). `free_axis` is an axis of the example, 1 or more, that may be of any length
-    later; both engines' `input_shape` says -1 there. `card` adds facts to the card. The module given keeps its mode and
-    device. The files appear only at the end: after an error the folder is as it was.
+    `model` is a `torch.nn.Module`, a fitted scikit-learn estimator or pipeline (needs `xedge[sklearn]`), or the path of
+    an .onnx file; the last two have no .pt, and ONNX Runtime serves them at every tier. `example_input` is a batch,
+    shape (n, ...): it gives the shape and type of one input. A tuple of batches is a module of several inputs: a
+    request then carries their elements side by side. Of several outputs `output`, a place or name, is the answer; of an
+    .onnx file the first if nothing is said, and the example gives free axes their length.
 
-    The .pt file names the module's class, which this process and those it starts may then import; others need
-    `XEDGE_ARCHITECTURES=its.module`. What another process cannot make (defined in a notebook, or needing arguments that
-    `init` does not hold) works as ONNX everywhere, but as .pt only in this process; its card says "importable": false.
+    Both files are loaded again in their engines and compared over at least 1000 inputs: `parity_inputs`, or ones drawn
+    around the example's mean and spread (whole numbers: between its smallest and largest). They may differ by
+    `tolerance` times the largest number of an answer, or times 1 where that is smaller. `free_axis` is an axis of the
+    example, 1 or more, that may be of any length later. `card` adds facts to the card. The module given keeps its mode
+    and device. The files appear only at the end: after an error the folder is as it was.
+
+    The .pt file holds weights and what the module computes, as calls of PyTorch's operators, so that any process loads
+    it, also of a class that a notebook defines. `init` (what the class was made with) is needed only for what cannot be
+    written so: its class must then be importable, and other processes need `XEDGE_ARCHITECTURES=its.module`.
 
     Raises:
-        ConfigurationError: the name, the example or the parity inputs cannot be used.
-        ModelError: the module cannot be exported, or answers depend on the batch; the message says why.
+        ConfigurationError: the name is taken (`overwrite=True` replaces that model) or no name, or the example or the
+            parity inputs cannot be used.
+        ModelError: the model cannot be exported, or answers depend on the batch; the message says why.
         ParityError: the engines differ by more than `tolerance` in some output.
     """
+    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
+    _check_name(name, folder, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
+        drafts = [Path(scratch) / f"{name}{suffix}" for suffix in SUFFIXES]
+        if isinstance(model, str | os.PathLike):
+            facts = adopted.from_file(Path(model), drafts[0], example_input, output)
+        elif adopted.is_estimator(model):
+            facts = adopted.from_estimator(model, drafts[0], example_input, output, parity_inputs, tolerance)
+        else:
+            made = tracing.made_ready(model, example_input, output)
+            joined = isinstance(example_input, list | tuple) and isinstance(made[0], tracing.Joined | tracing.Chosen)
+            inputs = tracing.example_rows(made[1], parity.PARITY_INPUTS) if joined and parity_inputs is None else None
+            checked = parity.parity_inputs(made[1].numpy(), parity_inputs if inputs is None else inputs)
+            facts = _from_module(model, *made, drafts, init, output_name, free_axis, checked, tolerance)
+        whole = {"data_seed": None, "metrics": {}, "origin": "exported", **(card or {}), "name": name, **facts}
+        _write_card(drafts, whole)
+        has_pt = drafts[1].exists()
+        onnx_file, pt, card_file = [folder / draft.name for draft in drafts]
+        for draft in drafts:
+            if draft.exists():
+                draft.replace(folder / draft.name)
+            else:
+                (folder / draft.name).unlink(missing_ok=True)  # of the model replaced
+    if facts.get("needs_class"):
+        architectures.allow(type(model).__module__)
+    return ModelFiles(name, onnx_file, pt if has_pt else None, card_file, facts["parity"]["max_abs_difference"])
+
+
+def _check_name(name: str, folder: Path, overwrite: bool) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or name.endswith(SUFFIXES):
         raise ConfigurationError(
             f"model name {name!r}: use letters, digits, '_', '-' and '.', without folders or file endings"
         )
-    ready = _ready(module)
-    example = _example(ready, example_input)
+    there = [f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").exists()]
+    if not overwrite and (there or name in REFERENCE_MODELS):
+        taken = "is the name of a reference model" if name in REFERENCE_MODELS else f"is there ({', '.join(there)})"
+        raise ConfigurationError(
+            f"model name {name!r} {taken} in {folder}: give another name, or overwrite=True to replace that model"
+        )
+
+
+def _from_module(
+    module: nn.Module,
+    ready: nn.Module,
+    example: Tensor,
+    drafts: list[Path],
+    init: Mapping[str, Any] | None,
+    output_name: str,
+    free_axis: int | None,
+    inputs: Array,
+    tolerance: float,
+) -> dict[str, Any]:
+    """Write both files of a module, compare their answers, and return what the card says of them."""
+    onnx_file, pt_file, _ = drafts
     shape: list[int] = list(example.shape[1:])
     if free_axis is not None:
         if not 1 <= free_axis <= len(shape):
             raise ConfigurationError(f"free_axis is {free_axis}: the example has axes 1 to {len(shape)} of its inputs")
         shape[free_axis - 1] = -1
     made_with = {"input_shape": shape, "input_dtype": str(example.numpy().dtype)}
-    inputs = parity.parity_inputs(example.numpy(), parity_inputs)
-    folder = Path(models_dir) if models_dir is not None else paths.models_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    named, factory = _architecture(ready, name, init)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
-        onnx_file, pt_file, card_file = drafts = [Path(scratch) / f"{name}{suffix}" for suffix in SUFFIXES]
-        _write_onnx(ready, example, onnx_file, output_name, free_axis)
-        saved = {"architecture": named["architecture"], "init": named["init"], **made_with}
-        torch.save(saved | {"state_dict": ready.state_dict()}, pt_file)
-        difference = parity.largest_difference(name, onnx_file, pt_file, factory, inputs, tolerance)
-        facts = {
-            "data_seed": None,
-            "metrics": {},
-            **(card or {}),
-            "parity": {"inputs": len(inputs), "max_abs_difference": difference, "tolerance": tolerance},
-            "output_name": output_name,
-            "name": name,
-            **named,
-            "parameters": sum(parameter.numel() for parameter in ready.parameters()),
-            "input_name": INPUT_NAME,
-            **made_with,
-            "sha256": {"onnx": file_sha256(onnx_file), "pt": file_sha256(pt_file)},
-            "versions": machine.versions(),
-            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        card_file.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        onnx_file, pt_file, card_file = [draft.replace(folder / draft.name) for draft in drafts]
-    if named["importable"]:
-        architectures.allow(type(module).__module__)
-    else:
-        architectures.register(named["architecture"], factory)
-    return ModelFiles(name, onnx_file, pt_file, card_file, difference)
-
-
-def _ready(module: nn.Module) -> nn.Module:
-    """Return a copy of the module on the CPU in eval mode, so that the caller's own is never touched."""
-    if not isinstance(module, nn.Module):
-        raise ConfigurationError(f"export takes a torch.nn.Module, not a {type(module).__name__}")
-    try:
-        return copy.deepcopy(module).cpu().eval()
-    except Exception as exc:
-        raise ModelError(f"{type(module).__name__} cannot be copied for the export: {exc}") from exc
-
-
-def _example(module: nn.Module, given: Tensor | Array) -> Tensor:
-    """Return the example as a batch that the module was seen to take, alone and repeated."""
-    example = torch.as_tensor(np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)).clone()
-    if example.is_floating_point():
-        kinds = [p.dtype for p in module.parameters() if p.is_floating_point()]
-        example = example.to(kinds[0] if kinds else torch.float32)
-    shape = tuple(example.shape)
-    if example.ndim < 2 or len(example) == 0:
-        raise ConfigurationError(
-            f"example_input has shape {shape}: give a batch, (n, ...); for one input {(1, *(shape or (1,)))}"
-        )
-    advice = f"is its first axis the batch? It should be (n, ...), and for one input {(1, *shape)}"
-    for rows in (example, torch.cat([example] * 3)):
+    named, factory = _architecture(module, ready, pt_file.stem, init)
+    tracing.write_onnx(ready, example, onnx_file, output_name, free_axis)
+    saved: dict[str, Any] = {**named, **made_with, "state_dict": ready.state_dict()}
+    needs_class = False
+    if not _needs_no_word(type(ready)) or factory is None:
         try:
-            with torch.inference_mode():
-                output = module(rows)
+            saved["program"] = programs.traced(ready, example, free_axis)
         except Exception as exc:
-            raise ConfigurationError(
-                f"the module fails on example_input of shape {shape} as a batch of {len(rows)}: {exc}; {advice}"
-            ) from exc
-        if not isinstance(output, Tensor):
-            raise ModelError(f"the module returns a {type(output).__name__}: have forward return one tensor")
-        if output.ndim == 0 or len(output) != len(rows):
-            raise ConfigurationError(
-                f"the module turns a batch of {len(rows)} into an output of shape {tuple(output.shape)} "
-                f"(example_input has shape {shape}); {advice}"
-            )
-    return example
+            if factory is None:
+                raise ModelError(_cannot_be_saved(module, exc)) from exc
+            needs_class = True
+    torch.save(saved, pt_file)
+    made_by = factory if needs_class and factory else ""
+    gaps = parity.largest_difference(pt_file.stem, onnx_file, pt_file, made_by, inputs, tolerance, output_name, ready)
+    return {
+        "parity": {"inputs": len(inputs), **gaps, "tolerance": tolerance},
+        "output_name": output_name,
+        **named,
+        "program": "program" in saved,
+        "needs_class": needs_class,
+        "parameters": sum(parameter.numel() for parameter in ready.parameters()),
+        "input_name": tracing.INPUT_NAME,
+        **made_with,
+    }
+
+
+def _needs_no_word(cls: type) -> bool:
+    own = ["torch.nn", architectures.__name__, *architectures_of_kinds()]
+    return any(f"{cls.__module__}.".startswith(f"{module}.") for module in own)
+
+
+def _write_card(drafts: list[Path], facts: dict[str, Any]) -> None:
+    facts["sha256"] = {draft.suffix[1:]: file_sha256(draft) for draft in drafts[:2] if draft.exists()}
+    facts["versions"] = machine.versions()
+    facts["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
+    drafts[2].write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _cannot_be_saved(module: nn.Module, exc: Exception) -> str:
+    cls = type(module)
+    where = "a notebook" if cls.__module__ == "__main__" else "this process"
+    return (
+        f"no other process could load {cls.__name__}: its class is known to {where} only, or needs arguments that "
+        f"`init` does not hold, and what it computes cannot be written down ({tracing.reason(exc)}). Put the class "
+        "into a .py file that can be imported, and give init= with the arguments it was made with"
+    )
 
 
 def _architecture(
-    module: nn.Module, name: str, init: Mapping[str, Any] | None
-) -> tuple[dict[str, Any], architectures.Factory]:
-    """Return what the card says of how the module is made again, and what makes it in this process."""
-    arguments = dict(init or {})
+    module: nn.Module, ready: nn.Module, name: str, init: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], architectures.Factory | None]:
+    """Return what the files say of the class, and the class itself if the name and `init` make the module again."""
+    arguments, cls = dict(init or {}), type(module)
     try:
         json.dumps(arguments)
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"init must hold plain values (numbers, text, lists, dicts): {exc}") from exc
-    cls = type(module)
-    known = architectures.known_name(cls)
-    if known and init is None:
+    known = architectures.known_name(cls) if type(ready) is cls else None
+    if known:
         try:
-            cls().load_state_dict(module.state_dict())
+            copy.deepcopy(cls(**arguments)).load_state_dict(ready.state_dict())
         except Exception:  # it needs arguments, or others
             known = None
     if known:
-        return {"architecture": known, "init": arguments, "importable": True}, cls
-    local = {"architecture": f"{cls.__qualname__}@{name}", "init": {}, "importable": False}
-    return local, lambda: copy.deepcopy(module)
-
-
-def _write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str, free_axis: int | None) -> None:
-    import onnx
-
-    batch = torch.cat([example] * 2)  # a batch of one would be taken for a fixed size
-    try:
-        with _quiet():
-            torch.onnx.export(
-                module,
-                (batch,),
-                path,
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                input_names=[INPUT_NAME],
-                output_names=[output_name],
-                dynamic_shapes=({0: "batch"} | ({} if free_axis is None else {free_axis: "length"}),),
-            )
-    except Exception as exc:
-        raise ModelError(_export_failure(module, exc)) from exc
-    graph = onnx.load(path, load_external_data=False).graph
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise ModelError(f"the exporter put weights of {type(module).__name__} outside the file (2 GB and more?)")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress, advice and deprecation notes to itself; errors are still raised."""
-    chatty = "torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript", "onnx_ir"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings(action="ignore"))
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        for logger in map(logging.getLogger, chatty):
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.CRITICAL)
-        yield
-
-
-def _export_failure(module: nn.Module, exc: BaseException) -> str:
-    while exc.__cause__ is not None:
-        exc = exc.__cause__
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(exc)).strip().splitlines()
-    reason = " ".join(line.strip() for line in lines[:3]) or type(exc).__name__
-    return (
-        f"{type(module).__name__} cannot be exported to ONNX: {reason} (its forward may decide nothing "
-        f"in Python by values, and must take the batch size from `x.shape[0]`)"
-    )
+        return {"architecture": known, "init": arguments}, cls
+    return {"architecture": f"{cls.__qualname__}@{name}", "init": {}}, None

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core import paths
-from xedge.core.exceptions import ConfigurationError, ModelError
+from xedge.core.exceptions import ConfigurationError, ModelError, ModelNotFoundError
 from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
 from xedge.core.tables import html_table
 from xedge.models.kinds import NUMBERS, kind_in
-from xedge.models.lookup import model_path
+from xedge.models.lookup import REFERENCE_MODELS, model_path
 from xedge.scenario import vibration
-
-REFERENCE_MODELS = ("anomaly_detector", "vibration_cnn")
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,10 @@ class ModelCard:
         return dict(self.facts.get("metrics") or {})
 
     def is_intact(self) -> bool:
-        """Return whether both files of the model exist and are the ones the card was written for."""
-        files = {suffix: self.path.with_name(f"{self.name}.{suffix}") for suffix in ("onnx", "pt")}
-        return all(
-            file.is_file() and file_sha256(file) == self.facts.get("sha256", {}).get(suffix)
-            for suffix, file in files.items()
-        )
+        """Return whether the model's files exist and are the ones the card was written for."""
+        sums = self.facts.get("sha256") or {"onnx": ""}
+        files = {suffix: self.path.with_name(f"{self.name}.{suffix}") for suffix in sums}
+        return all(file.is_file() and file_sha256(file) == sums[suffix] for suffix, file in files.items())
 
 
 class Cards(list[ModelCard]):
@@ -59,7 +55,7 @@ class Cards(list[ModelCard]):
             (
                 card.name,
                 str(card.facts["architecture"]),
-                f"{card.facts['parameters']:,}",
+                f"{card.facts['parameters']:,}" if card.facts["parameters"] is not None else "",
                 " × ".join(map(str, card.facts["input_shape"])),
                 *(f"{card.metrics[key]:.3f}" if key in card.metrics else "" for key in ("roc_auc", "accuracy")),
                 f"{card.facts['parity']['max_abs_difference']:.1e}",
@@ -104,17 +100,23 @@ def build(
     """Train and export the reference models `names` (all of them if None) and return their cards.
 
     A model whose files are the ones its card names, and which the present code made, is left alone unless
-    `force`. `quick` trains on less data, for tests; a quick model is built again by a build that is not.
+    `force`; without it no file is replaced that was not built here. `quick` trains on less data, for tests; a
+    quick model is built again by a build that is not.
     `progress(label, done, total)` is called after every epoch; None shows a line in the notebook or terminal.
 
     Raises:
-        ConfigurationError: a name is not a reference model.
+        ConfigurationError: a name is not a reference model, or is that of a model of yours.
         ParityError: the two engines disagree; nothing was written.
     """
     wanted = [names] if isinstance(names, str) else list(REFERENCE_MODELS if names is None else names)
     for name in wanted:
         _check_name(name)
     folder = Path(models_dir) if models_dir is not None else paths.models_dir()
+    if others := [] if force else [name for name in wanted if _is_foreign(name, folder)]:
+        raise ConfigurationError(
+            f"{folder / others[0]}.onnx, .pt or .json is not as xedge built it: a model of yours, or damaged. Keep it "
+            f"under another name, or replace it by `xedge build {others[0]} --force`"
+        )
     return Cards(
         (None if force else _present(name, folder, quick)) or _build_one(name, folder, quick, progress)
         for name in wanted
@@ -124,13 +126,27 @@ def build(
 def ready(model: str, *, quick: bool = False) -> ModelCard:
     """Return the card of `model`, a name or a path; a reference model that is not there is built first.
 
+    A model of yours is never trained over, whatever its name. For an .onnx file without a card its facts are read.
+
     Raises:
-        ModelNotFoundError: neither a reference model nor one exported to `models/`.
+        ModelNotFoundError: neither a reference model, nor one exported to `models/`, nor an .onnx file.
+        ModelError: a file is damaged, or not what its card says.
         RegistryError: a text model was named that the registry does not have.
     """
-    if model in REFERENCE_MODELS:
+    if model in REFERENCE_MODELS and not _is_foreign(model, paths.models_dir()):
         return build(model, quick=quick)[0]
-    path = model_path(model, ".json")
+    try:
+        path = model_path(model, ".json")
+    except ModelNotFoundError:
+        from xedge.models.adopted import described
+
+        file = model_path(model, ".onnx")
+        return ModelCard(file.with_suffix(".json"), described(file))
+    if model in REFERENCE_MODELS and not (card := read_card(path)).is_intact():
+        raise ModelError(
+            f"{card.path.with_suffix('.onnx')} or .pt is not the file that its card names, damaged or replaced: put it "
+            f"right, or build it with `xedge build {model} --force`"
+        )
     if kind_in(path.parent) == NUMBERS:
         return read_card(path)
     facts = json.loads(path.read_text(encoding="utf-8"))
@@ -161,6 +177,17 @@ def _recipe_sha256() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in (Path(vibration.__file__), *own))).hexdigest()
 
 
+def _is_foreign(name: str, folder: Path) -> bool:
+    """Whether files of that name are there that no build made."""
+    there = [file for suffix in ("onnx", "pt") if (file := folder / f"{name}.{suffix}").is_file()]
+    try:
+        card = read_card(folder / f"{name}.json")
+    except ModelError:
+        return bool(there)
+    sums = card.facts["sha256"]
+    return "recipe_sha256" not in card.facts or any(file_sha256(file) != sums.get(file.suffix[1:]) for file in there)
+
+
 def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
     try:
         card = read_card(folder / f"{name}.json")
@@ -182,5 +209,6 @@ def _build_one(name: str, folder: Path, quick: bool, progress: Callable[[str, in
         auc = facts["metrics"]["roc_auc"]
         line.finish(f"{name}: trained in {perf_counter() - begun:.1f} s, held-out ROC-AUC {auc:.3f}")
     inputs = reference_inputs(name, 1000 if quick else 2000, seed=6207)
-    facts["recipe_sha256"] = _recipe_sha256()
-    return read_card(export(module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs).card)
+    facts |= {"recipe_sha256": _recipe_sha256(), "origin": "reference"}
+    files = export(module, inputs[:8], name, models_dir=folder, card=facts, parity_inputs=inputs, overwrite=True)
+    return read_card(files.card)

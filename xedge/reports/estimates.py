@@ -38,9 +38,9 @@ def _entry(name: Any, source: Any) -> dict[str, Any]:
         from xedge.results.words import milliseconds
 
         text = milliseconds(source, unit="")
-    elif text == NONE and value is not None:  # "0.61 ± 0.04", "0.61 (0.60 to 0.70)" where the interval is lopsided
+    elif text == NONE and value is not None:
         figure, interval = parts(value, low, high)
-        text = f"{figure} ({interval})" if "to" in interval else f"{figure} {interval}".strip()
+        text = f"{figure} ({interval})" if interval else figure
     return {"value": value, "low": low, "high": high, "text": str(text)}
 
 
@@ -48,17 +48,14 @@ def parts(value: float, low: float | None, high: float | None) -> tuple[str, str
     """Return a number and its interval as people read them; "" where there is no interval.
 
     >>> parts(0.612, 0.55, 0.674), parts(410, 400, 460), parts(12, None, None)
-    (('0.612', '± 0.062'), ('410', '400 to 460'), ('12', ''))
+    (('0.612', '0.550–0.674'), ('410', '400–460'), ('12', ''))
     """
-    from xedge.results.words import decimals, number
+    from xedge.results.words import decimals, interval, number
 
     if low is None or high is None or not math.isfinite(high - low):
         return number(value), ""
-    half = (high - low) / 2
-    places = decimals(value, half)
-    if abs(high + low - 2 * value) > 0.2 * half:
-        return f"{value:.{places}f}", f"{low:.{places}f} to {high:.{places}f}"
-    return f"{value:.{places}f}", f"± {half:.{places}f}"
+    places = decimals(value, (high - low) / 2)
+    return f"{value:.{places}f}".replace("-", "−"), interval(low, high, places)
 
 
 def split(name: str) -> tuple[str, str]:

@@ -8,6 +8,9 @@ from xml.etree import ElementTree as ET
 
 import nh3
 
+from xedge.reports import glossary
+from xedge.results.showing import ON_TOP
+
 _INLINE_SVG = re.compile(r"<svg\b(.*?</svg\s*>)", re.IGNORECASE | re.DOTALL)
 _PANDAS_STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas frames its tables; the page does not
 _MATHML = """math menclose mfrac mi mn mo mover mpadded mphantom mroot mrow mspace msqrt mstyle msub msubsup msup mtable
@@ -86,6 +89,9 @@ def finished(page: str) -> str:
     from bs4 import BeautifulSoup
 
     soup: Any = BeautifulSoup(page, "html.parser")
+    if soup.select_one("#answer .answer"):  # what stands at the top is not said again
+        for twice in soup.select(f"article .{ON_TOP}"):
+            twice.decompose()
     contents, headings = soup.select_one("#contents ol"), soup.select(".md h1, .md h2, .md h3")
     used = {tag["id"] for tag in soup.find_all(id=True)}
     for heading in headings:
@@ -103,9 +109,24 @@ def finished(page: str) -> str:
         contents["class"] = "long"
     if not headings:
         contents.parent.decompose()
+    _explain(soup)
     for table in soup.select("main table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
     for image in soup.select("img:not([src])"):
         image.name, image.attrs = "em", {"class": "missing"}
         image.string = "[an image that is not part of this page]"
     return str(soup)
+
+
+def _explain(soup: Any) -> None:
+    """Fill the glossary with the words that occur on the page, in figures too, or take it away."""
+    alts = (image.get("alt", "") for image in soup.select("img"))
+    words = glossary.words_in(" ".join([soup.main.get_text(" "), *alts]) if soup.main else "")
+    for found in soup.select(".glossary"):
+        for word in words:
+            for name, text in (("dt", word.word), ("dd", word.meaning)):
+                tag = soup.new_tag(name)
+                tag.string = text
+                found.append(tag)
+        if not words:
+            found.find_parent("section").decompose()

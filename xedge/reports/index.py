@@ -12,38 +12,73 @@ from urllib.parse import quote
 from xedge.core import files
 from xedge.reports import estimates, fragments, page
 from xedge.reports.conversion import as_text
+from xedge.reports.kept import Run
 from xedge.reports.run_table import GOOD, Row, RunTable
 
 NAME = "index.html"
 _TEMPLATES = Path(__file__).with_name("templates")
-_NOT_COMPARED = ("notebook", "started", "duration")
+_NOT_COMPARED = ("notebook", "run", "started", "duration")
 
 
 def build(folder: Path) -> Path:
-    """Write the page that compares the runs in `folder`, and return its path.
+    """Write the page that compares the runs in `folder` and the folders in it, and return its path.
+
+    Runs of several notebooks are listed one notebook after the other; of one, numbers and figures are compared.
 
     Raises:
         ConfigurationError: there are no runs.
     """
-    path = folder / NAME
-    files.write_text(path, _rendered(RunTable.read(folder)))
+    path, table = folder / NAME, RunTable.read(folder)
+    files.write_text(path, _listed(table) if not table.plan and len(table.by_notebook()) > 1 else _compared(table))
     return path
 
 
-def _rendered(table: RunTable) -> str:
+def _rendered(name: str, **values: Any) -> str:
     import jinja2
-
-    from xedge.reports import index_figures
 
     script = (_TEMPLATES / "index" / "sort.js").read_text(encoding="utf-8")
     digest = fragments.as_base64(hashlib.sha256(script.encode()).digest())
     folders = [_TEMPLATES / "index", _TEMPLATES / "xedge"]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True)
     environment.filters["base64"] = fragments.as_base64
-    template = environment.get_template("runs.html.j2")
-    notebooks = {str(row.facts["notebook"]) for row in table.runs} | {table.plan.get("notebook", "")} - {""}
-    named = {Path(name).name.removesuffix(".ipynb") for name in notebooks}
-    what = named.pop() if len(named) == 1 else table.folder.name
+    policy = f"{page.CONTENT_POLICY}; script-src 'sha256-{digest}'"
+    return environment.get_template(name).render(policy=policy, script=script, **values)
+
+
+def _title(notebook: str) -> str:
+    return notebook.lstrip("0123456789_-").replace("_", " ").capitalize()
+
+
+def _listed(table: RunTable) -> str:
+    """Return the page that lists the runs of several notebooks."""
+    parts = sorted(table.by_notebook().items())
+    sections = [
+        {
+            "title": _title(name),
+            "notebook": name,
+            "counts": _counts(part),
+            "varied": part.varied,
+            "groups": [[_cells(part, row) for row in rows] for rows in _alike(part)],
+        }
+        for name, part in parts
+    ]
+    title = f"{len(table.rows)} runs of {len(parts)} notebooks"
+    return _rendered("list.html.j2", title=title, folder=str(table.folder), sections=sections)
+
+
+def _alike(table: RunTable) -> list[list[Row]]:
+    """Return the runs with the same parameters together, the latest first, also of the groups."""
+    groups: dict[str, list[Row]] = {}
+    for row in reversed(table.rows):
+        groups.setdefault(repr([row.parameters.get(name) for name in table.varied]), []).append(row)
+    return list(groups.values())
+
+
+def _compared(table: RunTable) -> str:
+    """Return the page that compares runs of one notebook."""
+    from xedge.reports import index_figures
+
+    name = table.plan.get("notebook") or next(iter(table.by_notebook()))
     records, text = table.records(), io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -52,10 +87,9 @@ def _rendered(table: RunTable) -> str:
     told: dict[str, dict[str, Any]] = {}  # the parameters with one value in all runs, as the first run tells them
     for parameter in (p for row in table.runs for p in row.facts["parameters"] if p["name"] not in table.varied):
         told.setdefault(parameter["name"], page.typed(parameter))
-    return template.render(
-        policy=f"{page.CONTENT_POLICY}; script-src 'sha256-{digest}'",
-        script=script,
-        title=f"{what.lstrip('0123456789_-').replace('_', ' ').capitalize()}: {len(table.rows)} runs compared",
+    return _rendered(
+        "runs.html.j2",
+        title=f"{_title(name)}: {len(table.rows)} runs compared",
         rows=[_cells(table, row) for row in table.rows],
         numbered=bool(table.varied and table.plan),  # the columns say what a run is
         varied=table.varied,
@@ -75,23 +109,29 @@ def _rendered(table: RunTable) -> str:
 def _cells(table: RunTable, row: Row) -> dict[str, Any]:
     numbers = [row.number(of, name) for of, names in table.shown.items() for name in names]
     seconds = row.facts.get("duration_s")
-    names = ["run.json", *row.facts.get("files", [])] if row.facts else []
-    paths = {name: table.folder / row.name / name for name in names}
-    html = f"{row.name}.html"
     return {
         "label": row.title,
-        "page": quote(html) if (table.folder / html).is_file() and row.facts else "",
+        "started": str(row.facts.get("started_at", ""))[:19].replace("T", " "),
+        "page": _href(table, row.run.html) if row.run and row.run.html.is_file() else "",
         "state": row.state,
         "error": row.error,
+        "headline": row.headline,
         "parameters": [as_text(row.parameters[n]) if n in row.parameters else "" for n in table.varied],
         "numbers": [{"text": number.get("text", ""), "value": number.get("value")} for number in numbers],
         "duration": {"text": f"{seconds:.1f}" if seconds is not None else "", "value": seconds},
-        "files": [
-            {"name": name, "href": quote(f"{row.name}/{name}"), "size": page.file_size(path.stat().st_size)}
-            for name, path in paths.items()
-            if path.is_file()
-        ],
+        "files": list(_files(table, row.run)) if row.run else [],
     }
+
+
+def _files(table: RunTable, run: Run) -> Iterator[dict[str, str]]:
+    for name in ["run.json", *run.record.get("files", [])]:
+        path = run.folder / name
+        if path.is_file():
+            yield {"name": name, "href": _href(table, path), "size": page.file_size(path.stat().st_size)}
+
+
+def _href(table: RunTable, path: Path) -> str:
+    return quote(path.relative_to(table.folder).as_posix())
 
 
 def _counts(table: RunTable) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import IO, Any, NoReturn
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LONGEST_SOCKET_PATH = 90  # systems differ: 104 bytes and more, with a number at its end
 _OPTIONS = {
     "kernel_name": "python3",
     "language": "python",
@@ -78,8 +79,14 @@ def execute(
     hooks = {"on_notebook_start": started, "on_cell_start": cell_started, "on_cell_error": cell_failed}
     path = str(source).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
     caught: BaseException | None = None
-    with tempfile.TemporaryFile() as words, terminated_as_exception(), _quiet_loggers():
-        options = {"kernel_manager_class": _manager_class(env, words), "execution_timeout": timeout_s, **hooks}
+    with (
+        tempfile.TemporaryFile() as words,
+        tempfile.TemporaryDirectory(prefix="xedge-", ignore_cleanup_errors=True) as sockets,
+        terminated_as_exception(),
+        _quiet_loggers(),
+    ):
+        manager = _manager_class(env, words, f"{sockets}/k")
+        options = {"kernel_manager_class": manager, "execution_timeout": timeout_s, **hooks}
         try:
             papermill.execute_notebook(path, None, dict(parameters), **_OPTIONS, **options)
         except BaseException as exc:  # an interruption too: the caller writes the report and raises it again
@@ -97,8 +104,12 @@ def execute(
     return execution
 
 
-def _manager_class(env: Mapping[str, str], words: IO[bytes]) -> type[Any]:
-    """Return a kernel manager for this very interpreter, whatever a kernelspec called python3 points to."""
+def _manager_class(env: Mapping[str, str], words: IO[bytes], sockets: str) -> type[Any]:
+    """Return a kernel manager for this very interpreter, whatever a kernelspec called python3 points to.
+
+    Its sockets begin with the path `sockets`: ports are chosen before they are bound, and of many kernels that start at
+    once two would take the same. Where a path is too long for a socket, or there are none, it has ports all the same.
+    """
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -111,6 +122,8 @@ def _manager_class(env: Mapping[str, str], words: IO[bytes]) -> type[Any]:
             return KernelSpec(**spec)
 
         async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override]
+            if sys.platform != "win32" and len(sockets) < LONGEST_SOCKET_PATH:
+                self.transport, self.ip = "ipc", sockets
             await super().start_kernel(**{**kwargs, "env": dict(env), "stderr": words})
 
     return Manager

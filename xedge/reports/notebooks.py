@@ -34,6 +34,11 @@ def find(notebook: str | os.PathLike[str]) -> Path:
         if len(fitting) > 1:
             raise ConfigurationError(f"{notebook} can be {' or '.join(source.stem for source in fitting)}: say which")
         return fitting[0].resolve()
+    if not there and path.name == str(path):
+        raise ConfigurationError(
+            f"no notebook {notebook}: there are none in {paths.notebooks_dir()}. `xedge init DIR` makes a folder with "
+            "all of them: run the command in it, or set XEDGE_HOME to it"
+        )
     close = difflib.get_close_matches(wanted, [*there, *map(report_name, there.values())], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ConfigurationError(f"no notebook {notebook}: {hint}In {paths.notebooks_dir()}: {', '.join(there) or 'none'}")

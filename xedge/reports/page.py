@@ -3,14 +3,16 @@
 import copy
 import mimetypes
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from xedge.core import files
 from xedge.reports import estimates, fragments
 from xedge.reports.conversion import as_text
+from xedge.results.doubts import Doubt, said_once
 
 EMBED_LIMIT_BYTES = 1_000_000
 _EMBED_TOTAL_BYTES = 5_000_000
@@ -35,9 +37,12 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
             **facts,
             "title": title,
             "policy": CONTENT_POLICY,
-            "headline": [_headline(**number) for number in facts.get("headline") or []],
+            "headline": [headline(**number) for number in facts.get("headline") or []],
             "summary": summary(facts.get("estimates") or {}),
-            "conclusion": [text for text in str(facts.get("conclusion") or "").split("\n\n") if text.strip()],
+            "answer": paragraphs(facts.get("answer")),
+            "conclusion": [] if facts.get("answer") else paragraphs(facts.get("conclusion")),
+            "doubts": doubts(facts.get("doubts") or []),
+            "severe": any(doubt["severity"] == "severe" for doubt in facts.get("doubts") or []),
             "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
             "parameters": [typed(row) for row in facts["parameters"]],
             "conditions": conditions(facts),
@@ -48,6 +53,17 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
     }
     html, _ = _exporter().from_notebook_node(notebook, resources=resources)
     return fragments.finished(html)
+
+
+def paragraphs(text: Any) -> list[str]:
+    """Return the paragraphs of a text, between which there are empty lines."""
+    return [part for part in str(text or "").split("\n\n") if part.strip()]
+
+
+def doubts(recorded: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return each doubt of run.json once, as the page lists it: its severity, its text, and what to do."""
+    listed = [Doubt(d["placement"], d["severity"], f"{d['about']}{d['text']}", d["remedy"]) for d in recorded]
+    return [{"severity": doubt.severity, "text": str(doubt), "remedy": doubt.remedy} for doubt in said_once(listed)]
 
 
 def _role(cell: Any, index: int, failing: int | None) -> str:
@@ -67,7 +83,8 @@ def _take_title(notebook: Any) -> str:
     return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", found[1])
 
 
-def _headline(label: Any, value: Any, unit: Any = "", detail: Any = "", **_: Any) -> dict[str, str]:
+def headline(label: Any, value: Any, unit: Any = "", detail: Any = "", **_: Any) -> dict[str, str]:
+    """Return a number of `run.json`'s headline as texts."""
     text = short(value) if isinstance(value, int | float) else str(value)
     return {"label": str(label), "value": text, "unit": str(unit or ""), "detail": str(detail or "")}
 
@@ -82,10 +99,10 @@ def short(number: float) -> str:
 
 
 def summary(recorded: estimates.Estimates) -> dict[str, Any]:
-    """Return the summary table: `heads`, `rows` of what of and a text for each head, and whether a ± is in it."""
+    """Return the summary table: `heads`, `rows` of what of and a text for each head, and if an interval is there."""
     names = list(dict.fromkeys(name for numbers in recorded.values() for name in numbers))
     texts = {of: [n.get(name, {}).get("text", estimates.NONE) for name in names] for of, n in recorded.items()}
-    interval = any("±" in text for row in texts.values() for text in row)
+    interval = any(number.get("low") is not None for numbers in recorded.values() for number in numbers.values())
     rows = [[of, *row] for of, row in texts.items()]
     return {"interval": interval, "heads": [estimates.heading(name) for name in names], "rows": rows}
 
@@ -100,21 +117,24 @@ def conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     host, git, seconds = facts["host"], facts["git"], facts["duration_s"]
     rows = {
         "notebook": facts["notebook"],
-        "started": facts["started_at"],
+        "run": facts.get("run", facts["name"]),
+        "started": f"{facts['started_at'][:19].replace('T', ' ')} UTC",
         "duration": f"{seconds:.1f} s" if seconds is not None else "unknown",
         "host": f"{host['cpu']}, {host['cores']} cores, {host['os']}",
         "versions": [f"{name} {version}" for name, version in facts["versions"].items()],
         "commit": f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git",
     }
-    return _flat(rows) + _flat(facts.get("conditions") or {})
+    limits = {f"limit {one['limit']}": one["said"] for one in facts.get("thresholds") or []}
+    return flat(rows) + flat(facts.get("conditions") or {}) + list(limits.items())
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a mapping of mappings as rows of name and text."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         label = f"{prefix}{name}".replace("_", " ")
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{label}: ")
+            rows += flat(value, f"{label}: ")
         else:
             rows.append((label, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return rows
@@ -122,16 +142,18 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     downloads, total = [], 0
-    for name in [*facts.get("files", []), "run.json", f"{folder.name}.ipynb"]:
+    own = files.json_text(facts).encode()  # run.json is written after the page
+    for name in [*facts.get("files", []), "run.json", f"{facts['name']}.ipynb"]:
         path = folder / name
-        size = path.stat().st_size if path.is_file() else 0
+        size = len(own) if name == "run.json" else path.stat().st_size if path.is_file() else 0
         inside = size <= EMBED_LIMIT_BYTES and total + size <= _EMBED_TOTAL_BYTES and path.suffix != ".ipynb"
-        href, where = quote(f"{folder.name}/{name}"), f"{file_size(size)}, beside this page"
+        href, where = quote(name), f"{file_size(size)}, beside this page"
         if inside:
             total, where = total + size, file_size(size)
-        if inside and path.is_file():
+        if inside and (name == "run.json" or path.is_file()):
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-            href = f"data:{kind};base64,{fragments.as_base64(path.read_bytes())}"
+            content = own if name == "run.json" else path.read_bytes()
+            href = f"data:{kind};base64,{fragments.as_base64(content)}"
         downloads.append({"name": name, "file": path.name, "href": href, "where": where, "inside": inside})
     return downloads
 

@@ -14,7 +14,11 @@ from typing import Any
 
 from xedge.core.config import check_yaml
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import conversion
+from xedge.reports import conversion, thresholds
+from xedge.serving.broker import check_environment
+
+THRESHOLDS = "thresholds"
+"""The name in a parameter file that is not a parameter's: under it stand limits, as `thresholds.read` takes them."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +161,10 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
     The annotated names in `namespace` are checked, others left alone.
 
     Raises:
-        ConfigurationError: nothing is annotated, or a value is not what its annotation says.
+        ConfigurationError: nothing is annotated, or a value is not what its annotation says; or `XEDGE_BROKER` is not
+            what a broker can be.
     """
+    check_environment()
     annotations = namespace.get("__annotations__") or _typed(namespace)
     if not annotations:
         raise ConfigurationError(
@@ -199,9 +205,27 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 def load_sets(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the sets of values in a YAML file: of `name: value` lines, or a list of such mappings.
 
+    What is under `thresholds` in a set is no parameter and left out: `load_thresholds` reads it.
+
     Raises:
         ConfigurationError: no such file, not YAML, not names with values, or a name twice; with the line.
     """
+    return [{name: value for name, value in each.items() if name != THRESHOLDS} for each in _load(path)]
+
+
+def load_thresholds(path: str | os.PathLike[str]) -> list[list[str]]:
+    """Return what each set of the YAML file has under `thresholds`: lines such as "edge.p99_ms > 20".
+
+    Raises:
+        ConfigurationError: as `load_sets`, or a line that is no threshold.
+    """
+    found = [each.get(THRESHOLDS) or [] for each in _load(path)]
+    for texts in found:
+        thresholds.read(texts)
+    return found
+
+
+def _load(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     import yaml
 
     try:

@@ -1,31 +1,37 @@
 """A study on top of a report: its findings merged with those published before, and its data beside the page."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from xedge.core import files
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import run as report
 from xedge.reports.study import Findings, Headline, Study
-from xedge.results import statistics, words
+from xedge.results import showing, statistics, words
+from xedge.results.answer import percent
+from xedge.results.doubts import Doubt
 from xedge.results.evidence import COMPARED_LEVELS
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate
 
 CURVE_POINTS = 60
 MOST_HEADLINES = 4
-LEVELS = {0.5: "half answered within", 0.99: "99 % answered within"}
 
 
 class Prose(str):
-    """Text that a notebook shows as a paragraph."""
+    """Text that a notebook shows as a paragraph; `html`, where there is some, is what it shows instead."""
 
-    __slots__ = ()
+    html: str | None = None
 
     def _repr_markdown_(self) -> str:
         return str(self).replace("~", "\\~")
+
+    def _repr_html_(self) -> str | None:
+        return self.html
 
 
 def publish(study: Study | Measurement, name: str = "") -> Prose:
@@ -51,25 +57,26 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
     if (folder := report.data_dir()) is not None:
         for part, file in shown.files.items():
             path = (name or part) if len(shown.files) == 1 else "-".join(filter(None, (name, part)))
-            file.save(folder / path, format="csv")
-    return Prose(shown.conclusion)
+            files.saved(partial(file.save, format="csv"), folder / path)
+    told = Prose(shown.conclusion)
+    if isinstance(study, Measurement):
+        told.html = showing.conclusion_html(study)
+    return told
 
 
 def findings(measurement: Measurement) -> Findings:
-    """Return the findings of one measurement: p50 and p99 of every placement first."""
-    placements, saturated = measurement.placements, measurement.verdict.saturated
+    """Return the findings of one measurement: its answer with the numbers it rests on, and its doubts."""
+    answer, placements = measurement.answer(), measurement.placements
     latencies = {name: _latencies(measurement, name) for name in placements}
     return Findings(
         conclusion=measurement.conclusion(),
         verdict=measurement.verdict.word,
-        headline=[
-            Headline(f"{of}, {text}", latencies[of][p], "ms", "no steady state" * (of in saturated), minor=p < 0.99)
-            for p, text in LEVELS.items()
-            for of in placements
-        ],
+        headline=[Headline(number.label, number.value, number.unit, minor=number.minor) for number in answer.numbers],
         estimates={name: _numbers(measurement, name, latencies[name]) for name in placements},
         measurements={"": measurement},
         files={"measurement": measurement},
+        answer=answer.sentence,
+        doubts=measurement.checks(),
     )
 
 
@@ -85,6 +92,11 @@ def _latencies(measurement: Measurement, placement: str) -> dict[float, Estimate
 
 def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float, Estimate | str]) -> dict[str, Any]:
     numbers: dict[str, Any] = {"answered_hz": measurement.evidence[placement].rates_hz["answered_hz"]}
+    deadline_ms = measurement.typed_conditions.scenario.deadline_ms
+    if deadline_ms is not None:
+        share = percent(measurement.goodput(placement, deadline_ms))
+        ends = {"value": share.value, "low": share.low, "high": share.high}
+        numbers["in_time_percent"] = ends | {"text": words.percentage(share).removesuffix(" %")}
     for p, latency in latencies.items():
         number = {"value": None, "text": latency} if isinstance(latency, str) else latency
         numbers[f"{words.level_name(p)}_ms"] = number
@@ -110,9 +122,20 @@ def _merged(before: Mapping[str, Any], shown: Findings, name: str) -> dict[str, 
         "conditions": _joined(conditions, shown.conditions, name),
         **shown.facts,
     }
+    if answers := [before.get("answer"), f"{prefix}{shown.answer}" if shown.answer else ""]:
+        merged["answer"] = "\n\n".join(filter(None, answers))
+    listed = [{"about": prefix, **asdict(doubt)} for doubt in shown.doubts or _lenient(shown.measurements)]
+    merged["doubts"] = [*before.get("doubts", []), *listed]
     if verdicts := [word for word in (shown.verdict, before.get("verdict")) if word]:
         merged["verdict"] = max(verdicts, key=report.VERDICTS.index)
     return merged
+
+
+def _lenient(measurements: Mapping[str, Measurement]) -> list[Doubt]:
+    """The severe doubts that `strict=False` let pass: the page of a study must not hide them."""
+    lenient = {name: each for name, each in measurements.items() if not each.typed_conditions.strict}
+    told = [(name, doubt) for name, each in lenient.items() for doubt in each.checks() if doubt.severity == "severe"]
+    return [replace(d, placement=": ".join(filter(None, (name, d.placement))) or None) for name, d in told]
 
 
 def _joined(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -2,89 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xedge.core import files, machine, paths
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
-from xedge.reports import conversion, estimates, kernel
+from xedge.reports import conversion, estimates, kept, kernel, thresholds
 from xedge.reports import parameters as notebook_parameters
+from xedge.reports.kept import Run as Run
 from xedge.reports.notebooks import Notebook, report_name
+from xedge.serving.broker import check_environment
 
 DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)
 VERDICTS = ("VALID", "SATURATED", "INVALID")  # the worst last
 FOLDER_VARIABLE = "XEDGE_REPORT_DIR"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a notebook and where its results are: `record` is what run.json says, `error` what ended it early."""
-
-    name: str
-    notebook: Path
-    status: str
-    duration_s: float
-    html: Path
-    folder: Path
-    record: dict[str, Any]
-    error: dict[str, Any] | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Return whether every cell ran."""
-        return self.status == "completed"
-
-    @property
-    def verdict(self) -> str | None:
-        """Return what the notebook says of its own measurement: VALID, INVALID, SATURATED or None."""
-        return self.record.get("verdict")
-
-    @property
-    def outcome(self) -> str:
-        """Return how it ended: "completed in 20.1 s, VALID" or "failed in cell 4 (ValueError: …)"."""
-        if self.error is None:
-            return f"{self.status} in {self.duration_s:.1f} s{f', {self.verdict}' if self.verdict else ''}"
-        what = f"{self.error['type']}: {self.error['message']}".splitlines()[0]
-        index = self.error["cell_index"]
-        return f"{self.status} {'before the first cell' if index is None else f'in cell {index + 1}'} ({what})"
-
-    @property
-    def sentence(self) -> str:
-        """Return the run in one sentence."""
-        return f"{self.notebook.stem}: {self.outcome}: {self.html}"
-
-    @classmethod
-    def read(cls, folder: Path) -> Run:
-        """Return the run whose run.json is in `folder`.
-
-        Raises:
-            ReportError: there is none, or it is not one of xedge's.
-        """
-        facts = files.read_json(folder / "run.json")
-        if missing := [name for name in ("name", "notebook", "status", "duration_s", "error") if name not in facts]:
-            raise ReportError(f"{folder / 'run.json'} is not the record of a run: it lacks {', '.join(missing)}")
-        return cls(
-            name=facts["name"],
-            notebook=Path(facts["notebook"].removesuffix(".ipynb") + ".ipynb"),
-            status=facts["status"],
-            duration_s=facts["duration_s"] or 0.0,
-            html=folder.with_name(f"{folder.name}.html"),
-            folder=folder,
-            record=facts,
-            error=facts["error"],
-        )
-
-    def raise_for_status(self) -> Run:
-        """Return this run, or raise ReportError if a cell failed."""
-        if not self.ok:
-            raise ReportError(self.sentence)
-        return self
 
 
 def run_many(
@@ -94,6 +31,7 @@ def run_many(
     *,
     timeout_s: float = 1800.0,
     progress: bool = True,
+    fail_if: Sequence[str] = (),
 ) -> list[Run]:
     """Run notebooks one after the other and return their runs; a failed one does not stop the rest.
 
@@ -103,13 +41,15 @@ def run_many(
     Raises:
         ConfigurationError: an unknown notebook, parameter or value, or two notebooks for one report.
     """
+    check_environment()
     opened = [Notebook.open(notebook) for notebook in notebooks or DEFAULT_NOTEBOOKS]
     names = [report_name(notebook.path) for notebook in opened]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigurationError(f"two notebooks for one report: {', '.join(sorted(twice))}; run them apart")
     for notebook in opened:
         notebook_parameters.convert(notebook.parameters, parameters or {})
-    return [run(each, parameters, out_dir=out_dir, timeout_s=timeout_s, progress=progress) for each in opened]
+    options: dict[str, Any] = {"out_dir": out_dir, "timeout_s": timeout_s, "progress": progress, "fail_if": fail_if}
+    return [run(each, parameters, **options) for each in opened]
 
 
 def run(
@@ -121,33 +61,38 @@ def run(
     timeout_s: float = 1800.0,
     progress: bool = True,
     on_cell: Callable[[int, int], None] | None = None,
+    fail_if: Sequence[str] = (),
 ) -> Run:
     """Run a notebook in a kernel of this interpreter and write its report.
 
-    Writes `NAME.html` and, in the folder `NAME`, the executed `NAME.ipynb`, `run.json` and what the notebook saves in
-    `data_dir()`. Files that an earlier run left there are removed first, other files left alone. A cell that fails does
-    not raise here: the run's status then says "failed".
+    Makes the folder `NAME/TIMESTAMP-parameters` for this run alone and leaves there its page `NAME.html`, the executed
+    `NAME.ipynb`, `run.json` and what the notebook saves in `data_dir()`. The page `NAME.html` above shows the latest
+    good run (completed, and VALID or without a verdict), or the latest if none was ever good. Several may run at once.
+    A cell that fails does not raise here: the run's status then says "failed".
 
     Args:
         notebook: a path, a stem or a name, as `notebooks.find` takes them, or an open notebook.
         parameters: values by name, converted by the notebook's annotations.
         out_dir: where to write; by default the project's `reports`.
-        name: of the page and the folder; by default the notebook's without its number.
+        name: of the report; by default the notebook's without its number.
         timeout_s: the longest that one cell may take, seconds.
         progress: show the cells' progress.
         on_cell: called with (cells done, cells in all) when a cell starts.
+        fail_if: limits such as "edge.p99_ms > 20"; run.json then says under `thresholds` which were crossed.
 
     Raises:
-        ConfigurationError: an unknown notebook, parameter or value; nothing was started.
+        ConfigurationError: an unknown notebook, parameter or value, or nothing can be written; nothing was started.
+        ReportError: the report could not be written where it belongs; the message says where it is.
         KeyboardInterrupt: interrupted, with the report written; SIGTERM ends as SystemExit(143) the same way.
     """
     source = Notebook.open(notebook)
     values = notebook_parameters.convert(source.parameters, parameters or {})
-    out = Path(out_dir or paths.reports_dir()).resolve()
-    folder = out / (name or report_name(source.path))
-    files.clear(folder)
-    before = files.files(folder)
-    facts = {"name": folder.name, **_facts(source, values)}
+    limits = thresholds.read(fail_if)
+    facts = _facts(source, values)
+    changed = {row["name"]: conversion.as_text(row["value"]) for row in facts["parameters"] if row["changed"]}
+    name = name or report_name(source.path)
+    folder = kept.new_folder(Path(out_dir or paths.reports_dir()).resolve(), name, changed, facts["started_at"])
+    facts = {"name": name, "run": folder.name, **facts}
     files.write_json(folder / "run.json", facts)
     began = time.monotonic()
     with Progress(1, "cells", source.path.stem, enabled=progress) as line:
@@ -158,17 +103,24 @@ def run(
             if on_cell is not None:
                 on_cell(done, total)
 
-        kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
-        env = kept | {FOLDER_VARIABLE: str(folder)}
+        kept_env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
+        env = kept_env | {FOLDER_VARIABLE: str(folder)}
         execution = kernel.execute(source.path, values, env, timeout_s, show)
         facts |= {"status": execution.status, "duration_s": round(time.monotonic() - began, 3)}
         facts["error"] = _located(execution)
-        facts["files"] = [path for path, changed in files.files(folder).items() if before.get(path) != changed]
-        finished = _finish(source.path, folder, facts, execution)
+        facts["files"] = _data(folder, name)
+        finished = replace(_written(folder, facts, execution, limits), notebook=source.path)
         line.finish(finished.sentence)
     if execution.interruption is not None:
         raise execution.interruption
     return finished
+
+
+def _data(folder: Path, name: str) -> list[str]:
+    """Return the files that the notebook has saved in the folder of its run."""
+    own = {folder / file for file in ("run.json", "record.json", f"{name}.ipynb", f"{name}.html")}
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
+    return [str(path.relative_to(folder)) for path in found if path.name[0] != "."]
 
 
 def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +139,7 @@ def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
         "error": None,
         "parameters": rows,
         "command": conversion.command("report", notebook.name, changed),
-        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started_at": kept.now(),
         "duration_s": None,
         "versions": machine.versions(),
         "host": machine.host(),
@@ -206,21 +158,41 @@ def _located(execution: kernel.Execution) -> dict[str, Any] | None:
     return {**execution.error, "cell_index": execution.cell - injected, "source": cells[execution.cell].source}
 
 
-def _finish(source: Path, folder: Path, facts: dict[str, Any], execution: kernel.Execution) -> Run:
-    """Write the executed notebook, run.json and the page, in this order, and return the run."""
+def _written(
+    folder: Path, facts: dict[str, Any], execution: kernel.Execution, limits: Sequence[thresholds.Threshold]
+) -> Run:
+    """Write the report and return the run; elsewhere, and raise with where, if that cannot be done."""
+    recorded = files.read_json(folder / "record.json")
+    facts = {**facts, **recorded, **{name: facts[name] for name in facts if name != "verdict"}}
+    if limits:
+        facts["thresholds"] = [limit.checked(facts) for limit in limits]
+    try:
+        return _finish(folder, facts, execution)
+    except OSError as exc:
+        reason = exc.strerror or exc
+    elsewhere = kept.new_folder(Path(tempfile.gettempdir()) / "xedge-reports", facts["name"], {}, facts["started_at"])
+    run = _finish(elsewhere, {**facts, "run": elsewhere.name}, execution)
+    raise ReportError(f"the report could not be written in {folder} ({reason}): {run.sentence}")
+
+
+def _finish(folder: Path, facts: dict[str, Any], execution: kernel.Execution) -> Run:
+    """Write the executed notebook, the page, and last run.json, which says that all is there; then the page on top."""
     import nbformat
 
     from xedge.reports import page
 
-    facts = {**facts, **files.read_json(folder / "record.json"), **{n: facts[n] for n in facts if n != "verdict"}}
     notebook = execution.notebook
     notebook.metadata["xedge"] = {"status": facts["status"], "error": facts["error"]}
     text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
-    files.write_text(folder / f"{folder.name}.ipynb", f"{text}\n")
-    files.write_json(folder / "run.json", facts)
+    files.write_text(folder / f"{facts['name']}.ipynb", f"{text}\n")
+    before, run = kept.latest(folder.parent), Run.of(folder, facts)
+    shown = kept.best(run, *([before] if before else [])) or run
+    facts["on_top"] = shown.folder.name
     html = page.page(notebook, facts, folder, execution.cell if execution.error else None)
-    files.write_text(folder.with_name(f"{folder.name}.html"), html)
-    return replace(Run.read(folder), notebook=source)
+    files.write_text(folder / f"{facts['name']}.html", html)
+    files.write_json(folder / "run.json", facts)
+    kept.put_on_top(folder.parent)
+    return Run.read(folder)
 
 
 def data_dir() -> Path | None:
@@ -235,6 +207,8 @@ def record(key: str, value: Any) -> None:
     Args:
         key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label, value, unit and
             detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a paragraph),
+            `answer` (one sentence, with which the page then begins instead), `doubts` (with about, placement, severity,
+            text and remedy),
             `conditions` (a mapping), `estimates` (for the summary table and the index over several runs, the unit at
             the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}}}),
             `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}), or a name of your

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xedge.core import files
 from xedge.core.exceptions import ConfigurationError
+from xedge.reports import kept
 from xedge.reports.estimates import Estimates
+from xedge.reports.kept import GOOD as GOOD
+from xedge.reports.kept import Run
 
 PLAN = "sweep.json"
-OUTDATED = "outdated"
-"""The status that a sweep gives a completed run which it is going to repeat."""
-
-GOOD = ("VALID", "completed")
 _LEVEL = re.compile(r"p[0-9.]+_\w+")
 
 
@@ -26,20 +26,34 @@ def values_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {row["name"]: row["value"] for row in facts["parameters"]}
 
 
+def standing(runs: Sequence[Run], sha256: str, values: Mapping[str, Any], since: str = "") -> Run | None:
+    """Return the run that stands for these values of a notebook: the latest of those that came out best.
+
+    Runs that started before `since` do not count.
+    """
+    fitting = [run for run in runs if run.record.get("notebook_sha256") == sha256 and values_of(run.record) == values]
+    young = [run for run in fitting if run.record["started_at"] >= since]
+    most = max(((run.good, run.ok) for run in young), default=None)
+    return next((run for run in reversed(young) if (run.good, run.ok) == most), None)
+
+
 @dataclass(frozen=True)
 class Row:
-    """One run: the name of its page and folder, how it is called, its parameters, and what its run.json says."""
+    """One run, or one that is planned and not there: how it is called, its parameters, and what its run.json says."""
 
-    name: str
     label: str
     parameters: dict[str, Any]
-    facts: dict[str, Any]
+    run: Run | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what run.json says, {} without a run."""
+        return self.run.record if self.run is not None else {}
 
     @property
     def state(self) -> str:
         """Return the verdict of a completed run, else "completed", "failed", "interrupted", "unfinished", "missing"."""
-        status = str(self.facts.get("status", "missing"))
-        return {"completed": self.facts.get("verdict") or status, "running": "unfinished"}.get(status, status)
+        return kept.state(self.facts)
 
     @property
     def estimates(self) -> Estimates:
@@ -65,10 +79,14 @@ class Row:
         return self.label.replace(",", ", ")
 
     @property
+    def headline(self) -> list[str]:
+        """Return the numbers on top of the run's page, each as a text."""
+        return self.run.headline if self.run is not None else []
+
+    @property
     def error(self) -> str:
         """Return the first line of the error that ended the run."""
-        error = self.facts.get("error") or {}
-        return f"{error['type']}: {error['message']}".splitlines()[0] if error else ""
+        return self.run.failure if self.run is not None else ""
 
 
 @dataclass(frozen=True)
@@ -81,32 +99,32 @@ class RunTable:
 
     @classmethod
     def read(cls, folder: Path) -> RunTable:
-        """Read the runs in `folder`.
+        """Read the runs in `folder` and the folders in it.
 
         Raises:
             ConfigurationError: there are none.
         """
-        plan = files.read_json(folder / PLAN)
-        planned = [Row(cell["name"], cell["label"], cell["parameters"], {}) for cell in plan.get("runs", [])]
-        if not planned:
-            planned = [Row(path.parent.name, path.parent.name, {}, {}) for path in folder.glob("*/run.json")]
-        rows = []
-        for row in planned:
-            facts = files.read_json(folder / row.name / "run.json")
-            whole = {"status", "notebook", "parameters", "command"} <= facts.keys()  # else it is not a run's
-            if whole and facts["status"] != OUTDATED:
-                row = replace(row, parameters=row.parameters or values_of(facts), facts=facts)
-            rows.append(row)
-        if not rows:
+        plan, runs = files.read_json(folder / PLAN), kept.below(folder)
+        if planned := plan.get("runs", []):
+            sha256 = plan["notebook_sha256"]
+            found = [standing(runs, sha256, cell["parameters"], cell.get("since", "")) for cell in planned]
+            rows = [Row(cell["label"], cell["parameters"], run) for cell, run in zip(planned, found, strict=True)]
+            return cls(folder, plan, rows)
+        if not runs:
             raise ConfigurationError(f"no runs in {folder}: it has no folder with a run.json, as `xedge report` writes")
-        if not plan:
-            rows.sort(key=lambda row: str(row.facts.get("started_at")))
-        return cls(folder, plan, rows)
+        return cls(folder, {}, _rows(folder, runs))
+
+    def by_notebook(self) -> dict[str, RunTable]:
+        """Return name of the notebook → its runs."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.run.notebook.stem if row.run else "", []).append(row)
+        return {name: RunTable(self.folder, {}, rows) for name, rows in groups.items()}
 
     @cached_property
     def runs(self) -> list[Row]:
         """The rows that have a run, finished or not."""
-        return [row for row in self.rows if row.facts]
+        return [row for row in self.rows if row.run is not None]
 
     @cached_property
     def varied(self) -> list[str]:
@@ -142,3 +160,16 @@ class RunTable:
                     record[f"{of} {name}{suffix}"] = number.get(key)
             records.append(record)
         return records
+
+
+def _rows(folder: Path, runs: Sequence[Run]) -> list[Row]:
+    """Return the runs as rows, called by their folders' names, by longer ones where two have one name."""
+    names = Counter(run.folder.name for run in runs)
+    return [
+        Row(
+            run.folder.name if names[run.folder.name] == 1 else str(run.folder.relative_to(folder)),
+            values_of(run.record),
+            run,
+        )
+        for run in runs
+    ]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xedge.reports.estimates import parts
+from xedge.results import words
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xedge.results.doubts import Doubt
     from xedge.results.measurement import Measurement
     from xedge.results.statistics import Estimate
 
@@ -32,7 +34,9 @@ class Findings:
     nothing was measured; the `headline` numbers, of which a page shows four; `estimates`, what of → name with unit →
     number, as `report.record` takes them; `measurements` whose distributions and conditions the page shows, by name, ""
     for one alone; `conditions` that a reader must know besides; `files`, name → what is saved beside the page by its
-    method `save(path, format="csv")`; `facts`, a name of your own → anything JSON can hold, for run.json only.
+    method `save(path, format="csv")`; `facts`, a name of your own → anything JSON can hold, for run.json only. Where
+    there is an `answer`, one sentence, the page begins with it and leaves the conclusion to the notebook; `doubts`
+    about it follow with what to do.
     """
 
     conclusion: str
@@ -43,6 +47,8 @@ class Findings:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    answer: str = ""
+    doubts: Sequence[Doubt] = ()
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,10 @@ class Headline:
             return parts(self.value, None, None)
         if self.value.value is None or not math.isfinite(self.value.value):
             return (f"too few (n < {self.value.needed})" if self.value.too_few else "not known"), ""
-        value, half = self.value.value, self.value.sampling_half_width
-        low, high = (self.value.low, self.value.high) if half is None else (value - half, value + half)
-        return parts(value, low, high)
+        if self.unit == "%":
+            figure, _, interval = words.percentage(self.value).removesuffix(" %").partition(" ")
+            return figure, interval.strip("()")
+        return parts(self.value.value, self.value.low, self.value.high)
 
 
 @dataclass(frozen=True)

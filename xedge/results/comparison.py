@@ -50,7 +50,8 @@ class Comparison:
             because = ", because of the sender's lateness" if is_shown(estimate) else ""
             text = f"{self.b} − {self.a} is {milliseconds(estimate)}{senders_share(estimate)}"
             return f"at {name} no difference is shown{because}: {text}"
-        text = f"{milliseconds(replace(estimate, value=abs(value)))} faster than {slower}{senders_share(estimate)}"
+        gap = milliseconds(estimate if value >= 0 else turned_round(estimate))
+        text = f"{gap} faster than {slower}{senders_share(estimate)}"
         return f"at {name} {faster} is {text}{' (no interval)' * (estimate.half_width is None)}"
 
     def _repr_html_(self) -> str:
@@ -83,6 +84,12 @@ def difference(a: Evidence, b: Evidence, p: float) -> Estimate:
     least, most = _paired(a.latencies, b.least_latencies, p), _paired(a.least_latencies, b.latencies, p)
     late = max(sampled.value - (least.value or 0.0), (most.value or 0.0) - sampled.value)
     return sampled.widened(late, least.low, most.high)
+
+
+def turned_round(difference: Estimate) -> Estimate:
+    """Return the difference a − b of the difference b − a."""
+    value, low, high = (None if end is None else -end for end in (difference.value, difference.high, difference.low))
+    return replace(difference, value=value, low=low, high=high)
 
 
 def could_turn(a: Evidence, b: Evidence, p: float) -> bool:

@@ -15,7 +15,7 @@ ALIKE = {  # what two measurements must share to be merged, and what below it th
     "host": ("load_average_before",),
     "broker": ("host", "port", "url", "name"),
     "timeout_s": (),
-    "scenario": ("seed", "replications"),
+    "scenario": ("seed", "replications", "deadline_ms"),
 }
 
 
@@ -41,6 +41,15 @@ class _Losses(_Part, frozen=True):
     differing: int = 0
 
 
+class LinkLevel(_Part, frozen=True):
+    """A quantile of what the links add at the rate offered, that without waiting for messages before, and published."""
+
+    p: float = 0.5
+    published_ms: float | None = None
+    drawn_ms: float = 0.0
+    effective_ms: float = 0.0
+
+
 class _LinkCheck(_Part, frozen=True):
     """Added delay requested of a placement's links and measured by echo; `off_ms` compares message by message."""
 
@@ -48,6 +57,7 @@ class _LinkCheck(_Part, frozen=True):
     measured_ms: _Levels = _Levels()
     off_ms: _Levels = _Levels()
     lost: _Losses = _Losses()
+    by_level: tuple[LinkLevel, ...] = ()
 
 
 class _Service(_Part, frozen=True):
@@ -90,6 +100,7 @@ class _Scenario(_Part, frozen=True):
     workload: _Workload = _Workload()
     placements: dict[str, _Links] = {}
     seed: int | None = None
+    deadline_ms: float | None = None
 
 
 class _Trial(_Part, frozen=True):

@@ -30,7 +30,9 @@ MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
 WARM_UP = "#bbbbbb"
 POINTS = 200  # of a curve
 Curve = tuple[FloatArray, FloatArray]
-PART_COLOURS = dict(zip(PARTS, ("#717581", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#d5d5d5"), strict=True))
+PART_COLOURS = dict(
+    zip(PARTS, ("#717581", "#c3c6cc", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#e2e4e7"), strict=True)
+)
 LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
 
 

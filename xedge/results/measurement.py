@@ -14,10 +14,12 @@ import pandas as pd
 from xedge.core.exceptions import MeasurementError
 from xedge.results import comparison, rows, showing, storage
 from xedge.results import conditions as known
+from xedge.results.answer import Answer, Reading
+from xedge.results.doubts import Doubt, doubts
 from xedge.results.evidence import Evidence
 from xedge.results.statistics import Estimate, FloatArray, share_estimate
 from xedge.results.unfinished import Unfinished, is_unfinished
-from xedge.results.verdict import Doubt, Verdict, doubts, judge
+from xedge.results.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,8 +171,19 @@ class Measurement:
         conditions = known.merged(self.conditions, other.conditions, offset, replications)
         return Measurement(pd.concat([self.rows, moved], ignore_index=True), conditions)
 
+    def answer(self, deadline_ms: float | None = None) -> Answer:
+        """Return the answer: a sentence that names the placement to choose, and the three numbers it rests on.
+
+        With a deadline, by default that of the scenario, a placement meets it if the interval of the share answered in
+        time lies above 99 %, and misses it if that lies below. Without one the faster placement is named.
+
+        Raises:
+            ConfigurationError: `deadline_ms` is not above 0.
+        """
+        return Reading(self, deadline_ms).answer()
+
     def conclusion(self) -> str:
-        """Return a paragraph in plain words: how fast, who is faster by how much, where the time goes, doubts."""
+        """Return the answer, how fast and where the time goes, and the doubts, as one paragraph."""
         return showing.conclusion(self)
 
     __repr__, _repr_html_ = showing.as_text, showing.as_html

@@ -8,8 +8,8 @@ import pandas as pd
 from xedge.core.exceptions import MeasurementError
 from xedge.results.statistics import FloatArray
 
-STAMPS = ("due_ns", "sent_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns")
-PARTS = ("lateness", "uplink", "queueing", "inference", "downlink", "residual")
+STAMPS = ("due_ns", "sent_ns", "read_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns")
+PARTS = ("lateness", "broker in", "uplink", "queueing", "inference", "downlink", "broker out")
 STATUSES = ("ok", "error", "overloaded", "timeout", "lost", "not_sent")
 COLUMNS = {
     "placement": "string",
@@ -30,6 +30,7 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         MeasurementError: a column is missing or of another kind, or a status unknown: named in the message.
     """
+    rows = rows if "read_ns" in rows.columns else rows.assign(read_ns=pd.NA)  # measured before this was read
     if missing := [name for name in COLUMNS if name not in rows.columns]:
         raise MeasurementError(f"the rows lack the columns {', '.join(missing)}: a measurement needs all of the schema")
     try:
@@ -115,7 +116,7 @@ def parts_ns(rows: pd.DataFrame) -> pd.DataFrame:
     """Return where the time of every answered row went: columns `PARTS`, Int64 ns, same index.
 
     They add up to received − due exactly. A reading that is missing takes the one before it: its part is 0 and the time
-    falls to the next part that was read (a service without readings leaves it in `residual`).
+    falls to the next part that was read (a service without readings leaves all of it in `broker out`).
     """
     answered = rows[(rows["status"] == "ok") & rows["received_ns"].notna()]
     columns, before = {}, answered["due_ns"]

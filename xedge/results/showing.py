@@ -1,65 +1,106 @@
-"""How a measurement shows itself: a table in words, its text and HTML forms, and its conclusion."""
+"""How a measurement shows itself: the answer, its numbers and the doubts; a table in words; as text and as HTML."""
 
 from __future__ import annotations
 
-import math
 from html import escape
 from typing import TYPE_CHECKING
 
 from xedge.core.tables import html_table
 from xedge.results import words
+from xedge.results.doubts import said_once
 from xedge.results.evidence import LEVELS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from xedge.results.conditions import Conditions
+    from xedge.results.doubts import Doubt
     from xedge.results.measurement import Measurement
 
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
 BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
+DOUBTED = ("!", "#9a6700")  # VALID by its word, with a severe doubt: not strict, or requests that failed
+ON_TOP = "on-top"  # the class of what a page shows at its top, and so not once more
 
 
 def as_text(measurement: Measurement) -> str:
-    """Return verdict, table, what the columns mean, and doubts, for a terminal."""
-    lines = _table(measurement)
+    """Return answer, numbers, doubts, table and what its columns mean, for a terminal."""
+    answer, lines = measurement.answer(), _table(measurement)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    doubts = [f"  - {doubt}" for doubt in measurement.checks()] or ["  no check raised a doubt"]
-    return "\n".join([f"Measurement: {measurement.verdict.word}", *table, _method(measurement), *doubts])
+    numbers = [f"  {number.label}: {number}" for number in answer.numbers]
+    listed = [f"  - {told}" for told in doubt_lines(measurement.checks())] or ["  no check raised a doubt"]
+    verdict = f"Measurement: {standing(measurement)}"
+    return "\n".join([str(answer), *numbers, verdict, *listed, *table, _method(measurement)])
 
 
 def as_html(measurement: Measurement) -> str:
     """Return the same for a notebook, with the conditions."""
-    word, conditions = measurement.verdict.word, measurement.typed_conditions
-    mark, colour = BADGES[word]
+    answer, conditions = measurement.answer(), measurement.typed_conditions
+    mark, colour = DOUBTED if is_doubted(measurement) else BADGES[measurement.verdict.word]
     style = f"background:{colour};color:#fff;font-weight:bold;padding:1px 8px;border-radius:3px"
-    badge = f'<span style="{style}">{mark} {word}</span>'
+    badge = f'<span style="{style}">{mark} {standing(measurement)}</span>'
+    numbers = "".join(f"<li>{escape(number.label)}: <b>{escape(str(number))}</b></li>" for number in answer.numbers)
     heads, *lines = _table(measurement)
-    texts = "".join(f"<li>{doubt.severity}: {escape(str(doubt))}</li>" for doubt in measurement.checks())
+    lines = [[cell.replace("–", "\u2060–\u2060") for cell in line] for line in lines]  # an interval stays in one line
     return (
-        f"<div><p>{badge} {escape(_headline(conditions))}</p>{html_table(heads, lines)}"
+        f'<div><div class="{ON_TOP}"><p><b>{escape(str(answer))}</b></p><ul>{numbers}</ul></div>'
+        f"<p>{badge} {escape(_headline(conditions))}</p>"
+        f'<div class="{ON_TOP}">{doubts_html(measurement)}</div>{html_table(heads, lines)}'
         f"<p><small>{escape(_method(measurement))}</small></p>"
-        f"{f'Doubts:<ul>{texts}</ul>' if texts else 'No check raised a doubt.'}"
         f"<p><small>{escape(_surroundings(conditions))}</small></p></div>"
     )
 
 
-def conclusion(measurement: Measurement) -> str:
-    """Return a paragraph in plain words: how fast, who is faster by how much, where the time goes, doubts."""
-    verdict, placements = measurement.verdict, measurement.placements
-    sentences = [] if verdict.valid else [f"{verdict}."]
-    if len(placements) > 1:
-        steady = {name: of for name, of in measurement.evidence.items() if name not in verdict.saturated}
-        medians = {name: math.inf if (p50 := of.estimates[0.5].value) is None else p50 for name, of in steady.items()}
-        first, *others = sorted(placements, key=lambda name: medians.get(name, math.inf))
-        sentences += [str(measurement.compare(first, other)) for other in others]
+def doubts_html(measurement: Measurement) -> str:
+    """Return what would make it wrong, each doubt once and with what to do, as a list."""
+    lines = "".join(f"<li>{escape(told)}</li>" for told in doubt_lines(measurement.checks()))
+    return f"What would make it wrong:<ul>{lines}</ul>" if lines else "No check raised a doubt."
+
+
+def doubt_lines(doubts: Sequence[Doubt]) -> list[str]:
+    """Return a line a remedy: "severe: edge: 3 % of the requests were not sent. To do: lower the rate"."""
+    return [
+        f"{doubt.severity}: {doubt}{f'. To do: {doubt.remedy}' if doubt.remedy else ''}" for doubt in said_once(doubts)
+    ]
+
+
+def is_doubted(measurement: Measurement) -> bool:
+    """Whether a VALID measurement has a severe doubt all the same: nothing to show in green."""
+    return measurement.verdict.valid and any(doubt.severity == "severe" for doubt in measurement.checks())
+
+
+def standing(measurement: Measurement) -> str:
+    """Return the verdict's word, and that there are severe doubts where the word does not say it."""
+    return f"{measurement.verdict.word}{', but severe doubts' * is_doubted(measurement)}"
+
+
+def explanation(measurement: Measurement) -> str:
+    """Return a paragraph in plain words: who is faster by how much, how fast each is, where the time goes."""
+    placements = measurement.placements
+    first, *others = sorted(placements, key=lambda name: name in measurement.verdict.saturated)
+    sentences = [str(measurement.compare(first, other)) for other in others]
     sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
     sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
-    sentences = [sentence[:1].upper() + sentence[1:] for sentence in sentences]
-    doubts = [str(doubt) for doubt in measurement.checks() if doubt not in verdict.reasons]
-    none = "No check raised a doubt." if verdict.valid else "No further doubt."
-    return " ".join([*sentences, f"Doubts: {'; '.join(doubts)}." if doubts else none])
+    return " ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences)
+
+
+def conclusion(measurement: Measurement) -> str:
+    """Return the answer, the explanation and the doubts as one paragraph."""
+    doubts = " ".join(f"{told[:1].upper()}{told[1:]}." for told in doubt_lines(measurement.checks()))
+    verdict = "" if measurement.verdict.valid else f"{measurement.verdict.word}. "
+    return f"{measurement.answer()} {verdict}{explanation(measurement)} {doubts or 'No check raised a doubt.'}"
+
+
+def conclusion_html(measurement: Measurement) -> str:
+    """Return the conclusion for a notebook; what a page has at its top is marked for it to leave out."""
+    return (
+        f'<div class="{ON_TOP}"><p><b>{escape(str(measurement.answer()))}</b></p></div>'
+        f"<p>{escape(explanation(measurement))}</p>"
+        f'<div class="{ON_TOP}">{doubts_html(measurement)}</div>'
+    )
 
 
 def _latency(measurement: Measurement, placement: str, p: float, unit: str = " ms") -> str:
@@ -71,14 +112,14 @@ def _latency(measurement: Measurement, placement: str, p: float, unit: str = " m
 
 def _speed(measurement: Measurement, placement: str) -> str:
     rates = measurement.evidence[placement].rates_hz
-    answered = f"{words.number(rates['answered_hz'])} of {words.number(rates['offered_hz'])} requests/s"
+    offered, answered = (words.number(rates[rate]) for rate in ("offered_hz", "answered_hz"))
     if placement in measurement.verdict.saturated:
-        return f"was saturated: it answered {answered}"
+        return f"was saturated: offered were {offered} requests/s, answered {answered}/s"
     half, most = (
         _latency(measurement, placement, p) + words.senders_share(measurement.estimate(placement, p))
         for p in (0.5, 0.99)
     )
-    return f"answered {answered}, half of them within {half} and 99 % within {most}"
+    return f"was offered {offered} requests/s and answered half of them within {half}, 99 % within {most}"
 
 
 def _table(measurement: Measurement) -> list[list[str]]:
@@ -91,7 +132,7 @@ def _table(measurement: Measurement) -> list[list[str]]:
         counts.append(words.count(requests - of.counts["ok"]))
         known = p99.value is not None and name not in measurement.verdict.saturated
         latencies = [_latency(measurement, name, p, "") for p in LEVELS]
-        table.append([name, *counts, *latencies, f"{p99.late:.2g}" if known else ""])
+        table.append([name, *counts, *latencies, words.number(p99.late, 2) if known else ""])
     return table
 
 
@@ -106,7 +147,7 @@ def _method(measurement: Measurement) -> str:
     """Return what the columns mean, and the noise floor to read them against."""
     runs = measurement.rows["replication"].nunique()
     kind = f"{runs} replications" if runs > 1 else "the batches of one replication"
-    text = f"Latency from the time a request was due; ± is a 95 % interval (Student t over {kind}). "
+    text = f"Latency from the time a request was due; in brackets: the 95 % interval (Student t over {kind}). "
     text += "The last column is what a late sender may have added to the p99 at most."
     floor = measurement.typed_conditions.noise_floor
     known = (("p50", floor.p50_ms), ("p95", floor.p95_ms), ("p99", floor.p99_ms))

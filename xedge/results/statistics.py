@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 Sections = Sequence[npt.ArrayLike]
 
 CONFIDENCE = 0.95  # of every interval
+LEAST_IN_TAIL = 3  # replications for an interval above the median: with two it would rest on one difference
 _ROUNDING = 1e-9  # 0.07 * 100 is 7.000000000000001: a rank must not jump for that
 
 
@@ -113,13 +114,15 @@ def shortest_section(p: float) -> int:
     return math.ceil(1 / (1 - _level(p)) - _ROUNDING)
 
 
-def _sectioned(value: float, parts: Sequence[float], n: int, needed: int = 1) -> Estimate:
-    """Return value ± t·S/√R with S² = Σ(part − value)²/(R − 1)."""
+def _sectioned(value: float, parts: Sequence[float], n: int, needed: int = 1, p: float = 0.5) -> Estimate:
+    """Return value ± t·S/√R with S² = Σ(part − value)²/(R − 1), for a quantile of level `p` or a mean."""
     low = high = None
     if (count := len(parts)) < 2:
         method = "no interval: fewer than 2 sections that are long enough"
     elif not all(math.isfinite(part) for part in (value, *parts)):
         method = "no interval: censored, too many requests were not answered in time"
+    elif p > 0.5 and count < LEAST_IN_TAIL:
+        method = f"no interval: a quantile in the tail needs {LEAST_IN_TAIL} sections or more, here are {count}"
     else:
         spread = math.sqrt(sum((part - value) ** 2 for part in parts) / (count - 1))
         half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(count)
@@ -138,8 +141,9 @@ def quantile_estimate(sections: Sections, p: float) -> Estimate:
     The value is the quantile of all sections pooled; the interval is value ± t·S/√R with S² = Σ(q_r − value)²/(R − 1)
     over the sections' own quantiles q_r (sectioning: Asmussen & Glynn, Stochastic Simulation, 2007, §III.5).
     Neighbouring requests queue behind each other, so intervals that take them for independent are far too short;
-    sections are independent. No value below `minimum_samples`; no interval with fewer than 2 sections, or where one is
-    shorter than `shortest_section`; no low end below 0 where no value is, as with latencies.
+    sections are independent. No value below `minimum_samples`; no interval with fewer than 2 sections (above the median
+    `LEAST_IN_TAIL`), or where one is shorter than `shortest_section`; no low end below 0 where no value is, as with
+    latencies.
     """
     arrays = _filled(sections)
     n = sum(array.size for array in arrays)
@@ -148,7 +152,7 @@ def quantile_estimate(sections: Sections, p: float) -> Estimate:
         return Estimate(None, None, None, n, len(arrays), f"too few: n < {needed}", needed)
     long_enough = all(array.size >= shortest_section(p) for array in arrays)
     parts = [quantile(array, p) for array in arrays] if long_enough else []
-    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed)
+    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed, p)
     if found.low is not None and found.low < 0 <= min(map(np.min, arrays)):
         return replace(found, low=0.0, sampling_half_width=found.half_width)
     return found
@@ -185,7 +189,7 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float) -> E
     pairs = list(zip(_filled(a_sections), _filled(b_sections), strict=False))
     paired = len(pairs) == len(a_sections) and all(min(x.size, y.size) >= shortest_section(p) for x, y in pairs)
     parts = [quantile(y, p) - quantile(x, p) for x, y in pairs] if paired else []
-    return _sectioned(b.value - a.value, parts, n, a.needed)
+    return _sectioned(b.value - a.value, parts, n, a.needed, p)
 
 
 def batches(values: npt.ArrayLike, k: int = 10, shortest: int = 1) -> list[FloatArray]:

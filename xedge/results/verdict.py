@@ -1,41 +1,13 @@
-"""Whether rows make a result, and every doubt about it in words: rules over what the rows and conditions say."""
+"""Whether rows make a result: VALID, INVALID or SATURATED, by the rules of `xedge.results.doubts`."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Literal, get_args
 
-import numpy as np
-from scipy.special import stdtrit
-
-from xedge.results.comparison import could_turn
-from xedge.results.evidence import COMPARED_LEVELS, Evidence
-from xedge.results.statistics import episodes, quantile
-from xedge.results.steadiness import Steadiness
-from xedge.results.words import count, level_name, number, percent
-
-LATE_SHARE = 0.10  # of a percentile may be due to the sender, or as much as half of its interval
-FATES = {
-    **{"lost": "lost", "timeout": "timed out", "overloaded": "refused because the service's queue was full"},
-    **{"error": "answered with an error", "not_sent": "not sent"},
-}
-LINK_TOLERANCE_MS = {"p50_ms": 0.5, "p99_ms": 2.0}
+from xedge.results.doubts import Doubt, ended, late, said_once, saturated, turned_comparisons, unanswered, unsent
+from xedge.results.evidence import Evidence
 
 Word = Literal["INVALID", "SATURATED", "VALID"]  # the worst first, as in Severity
-Severity = Literal["severe", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """One reason to doubt a figure: about a placement, or about all of them (None)."""
-
-    placement: str | None
-    severity: Severity
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.placement}: {self.text}" if self.placement else self.text
 
 
 @dataclass(frozen=True)
@@ -57,7 +29,7 @@ class Verdict:
         return tuple(name for name, word in self.placements.items() if word == "SATURATED")
 
     def __str__(self) -> str:
-        return f"{self.word}: {'; '.join(map(str, self.reasons))}" if self.reasons else self.word
+        return f"{self.word}: {'; '.join(map(str, said_once(self.reasons)))}" if self.reasons else self.word
 
 
 def judge(placements: Sequence[Evidence]) -> Verdict:
@@ -78,195 +50,3 @@ def judge(placements: Sequence[Evidence]) -> Verdict:
         words[of.placement] = "INVALID" if broken else "SATURATED" if stuck else "VALID"
         reasons += [*broken, *stuck]
     return Verdict(min(words.values(), key=get_args(Word).index), tuple(reasons), words)
-
-
-def doubts(placements: Sequence[Evidence]) -> list[Doubt]:
-    """Return every doubt in words, severe ones first; the verdict's reasons are among them."""
-    listed = [doubt for of in placements for rule in RULES for doubt in rule(of)]
-    listed += turned_comparisons(placements)
-    if len({replication for of in placements for replication in of.latencies}) == 1:
-        text = "one replication only: the intervals come from its batches and say nothing about a next run"
-        listed.append(Doubt(None, "note", text))
-    host = placements[0].conditions.host
-    load, cores = host.load_average_before, host.cores
-    if load and cores and load > cores:
-        text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
-        listed.append(Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say"))
-    if (stop := placements[0].conditions.interrupted) is not None:
-        text = f"interrupted: {stop.planned - stop.ended} of {stop.planned} trials are missing ({stop.reason})"
-        listed.append(Doubt(None, "warning", text))
-    return sorted(listed, key=lambda doubt: get_args(Severity).index(doubt.severity))
-
-
-def unanswered(of: Evidence) -> Iterator[Doubt]:
-    """No request was answered."""
-    if not of.counts["ok"]:
-        requests = len(of.measured)
-        text = f"none of {count(requests)} requests was answered" if requests else "no request after the warm-up"
-        yield Doubt(of.placement, "severe", text)
-
-
-def ended(of: Evidence) -> Iterator[Doubt]:
-    """A service ended by itself during a trial: what was not answered then tells of no place."""
-    for trial in of.conditions.trials:
-        if trial.placement == of.placement and trial.failure:
-            text = f"the service ended in replication {trial.replication}: {trial.failure}"
-            yield Doubt(of.placement, "severe", text)
-
-
-def unsent(of: Evidence) -> Iterator[Doubt]:
-    """Over 1 % of the requests were never sent: the service had less to do than was asked for."""
-    share = of.counts["not_sent"] / max(len(of.measured), 1)
-    if share > 0.01:
-        yield Doubt(of.placement, "severe", f"{percent(share, 1)} of the requests were not sent (at most 1 %)")
-
-
-def late(of: Evidence) -> Iterator[Doubt]:
-    """The sender's share of a percentile exceeds `LATE_SHARE` of it and half the interval that sampling gives it."""
-    known = {p: (e.value, e.late, e.half_width or 0.0) for p, e in of.estimates.items() if e.value is not None}
-    limit_ms = of.conditions.timeout_ms
-    if excessive := [p for p, (ms, of_it, half) in known.items() if of_it > max(LATE_SHARE * min(ms, limit_ms), half)]:
-        worst = max(excessive, key=lambda p: known[p][1] / (known[p][0] or 1.0))
-        value, late_ms, _ = known[worst]
-        text = f"up to {late_ms:.3g} ms of the {level_name(worst)} of {value:.4g} ms may be the sender's lateness"
-        others = ", ".join(level_name(p) for p in excessive if p != worst)
-        also = f", and too much of {others}" if others else ""
-        yield Doubt(of.placement, "severe", f"{text} (at most 10 % or half its interval){also}")
-
-
-def turned_comparisons(placements: Sequence[Evidence]) -> Iterator[Doubt]:
-    """A punctual sender could have changed which of two placements is faster."""
-    for a, b in combinations([of for of in placements if not any(saturated(of))], 2):
-        if not a.latencies.keys() & b.latencies.keys():
-            continue
-        if levels := [level_name(p) for p in COMPARED_LEVELS if could_turn(a, b, p)]:
-            for of, other in ((a, b), (b, a)):
-                text = f"the sender's lateness could decide whether {other.placement} is slower at {', '.join(levels)}"
-                yield Doubt(of.placement, "severe", text)
-
-
-def saturated(of: Evidence) -> Iterator[Doubt]:
-    """No steady state in at least half of the trials."""
-    stuck = [trial for trial in of.steadiness if trial.saturated]
-    if of.counts["ok"] and stuck and 2 * len(stuck) >= len(of.steadiness):
-        signs = "; ".join(_signs(max(stuck, key=lambda trial: trial.backlog[-1])))
-        text = f"could not keep up with {number(of.rates_hz['offered_hz'])} requests/s: {signs}; no steady state"
-        yield Doubt(of.placement, "severe", text)
-
-
-def _signs(trial: Steadiness) -> Iterator[str]:
-    if trial.answers_missing:
-        yield f"answered {count(sum(trial.answered))} of {count(sum(trial.offered))} requests as they came"
-    if trial.backlog_growing:
-        yield f"backlog grew from {number(trial.backlog[0])} to {number(trial.backlog[-1])} requests"
-    if trial.slowing:
-        yield f"p50 of the three windows {', '.join(number(1e-6 * median) for median in trial.medians)} ms"
-    if trial.throughput_falling:
-        yield f"answers in the three windows {', '.join(map(count, trial.answered))}"
-
-
-def unsteady(of: Evidence) -> Iterator[Doubt]:
-    """Some trials were not steady, too few to say saturated."""
-    odd = sum(trial.saturated or trial.quickening for trial in of.steadiness)
-    if odd and not list(saturated(of)):
-        text = f"{odd} of {len(of.steadiness)} trials not steady: p50 moved by over 10 % (a busy host? warm-up?)"
-        yield Doubt(of.placement, "warning", text)
-
-
-def failures(of: Evidence) -> Iterator[Doubt]:
-    """Requests without an answer, by what became of them."""
-    failed = {status: of.counts[status] for status in FATES}
-    if total := sum(failed.values()):
-        parts = ", ".join(f"{count(n)} {FATES[status]}" for status, n in failed.items() if n)
-        requests = len(of.measured)
-        severity: Severity = "severe" if total > 0.01 * requests else "warning"
-        yield Doubt(of.placement, severity, f"of {count(requests)} requests {parts}")
-
-
-def levels(of: Evidence) -> Iterator[Doubt]:
-    """Percentiles that too few requests or too many time-outs leave without a number."""
-    if few := {p: estimate for p, estimate in of.estimates.items() if estimate.too_few}:
-        floors = ", ".join(f"{level_name(p)} (n < {estimate.needed})" for p, estimate in few.items())
-        yield Doubt(of.placement, "warning", f"{few[max(few)].n} requests are too few for {floors}")
-    if beyond := [level_name(p) for p, e in of.estimates.items() if e.value is not None and math.isinf(e.value)]:
-        limit_ms = of.conditions.timeout_ms
-        than = f"{limit_ms:.0f} ms, the time-out" if math.isfinite(limit_ms) else "the time-out"
-        yield Doubt(of.placement, "severe", f"{', '.join(beyond)} not known, only that it is more than {than}")
-
-
-def alike(of: Evidence) -> Iterator[Doubt]:
-    """Neighbouring requests so alike, under one independent episode a section, that the 95 % covers less than 90 %."""
-    arrays = list(of.latencies.values())
-    needed = 1.0 if len(arrays) > 1 else 1.5  # a section; batches are less independent than replications are
-    worth = {p: episodes(arrays, p) for p, e in of.estimates.items() if e.low is not None}
-    if few := [p for p, number_of in worth.items() if number_of < needed * of.estimates[p].sections]:
-        named = ", ".join(f"{level_name(p)} ({worth[p]:.2g})" for p in few)
-        least = needed * of.estimates[few[0]].sections
-        text = f"{named}: fewer than {least:g} independent slow episodes; the interval may"
-        yield Doubt(of.placement, "warning", f"{text} miss the truth, make the trials longer")
-
-
-def drift(of: Evidence) -> Iterator[Doubt]:
-    """Fit a line through the replications' p50: over 10 % from end to end, and significant at 1 %."""
-    medians = [quantile(values, 0.5) for values in of.latencies.values() if values.size >= 30]
-    if len(medians) < 4 or not np.isfinite(medians).all():
-        return
-    n = len(medians)
-    (slope, _), covariance = np.polyfit(np.arange(n), medians, 1, cov=True)
-    significant = abs(slope) > stdtrit(n - 2, 0.995) * math.sqrt(covariance[0, 0])
-    if significant and abs(slope) * (n - 1) > 0.1 * np.mean(medians):
-        text = f"p50 drifted over the {n} replications, {medians[0]:.3g} to {medians[-1]:.3g} ms"
-        yield Doubt(of.placement, "warning", text)
-
-
-def floor(of: Evidence) -> Iterator[Doubt]:
-    """Noise floor: p50 within twice that of the echo, or offered more than 20 % of the echo's ceiling."""
-    p50, echo = of.estimates[0.5].value, of.conditions.noise_floor
-    if p50 is not None and echo.p50_ms and p50 < 2 * echo.p50_ms:
-        text = f"p50 of {p50:.3g} ms is within twice the noise floor of {echo.p50_ms:.3g} ms: mostly the broker"
-        yield Doubt(of.placement, "warning", text)
-    offered = of.rates_hz["offered_hz"]
-    if echo.ceiling_hz and offered > 0.2 * echo.ceiling_hz:
-        share = f"{percent(offered / echo.ceiling_hz)} of the ceiling of {number(echo.ceiling_hz)}/s (at most 20 %)"
-        yield Doubt(of.placement, "warning", f"{number(offered)} requests/s are {share}")
-
-
-def transient(of: Evidence) -> Iterator[Doubt]:
-    """Warm-up: the transient of the queue is longer than what a short trial could set apart."""
-    needed = of.conditions.service(of.placement).transient_requests
-    kept = min((int(trial["warm_up"].sum()) for trial in of.trials.values()), default=0)
-    if needed is not None and kept < needed:
-        text = f"began empty: {count(needed)} requests of warm-up were wanted, {count(kept)} could be set apart; "
-        yield Doubt(of.placement, "warning", text + "latencies lean low, make the trials longer")
-
-
-def reconnected(of: Evidence) -> Iterator[Doubt]:
-    """The broker went away during a trial: what was not sent or answered then is neither's fault."""
-    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
-    if trials:
-        named = ", ".join(str(trial.replication) for trial in trials)
-        text = f"the connection to the broker was lost and made again in replication {named}"
-        yield Doubt(of.placement, "severe", f"{text}; requests that failed then tell of the broker, not of the service")
-
-
-def link(of: Evidence) -> Iterator[Doubt]:
-    """Links: the measured delay off from the requested one, at a level or message by message, or other losses."""
-    check = of.conditions.link_check.get(of.placement)
-    if check is None:
-        return
-    if (off_ms := check.off_ms.p50_ms or 0.0) > LINK_TOLERANCE_MS["p50_ms"]:
-        yield Doubt(of.placement, "warning", f"the link was off by {off_ms:.3g} ms, message by message, at the median")
-    if check.lost.differing:
-        text = f"{check.lost.measured} of the link's messages were lost where {check.lost.requested} were asked for"
-        yield Doubt(of.placement, "warning", f"{text}: {check.lost.differing} differ")
-    for level, tolerance in LINK_TOLERANCE_MS.items():
-        asked, delay = getattr(check.requested_ms, level), getattr(check.measured_ms, level)
-        if asked is not None and delay is not None and abs(delay - asked) > tolerance:
-            text = f"the link's {level.removesuffix('_ms')} was {delay:.4g} ms where {asked:.4g} ms was asked for"
-            yield Doubt(of.placement, "warning", text)
-
-
-RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, ended, unsent, late, saturated, reconnected, failures, levels),
-    *(alike, transient, unsteady, drift, floor, link),
-)

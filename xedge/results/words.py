@@ -20,11 +20,35 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def number(value: float) -> str:
+def share(value: float) -> str:
+    """Return 0.9996 as "99.96": with the digits it takes not to round it to none or all, which it is not.
+
+    Above 95 % there is one digit at least: a deadline's 99 % is decided there.
+    """
+    texts = [f"{100 * value:.{digits}f}" for digits in range(4)]
+    texts = texts[1:] if value > 0.95 and round(value, 9) < 1 else texts
+    whole = round(value, 9) in (0, 1)
+    return texts[0] if whole else next((text for text in texts if 0 < float(text) < 100), texts[-1])
+
+
+def percentage(percent: Estimate) -> str:
+    """Return an estimate in percent as "99.96 (99.7–100) %"."""
+    ends = (percent.value, percent.low, percent.high)
+    value, low, high = ("" if end is None else share(end / 100) for end in ends)
+    return f"{value} ({low}–{high}) %" if low and high else f"{value} %"
+
+
+def interval(low: float, high: float, places: int) -> str:
+    """Return "1.19–1.24", or "−0.1 to 0.2" where a dash would be taken for a minus."""
+    ends = [f"{end:.{places}f}".replace("-", "−") for end in (low, high)]
+    return ("–" if low >= 0 else " to ").join(ends)
+
+
+def number(value: float, digits: int = 3) -> str:
     """Return a number with three significant digits and never an exponent: "0.171", "12.3", "1 320", "∞"."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return count(round(value)) if abs(value) >= 100 else f"{value:.3g}"
+    return count(round(value)) if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
 def decimals(value: float, half: float | None) -> int:
@@ -34,18 +58,20 @@ def decimals(value: float, half: float | None) -> int:
 
 
 def milliseconds(estimate: Estimate, timeout_s: float | None = None, unit: str = " ms") -> str:
-    """Return "1.213 ± 0.021 ms", "> 5000 ms (timed out)" or "too few (n < 299)": as people read it."""
+    """Return "1.213 (1.192–1.234) ms", "> 5000 ms (timed out)" or "too few (n < 299)": as people read it."""
     if estimate.value is None:
         return f"too few (n < {estimate.needed})" if estimate.too_few else "not known"
     if math.isinf(estimate.value):
         return f"> {1000 * timeout_s:.0f}{unit} (timed out)" if timeout_s else "timed out"
-    places = decimals(estimate.value, estimate.half_width)
-    interval = "" if estimate.half_width is None else f" ± {estimate.half_width:.{places}f}"
-    return f"{estimate.value:.{places}f}{interval}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.{decimals(estimate.value, None)}f}{unit}".replace("-", "−")
+    places = decimals(estimate.value, (estimate.high - estimate.low) / 2)
+    value = f"{estimate.value:.{places}f}".replace("-", "−")
+    return f"{value} ({interval(estimate.low, estimate.high, places)}){unit}"
 
 
 def senders_share(estimate: Estimate) -> str:
     """Return " (at most 0.09 ms of it the sender's)" where a late sender's share is 1 % or more, else ""."""
     if estimate.value is None or not estimate.late >= 0.01 * abs(estimate.value):
         return ""
-    return f" (at most {estimate.late:.2g} ms of it the sender's)"
+    return f" (at most {number(estimate.late, 2)} ms of it the sender's)"

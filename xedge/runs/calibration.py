@@ -1,16 +1,18 @@
 """What the arrangement itself costs: an echo gives the noise floor, the ceiling and a check of every link."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import MeasurementError
+from xedge.results.statistics import minimum_samples, quantile
 from xedge.runs.sender import Flight, Sender
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
-from xedge.scenario.scenario import Scenario
+from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.services import EchoService
 
@@ -18,6 +20,8 @@ DEVICE = "xedge-echo"
 PAYLOAD_BYTES = 500
 FLOOR_REQUESTS, CEILING_REQUESTS, CEILING_WINDOW = 1000, 4000, 128
 LINK_REQUESTS, LINK_RATE_HZ = 400, 400.0
+MOST_CROSSINGS = 20_000  # messages of a placement that the arithmetic follows over all its trials
+COMPARED = (0.5, 0.9, 0.99)
 SPARE_S = 1.0  # how long to wait for a message after the links should have released it
 
 
@@ -95,14 +99,64 @@ def _cross(broker: Broker, sender: Sender, scenario: Scenario, due_ns: NDArray[n
 
 def requested_ms(up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Return what both links add to messages that are answered at once, by arithmetic: ms, shape (n,); nan is lost."""
+    added, _ = _crossing_ms(up, down, arrived_ns, seed)
+    return added
+
+
+def _crossing_ms(
+    up: Link, down: Link, arrived_ns: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What both links add to each message, and how long of it it waited for those before it: ms, nan is lost."""
     channels = Channel(up, seed), Channel(down, seed, "downlink")
-    added = np.full(len(arrived_ns), np.nan)
+    added, waited = np.full((2, len(arrived_ns)), np.nan)
     for number, arrived in enumerate(arrived_ns.tolist()):
         there = channels[0].release_ns(arrived, PAYLOAD_BYTES)
         back = None if there is None else channels[1].release_ns(there, PAYLOAD_BYTES)
         if back is not None:
-            added[number] = (back - arrived) / 1e6
-    return added
+            added[number], waited[number] = back - arrived, channels[0].waited_ns + channels[1].waited_ns
+    return added / 1e6, waited / 1e6
+
+
+def delays_by_level(scenario: Scenario, replicated: Sequence[Replication]) -> dict[str, list[dict[str, float | None]]]:
+    """Return what links add to the requests of the trials, at the rate offered and in this order, by arithmetic.
+
+    Nothing overtakes: where a delay falls faster than messages follow each other, they wait for those before them, and
+    the delays are no longer those of the link's tables.
+
+    Returns:
+        {placement: [{"p": level, "effective_ms": quantile of what the links add, "drawn_ms": the same without that
+        waiting, "published_ms": what `Link.published_ms` has, or None}, …]}, of every placement behind links that lose
+        no TCP segments, at the levels published (else p50, p90, p99) for which there are messages enough; of at most
+        the first `MOST_CROSSINGS` messages.
+    """
+    most, levels = MOST_CROSSINGS // len(replicated), {}
+    for name, placement in scenario.placements.items():
+        up, down = placement.links
+        if (up.is_free and down.is_free) or up.segment_loss != 0 or down.segment_loss != 0:
+            continue
+        each = [_crossing_ms(up, down, one.due_ns[:most], one.link_seed) for one in replicated]
+        effective, waited = np.concatenate(each, axis=1)
+        effective, drawn = (delays[~np.isnan(delays)] for delays in (effective, effective - waited))
+        published = dict(up.published_ms or []) if up.published_ms == down.published_ms else {}
+        known = [p for p in published or COMPARED if 0 < p < 1 and len(drawn) >= minimum_samples(p)]
+        levels[name] = [
+            {
+                "p": p,
+                "published_ms": published.get(p),
+                "drawn_ms": round(quantile(drawn, p), 3),
+                "effective_ms": round(quantile(effective, p), 3),
+            }
+            for p in known
+        ]
+    return levels
+
+
+def with_levels(
+    links: dict[str, Any], scenario: Scenario, replicated: Sequence[Replication]
+) -> dict[str, dict[str, Any]]:
+    """Return the link check with what `delays_by_level` says of these trials as `by_level` of each placement."""
+    found = delays_by_level(scenario, replicated)
+    return {name: check | ({"by_level": found[name]} if name in found else {}) for name, check in links.items()}
 
 
 def quantiles_ms(values_ms: NDArray[Any]) -> dict[str, float]:

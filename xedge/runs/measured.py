@@ -19,7 +19,7 @@ from xedge.models.kinds import registered_folder
 from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
-from xedge.runs.calibration import check_links, noise_floor
+from xedge.runs.calibration import check_links, noise_floor, with_levels
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
 from xedge.scenario.scenario import Replication, Scenario
@@ -42,13 +42,14 @@ def measure(
         raise ConfigurationError(f"replications={replications}: at least one is needed, five for honest intervals")
     # Topics of its own: on a shared broker no other service answers these requests, and none of ours others'.
     prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
+    broker = broker or Broker(name=prefix)
     model = str(registered_folder(scenario.model) or scenario.model)  # the same version for every trial
     running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
     replicated = [Replication.of(running, number) for number in range(replications)]
     plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     with (
-        broker or Broker(name=prefix) as used,
+        broker as used,
         Sender() as sender,
         Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,
     ):
@@ -76,6 +77,7 @@ def measure(
                 links = check_links(used, sender, running)
             else:
                 floor, links = _taken_over(calibration, scenario, used)
+            links = with_levels(links, running, replicated)
             kept = Unfinished.begin(conditions | {"noise_floor": floor, "link_check": links})
         begun = perf_counter()
         with kept.guarded():

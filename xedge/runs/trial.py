@@ -22,7 +22,7 @@ from xedge.scenario.sources import matching
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
 
-READINGS = ("arrived_ns", "started_ns", "finished_ns", "departed_ns")
+READINGS = ("read_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
 
 
@@ -109,7 +109,8 @@ def rows(
             continue
         prediction[index] = _confidence(answer)
         for name in READINGS if answer.trace else ():
-            readings[name][index] = _since(log.start_ns, getattr(answer.trace, name))
+            reading_ns = getattr(answer.trace, name)
+            readings[name][index] = -1 if reading_ns is UNSET else _since(log.start_ns, reading_ns)
     readings["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
     _drop_strange_clocks(readings)
     table = pd.DataFrame({"placement": placement, "replication": replication.number, "request": np.arange(n)})
@@ -164,6 +165,7 @@ def _since(start_ns: int, reading_ns: int) -> int:
 def _drop_strange_clocks(readings: dict[str, Any]) -> None:
     """Forget a service's readings that do not lie between ours: they are of another machine's clock."""
     edges = [readings[name] for name in ("sent_ns", *READINGS, "received_ns")]
+    edges[1] = np.where(edges[1] == -1, edges[0], edges[1])  # a service of an older xedge does not say when it read
     strange = np.any([after < before for before, after in itertools.pairwise(edges)], axis=0)
     for name in READINGS:
         readings[name][strange] = -1

@@ -19,6 +19,8 @@ RTO_FLOOR_MS, RTO_MOST_MS = 200.0, 120_000.0  # Linux: TCP_RTO_MIN, TCP_RTO_MAX
 class Channel:
     """A link in use: remembers the last bit sent, the last release and the state of everything drawn.
 
+    `waited_ns` is how long the last message had to wait, its own delay over, for those before it.
+
     Args:
         link: what is crossed.
         seed: the same seed draws the same.
@@ -46,7 +48,7 @@ class Channel:
             self._recovery = _Recovery(_losses(loss, rng[2]), _losses(again, rng[3]))
         self._begun_ns: int | None = None
         self._wire_free_ns = 0
-        self._released_ns = 0
+        self._released_ns = self.waited_ns = 0
 
     def release_ns(self, arrived_ns: int, size_bytes: int) -> int | None:
         """Return when a message that reaches the link at `arrived_ns` leaves it, or None if it is lost.
@@ -72,7 +74,8 @@ class Channel:
         if self._recovery is not None:
             rtt_ms = (sent_ns - arrived_ns + 2 * delay_ns) / 1e6
             delay_ns += round(1e6 * self._recovery.wait_ms(sent_ns / 1e6, size_bytes, rtt_ms))
-        self._released_ns = max(self._released_ns, sent_ns + delay_ns)
+        self.waited_ns = max(self._released_ns - sent_ns - delay_ns, 0)
+        self._released_ns = sent_ns + delay_ns + self.waited_ns
         return self._released_ns
 
 

@@ -133,6 +133,8 @@ class Link(Config, frozen=True, kw_only=True):
         segment_loss: share of TCP segments lost, or a `GilbertElliott`. TCP sends them again, so this loss is delay:
             of that message, and of what comes behind it. `xedge.scenario.channel` states the model.
         parts: further delay on top of it, by kinds of your own.
+        published_ms: quantiles that somebody measured of the round trip, `[(p, ms), …]`, which links both ways are to
+            make together; the link check compares with them, and nothing is drawn from them.
         source: where the numbers come from.
 
     >>> Link(delay_ms=20, jitter_ms=[(0, 0), (0.5, 2), (1, 30)], rate_mbps=10).least_ms
@@ -150,6 +152,7 @@ class Link(Config, frozen=True, kw_only=True):
     loss: Share | GilbertElliott = 0.0
     segment_loss: Share | GilbertElliott = 0.0
     parts: list[LinkPart] | None = None
+    published_ms: list[Knot] | None = None
     source: str | None = None
 
     def check(self) -> None:
@@ -189,7 +192,7 @@ class Link(Config, frozen=True, kw_only=True):
         knots = [(float(p), float(ms)) for p, ms in facts["rtt_ms"].items()]
         delay: dict[str, Any]
         if "one_way_ms" in facts:
-            delay = {"jitter_ms": facts["one_way_ms"]}
+            delay = {"jitter_ms": facts["one_way_ms"], "correlation_ms": facts["correlation_ms"]}
         elif "rebase_s" in facts:
             delay = {"base_ms": [(p, ms / 2) for p, ms in _to_the_top(knots)], "rebase_s": facts["rebase_s"]}
         elif len(knots) > 1 and not knots[0][0] <= client <= knots[-1][0]:
@@ -198,6 +201,8 @@ class Link(Config, frozen=True, kw_only=True):
             )
         else:
             delay = {"delay_ms": QuantileTable(knots)(client) / 2}
+        if "within" in facts["kind"]:
+            delay["published_ms"] = knots
         rate = facts.get("up_mbps" if direction == "uplink" else "down_mbps")
         return cls(**delay, rate_mbps=rate, source=f"{name} ({facts['kind']}): {facts['source']}")
 

@@ -1,15 +1,16 @@
 """Where inference happens, as data: tiers with their links and hardware. `serving.start` makes services of them."""
 
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, get_args, runtime_checkable
 
 from msgspec import Meta
 
 from xedge.core.config import Config, kind_of
 from xedge.core.exceptions import ConfigurationError
-from xedge.scenario.link import Link
+from xedge.scenario.link import Direction, Link
 from xedge.scenario.service_times import ServiceTime
 
 Count = Annotated[int, Meta(ge=1)]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 @runtime_checkable
@@ -57,6 +58,10 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
     threads: Count = 1
     max_batch: Count = 64
 
+    wants = dict.fromkeys(
+        ("link", "uplink", "downlink"), "a link, as xedge.Link(delay_ms=20) or xedge.Link.preset('cloud-europe')"
+    )
+
     def check(self) -> None:
         """Refuse a link given twice, two service times, and servers that nothing emulates."""
         name = type(self).__name__
@@ -64,10 +69,34 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
         if self.link is not None and (self.uplink is not None or self.downlink is not None):
             raise ConfigurationError(f"{name}: give link (for both directions) or uplink and downlink, not both")
 
+    @classmethod
+    def written_out(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Return data of a file with `link: {preset: NAME, client: 0.9}` as links; one `link` makes both directions."""
+        if _is_preset(link := data.get("link")):
+            if both := [name for name in DIRECTIONS if name in data]:
+                raise ConfigurationError(f"link and {both[0]}: give link, for both directions, or uplink and downlink")
+            data = {name: value for name, value in data.items() if name != "link"} | dict.fromkeys(DIRECTIONS, link)
+        return data | {d: _preset(data[d], d) for d in DIRECTIONS if _is_preset(data.get(d))}
+
     @property
     def links(self) -> tuple[Link, Link]:
         """The uplink and the downlink."""
         return self.uplink or self.link or Link(), self.downlink or self.link or Link()
+
+
+def _is_preset(link: Any) -> bool:
+    return isinstance(link, dict) and "preset" in link
+
+
+def _preset(link: dict[str, Any], direction: Direction) -> dict[str, Any]:
+    if others := link.keys() - {"preset", "client"}:
+        raise ConfigurationError(
+            f"a link with a preset takes client beside it, not {', '.join(sorted(map(str, others)))}: give the preset "
+            "alone, or all of the link"
+        )
+    if not isinstance(client := link.get("client", 0.5), int | float):
+        raise ConfigurationError(f"client is {client!r}, give a number from 0 to 1: which client of those measured")
+    return Link.preset(str(link["preset"]), direction, client).as_dict()
 
 
 @kind_of(Placement)

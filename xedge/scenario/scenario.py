@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xedge.core.config import Config, as_kind, check_yaml, sentence
 from xedge.core.exceptions import ConfigurationError
+from xedge.scenario import replay as replay  # its kinds are known wherever scenarios are
 from xedge.scenario.arrivals import Arrivals
 from xedge.scenario.placements import Placement
 from xedge.scenario.routes import Topics
@@ -25,10 +26,11 @@ class Scenario(Config, frozen=True, kw_only=True):
         workload: when requests are due: `Poisson`, `Constant`, `Bursty` or `Trace`.
         placements: name -> `Edge`, `Cloud`, `External` or a kind of your own; they are measured one after the
             other on the same seeds.
-        source: what requests contain: `Vibration`, `CsvReplay`, `Noise` or `Texts`; by default `Texts` for a text
-            model and `Vibration` for others.
+        source: what requests contain: the path of a file (.csv, .parquet, .npy, .npz), an array, a DataFrame, or
+            `Vibration`, `CsvReplay`, `Noise` or `Texts`; by default `Texts` for a text model, `Vibration` for others.
         seed: schedules, contents and links are drawn from it, each from a stream of its own.
         timeout_s: a request not answered this long after it was due has timed out.
+        deadline_ms: an answer later than this is of no use; the measurement says who meets it.
         qos: MQTT quality of service, 0 or 1.
         encoding: of the requests, "json" or "msgpack".
         topic_prefix: comes before every topic.
@@ -47,13 +49,24 @@ class Scenario(Config, frozen=True, kw_only=True):
     source: Source | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
+    deadline_ms: Annotated[float, Meta(gt=0)] | None = None
     qos: Literal[0, 1] = 0
     encoding: Literal["json", "msgpack"] = "json"
     topic_prefix: str = ""
 
+    wants: ClassVar[dict[str, str]] = {
+        "placements": "placements by name, as {'edge': xedge.Edge(), 'cloud': xedge.Cloud()}",
+        "workload": "when requests are due, as xedge.Poisson(rate_hz=200, duration_s=5)",
+    }
+
     def check(self) -> None:
-        """Refuse a scenario without placements, a time-out that the links alone exceed, and an impossible prefix."""
+        """Refuse no placements, links or a deadline beyond the time-out, and an impossible prefix."""
         Topics(self.topic_prefix)
+        if self.deadline_ms is not None and self.deadline_ms > self.timeout_s * 1e3:
+            raise ConfigurationError(
+                f"deadline_ms={self.deadline_ms:g} is beyond timeout_s={self.timeout_s:g}: raise timeout_s, "
+                "no answer is waited for that long"
+            )
         if not self.placements:
             raise ConfigurationError("Scenario(placements={}): name at least one, for example {'edge': xedge.Edge()}")
         for name, placement in self.placements.items():
@@ -76,7 +89,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         except OSError as exc:
             raise ConfigurationError(f"cannot read scenario {path}: {exc.strerror}") from None
         except (msgspec.DecodeError, ValueError) as exc:  # of msgspec, of YAML, or a ConfigurationError of ours
-            raise ConfigurationError(f"scenario {path}: {sentence(exc)}") from None
+            raise ConfigurationError(f"scenario {path}: {sentence(exc, cls)}") from None
 
     def to_yaml(self) -> str:
         """Return the scenario as YAML that `from_yaml` reads back; what is not set is left out."""

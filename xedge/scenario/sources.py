@@ -1,10 +1,11 @@
-"""What requests contain: vibration signals, the rows of a CSV file, noise, or texts; drawn from a seed, no clock."""
+"""What requests contain: vibration signals, noise, or texts, drawn from a seed; `replay` has recorded inputs."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from xedge.core.config import Config, kind_of, read_csv
@@ -56,53 +57,34 @@ class Vibration(Config, frozen=True, kw_only=True, tag_field="kind", tag="vibrat
         if math.prod(shape) != inputs[0].size:
             raise ConfigurationError(
                 f"the vibration source makes {len(vibration.FEATURE_NAMES)} features or windows of "
-                f"{vibration.WINDOW_SAMPLES} samples, the model takes {list(shape)}; use source=CsvReplay or Noise"
+                f"{vibration.WINDOW_SAMPLES} samples, "
+                f"the model takes {list(shape)}; give a file, as source='your.csv', or source=xedge.Noise()"
             )
         return _draw(inputs.reshape(len(inputs), *shape), n, rng)
 
 
 @kind_of(Source)
-class CsvReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="csv"):
-    """The rows of a CSV file in order, over and over; each row is one input, C-ordered.
+class Noise(Config, frozen=True, kw_only=True, tag_field="kind", tag="noise"):
+    """Independent standard normal numbers of the model's shape: for a model whose time does not depend on its input.
 
     Args:
-        path: the file; its first line names the columns.
-        columns: which columns to take; by default all of them.
+        shape: of one input; needed only for a model that takes inputs of any length.
     """
 
-    path: str
-    columns: list[str] | None = None
-
-    makes = "numbers"
-
-    def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:  # noqa: ARG002 - replay draws nothing
-        """Return n inputs (n, *shape): row 0, 1, 2, … of the file, beginning again at its end."""
-        table = read_csv(self.path)
-        if missing := [c for c in self.columns or [] if c not in table]:
-            raise ConfigurationError(f"{self.path} has no column {', '.join(missing)}")
-        try:
-            rows = (table[self.columns] if self.columns else table).to_numpy(dtype=float)
-        except ValueError as exc:
-            raise ConfigurationError(f"{self.path}: not all values are numbers ({exc})") from None
-        if rows.shape[1] != math.prod(shape) or len(rows) == 0:
-            raise ConfigurationError(
-                f"{self.path} has {len(rows)} rows of {rows.shape[1]} values; the model takes {list(shape)}"
-            )
-        if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
-            raise ConfigurationError(f"{self.path}: data row {bad[0] + 1} holds a missing or infinite value")
-        return np.asarray(rows)[np.arange(n) % len(rows)].reshape(n, *shape)
-
-
-@kind_of(Source)
-class Noise(Config, frozen=True, kw_only=True, tag_field="kind", tag="noise"):
-    """Independent standard normal numbers of the model's shape: for a model whose time does not depend on its input."""
+    shape: list[Annotated[int, Meta(ge=1)]] | None = None
 
     makes = "numbers"
 
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:
         """Return n inputs (n, *shape)."""
+        drawn = self.shape or shape
+        if min(drawn, default=1) < 0 or len(drawn) != len(shape):
+            raise ConfigurationError(
+                f"Noise: the model takes {list(shape)}, where -1 is any length: say one, as xedge.Noise(shape="
+                f"{[abs(length) for length in shape]})"
+            )
         rng = np.random.default_rng(seed)
-        return _draw(rng.standard_normal((min(n, POOL), *shape)), n, rng)
+        return _draw(rng.standard_normal((min(n, POOL), *drawn)), n, rng)
 
 
 @kind_of(Source)
@@ -150,6 +132,8 @@ def matching(source: Source | None, spec: InputSpec) -> Source:
     """
     if source is None:
         return Texts() if spec.kind == "text" else Vibration()
+    if spec.kind == "text" and hasattr(source, "as_texts"):
+        return source.as_texts()  # type: ignore[no-any-return]
     if source.makes != spec.kind:
         text = f"makes {source.makes}, the model takes {spec.kind}; give another source"
         raise ConfigurationError(f"source={type(source).__name__} {text}")

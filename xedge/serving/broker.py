@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 from urllib.parse import urlsplit
 
 from xedge.core import children
+from xedge.core.config import did_you_mean, listed
 from xedge.core.exceptions import BrokerError, ConfigurationError, MissingExtraError
 from xedge.serving.connection import Connection, first_message
 
@@ -63,6 +64,9 @@ class Broker:
         self, url: str | None = None, *, kind: str | None = None, port: int | None = None, name: str = "default"
     ) -> None:
         wanted = os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
+        if wanted and wanted not in KINDS and "://" not in wanted:
+            close = did_you_mean(wanted, KINDS)
+            raise ConfigurationError(f"XEDGE_BROKER is {wanted!r}: give {listed([*KINDS, 'mqtt://host:port'])}{close}")
         if wanted in KINDS:
             kind, wanted = wanted, None
         url = wanted if url is None else url
@@ -202,6 +206,16 @@ class Broker:
         with suppress(BrokerError):
             said = first_message("xedge-version", self.host, self.port, "$SYS/broker/version", None, 1)
         return said.decode("utf-8", "replace") if said else "unknown"
+
+
+def check_environment() -> None:
+    """Refuse a broker that `XEDGE_BROKER` cannot mean, before anything is prepared that would need one.
+
+    Raises:
+        ConfigurationError: it is neither a kind nor `mqtt://host:port`.
+    """
+    if os.environ.get("XEDGE_BROKER"):
+        Broker()
 
 
 def find_mosquitto() -> str | None:

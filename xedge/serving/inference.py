@@ -180,7 +180,7 @@ class MLService(ServiceLoop):
             result.cloud_latency_ms = links_ns / 1e6
             result.total_latency_ms = (departed_ns - item.read_ns) / 1e6
         if request.trace:
-            result.trace = Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns)
+            result.trace = Clock(item.arrived_ns, item.started_ns, item.finished_ns, departed_ns, item.read_ns)
         result.request_id = request.request_id
         return self._result_topics.get(request.device_id) or self._remember(request.device_id), encode(result)
 

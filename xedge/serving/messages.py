@@ -63,13 +63,14 @@ class Tensor(msgspec.Struct):
     data: bytes
 
 
-class Clock(msgspec.Struct, gc=False):
+class Clock(msgspec.Struct, gc=False, omit_defaults=True):
     """A service's clock readings for one request, monotonic nanoseconds of its host."""
 
     arrived_ns: int
     started_ns: int
     finished_ns: int
     departed_ns: int
+    read_ns: int | UnsetType = UNSET  # off the socket, before the uplink; a service of an older xedge has none
 
 
 class Result(msgspec.Struct, gc=False, omit_defaults=True):

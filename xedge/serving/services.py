@@ -5,6 +5,7 @@ from typing import Any
 from xedge.core.exceptions import ConfigurationError
 from xedge.models.engines import Engine, OnnxEngine, TorchEngine
 from xedge.models.engines.engine import PathLike
+from xedge.models.lookup import cloud_file
 from xedge.models.lookup import model_path as find_model
 from xedge.scenario.link import Link
 from xedge.serving.inference import MLService
@@ -37,7 +38,7 @@ class CloudMLService(MLService):
     """The cloud tier: PyTorch behind MQTT and two links.
 
     Args:
-        model_path: a .pt file, or the name of a model in `models/`.
+        model_path: a .pt file, or the name of a model in `models/`; one that has only .onnx is in ONNX Runtime.
         broker_host, broker_port: where the broker is.
         cloud_latency_ms: constant delay of each direction that no link is given for.
         device: "cpu" or "cuda".
@@ -67,8 +68,13 @@ class CloudMLService(MLService):
         self.model_path, self._device = model_path, device
 
     def make_engine(self) -> Engine:
-        """Load the .pt file into PyTorch."""
-        return TorchEngine(find_model(self.model_path, ".pt"), device=self._device, threads=self.threads)
+        """Load the .pt file into PyTorch; of a model that has none, the .onnx file into ONNX Runtime."""
+        file = cloud_file(self.model_path)
+        if file.suffix == ".pt":
+            return TorchEngine(file, device=self._device, threads=self.threads)
+        if self._device != "cpu":
+            raise ConfigurationError(f"device={self._device!r}: {file} has no .pt beside it: it runs on the CPU only")
+        return OnnxEngine(file, threads=self.threads)
 
 
 class EchoService(ServiceLoop):

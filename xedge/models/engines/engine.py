@@ -93,7 +93,9 @@ class FileEngine(Engine):
         """Return the error for a failed prediction: the caller's mistake if the batch does not fit the model."""
         shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", type(batch).__name__)
         if exc is not None and shape and fits(shape[1:], self.input_shape) and dtype == self.input_dtype:
-            return ModelError(f"{self.name} failed on a batch of shape {shape}: {one_line(exc)}")
+            free = " (its axes of -1 have any length: `xedge.export(path, example, name)` fixes them to the example's)"
+            advice = free * (-1 in self.input_shape)
+            return ModelError(f"{self.name} failed on a batch of shape {shape}: {one_line(exc)}{advice}")
         expected = f"(n, {', '.join(map(str, self.input_shape))})" if self.input_shape else "(n,)"
         return ConfigurationError(
             f"the model takes {self.input_dtype} of shape {expected}, not {dtype} of shape {shape}"

@@ -1,7 +1,8 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, for files of xedge and of others: shape and types are read from them."""
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,14 @@ class OnnxEngine(FileEngine):
     """A model in ONNX Runtime on the CPU, with `threads` threads that do not spin between requests.
 
     `path` is a .onnx file or the name of a model in `models/`. A thread that spins waits faster but takes a
-    core from the broker and the other services of the same machine, so spinning is off.
+    core from the broker and the other services of the same machine, so spinning is off. Free axes behind the batch's
+    are -1 in `input_shape`; a file for batches of exactly one gets the inputs of a batch one after the other. Of
+    several outputs the first tensor is the answer; `describe` names it then, and `xedge.export(path, name=…, output=…)`
+    writes a model of another.
 
     Raises:
         ModelNotFoundError: no such file.
-        ModelError: the file is not ONNX, is damaged, or does not take one input with a free batch axis.
+        ModelError: the file is not ONNX, is damaged, or takes several inputs or batches of a fixed size.
     """
 
     name = "onnxruntime"
@@ -49,23 +53,37 @@ class OnnxEngine(FileEngine):
             session = onnxruntime.InferenceSession(os.fspath(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as exc:
             raise self.cannot_load("an ONNX model", exc) from exc
-        inputs = session.get_inputs()
-        if len(inputs) != 1:
-            raise ModelError(f"{self.path} takes {len(inputs)} inputs: xedge serves models that take one")
-        kind, shape = inputs[0].type, inputs[0].shape
+        taken, outputs = session.get_inputs(), session.get_outputs()
+        if len(taken) != 1:
+            raise ModelError(
+                f"{self.path} takes {len(taken)} inputs, {_told(taken)}: a request carries one. Make one of them: "
+                "`xedge.export(module, (first, second), name)` does that for a PyTorch module"
+            )
+        kind, shape = taken[0].type, taken[0].shape
         if kind not in _ONNX_TYPES:
             raise ModelError(f"{self.path} takes {kind}: xedge serves models that take a tensor of numbers or text")
-        if not shape or isinstance(shape[0], int):
+        if not shape or (isinstance(shape[0], int) and shape[0] != 1):
             raise ModelError(
-                f"{self.path} takes inputs of the fixed shape {shape}: export it again with a free batch axis "
-                f"(`xedge.export` does)"
+                f"{self.path} takes {_told(taken)}: its first axis must be the batch, free or 1, for requests come one "
+                f"by one and wait together; export it again with a free batch axis (`xedge.export` does)"
             )
+        answers = [output for output in outputs if output.type in _ONNX_TYPES]
+        if not answers:
+            raise ModelError(f"{self.path} returns {_told(outputs)}: xedge serves models that return a tensor")
         self.check_input([length if isinstance(length, int) else -1 for length in shape[1:]], _ONNX_TYPES[kind])
         self._has_answered = False
-        self._session, self._run, self._input = session, session.run, inputs[0].name
-        self._outputs: list[str] = [session.get_outputs()[0].name]
+        self.input_name, self.output_name = taken[0].name, answers[0].name
+        self.inputs_told, self.outputs_told = _told(taken), _told(outputs)
+        self._one_by_one = shape[0] == 1
+        self._others = {"output": self.output_name, "outputs": self.outputs_told} if len(outputs) > 1 else {}
+        self._session, self._run, self._input = session, session.run, self.input_name
+        self._outputs: list[str] = [self.output_name]
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._bound_lock = threading.Lock()
+
+    def describe(self) -> dict[str, Any]:
+        """Return engine, version, threads, device, spinning, file, its sha256, and which of several outputs answers."""
+        return super().describe() | self._others | ({"batch": 1} if self._one_by_one else {})
 
     def predict(self, batch: Array) -> Array:
         """Return the model's first output, shape (n, ...), for `batch`, shape (n, *input_shape).
@@ -74,6 +92,8 @@ class OnnxEngine(FileEngine):
             ConfigurationError: `batch` has another shape or type than the model takes.
             ModelError: the model failed on it.
         """
+        if self._one_by_one and len(batch) > 1:
+            return np.concatenate([self.predict(batch[row : row + 1]) for row in range(len(batch))])
         try:
             bound = self._bound.get(batch.shape)
             if bound is not None and batch.dtype == self.input_dtype and self._bound_lock.acquire(blocking=False):
@@ -125,3 +145,10 @@ class _Bound:
         self._input[...] = batch
         self._run(self._binding)
         return self._output.copy()
+
+
+def _told(values: Sequence[Any]) -> str:
+    """Inputs or outputs in words: `image: float32 (batch, 3, height, 224)`."""
+    shapes = [", ".join(map(str, value.shape)) if value.shape is not None else "any shape" for value in values]
+    kinds = [_ONNX_TYPES.get(value.type, value.type) for value in values]
+    return "; ".join(f"{v.name}: {kind} ({shape})" for v, kind, shape in zip(values, kinds, shapes, strict=True))

@@ -14,10 +14,10 @@ _of_this_thread = threading.local()
 class TorchEngine(FileEngine):
     """A model in PyTorch on `device` ("cpu", "cuda", "cuda:1").
 
-    `path` is a .pt file written by `xedge.export`, or the name of a model in `models/`. The file names the class its
-    weights belong to, and no module is imported for it that `xedge.models.architectures` does not allow; `architecture`
-    is the class itself, or one more module allowed. PyTorch keeps its number of threads for each calling thread: an
-    engine sets its own before it computes.
+    `path` is a .pt file written by `xedge.export`, or the name of a model in `models/`. The file holds what the module
+    computes as calls of PyTorch's operators, or names the class its weights belong to; no module is imported for that
+    which `xedge.models.architectures` does not allow. `architecture` is the class itself, or one more module allowed.
+    PyTorch keeps its number of threads for each calling thread: an engine sets its own before it computes.
 
     Raises:
         ModelNotFoundError: no such file.
@@ -93,7 +93,13 @@ class TorchEngine(FileEngine):
 
     def _rebuilt(self, saved: dict[str, Any], architecture: Callable[..., Any] | str) -> Any:
         from xedge.models.architectures import create
+        from xedge.models.programs import rebuilt
 
+        if "program" in saved and not architecture:
+            try:
+                return rebuilt(saved["program"], saved["state_dict"], self._device)
+            except Exception as exc:
+                raise ModelError(f"{self.path}: the program in it cannot be used ({one_line(exc)})") from exc
         try:
             module = create(saved["architecture"], saved["init"], architecture)
             module.load_state_dict(saved["state_dict"])

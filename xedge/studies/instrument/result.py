@@ -53,6 +53,7 @@ class Check:
     exact: Estimate
     measured: Estimate
     off: Estimate
+    valid: bool = True  # an INVALID measurement decides nothing
 
     @property
     def limit(self) -> float:
@@ -71,9 +72,9 @@ class Check:
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the whole interval of the error is within the limit, all of it beyond, or neither."""
+        """Whether the whole interval of the error is within the limit, all of it beyond, or neither; or INVALID."""
         low, high = self.error.low, self.error.high
-        if low is None or high is None:
+        if low is None or high is None or not self.valid:
             return "not decided"
         if -self.limit <= low and high <= self.limit:
             return "within"
@@ -134,10 +135,11 @@ class InstrumentCheck:
     def _checks(self, queue: str, utilisation: float) -> Iterator[Check]:
         sections, exact = self.sections(queue, utilisation)
         floor_ms, in_theory = self.floor_ms(utilisation), self.theory(queue, utilisation)
+        valid = self.measurements[utilisation].verdict.placements[queue] != "INVALID"
         for statistic, p in STATISTICS.items():
             raw = (estimate(sections, p), _off(exact, sections, p))
             measured, off = (changed(number, lambda ms: ms - floor_ms) for number in raw)
-            yield Check(queue, utilisation, statistic, in_theory.level_ms(p), estimate(exact, p), measured, off)
+            yield Check(queue, utilisation, statistic, in_theory.level_ms(p), estimate(exact, p), measured, off, valid)
 
     @property
     def verdict(self) -> str:
@@ -251,6 +253,7 @@ def measure(
     *,
     seed: int = 0,
     model: str = "anomaly_detector",
+    source: Any = None,
     progress: bool = True,
 ) -> InstrumentCheck:
     """Measure both stubs at every utilisation behind one broker: answers of a model, held for the service time.
@@ -266,7 +269,13 @@ def measure(
         raise ConfigurationError("utilisations=[]: give at least one, as [0.5, 0.8]")
     stubs = {queue: kind(mean_ms=mean_service_ms) for queue, kind in SERVICE_TIMES.items()}
     placements = {queue: Edge(service_time=time, max_batch=1, boxes=boxes) for queue, time in stubs.items()}
-    asked: dict[str, Any] = {"model": model, "placements": placements, "timeout_s": 60.0, "seed": seed}
+    asked: dict[str, Any] = {
+        "model": model,
+        "source": source,
+        "placements": placements,
+        "timeout_s": 60.0,
+        "seed": seed,
+    }
     load = (utilisations, boxes, mean_service_ms, duration_s)
     measurements = measure_points(*load, replications, name="instrument", progress=progress, **asked)
     return InstrumentCheck(boxes, mean_service_ms, measurements)

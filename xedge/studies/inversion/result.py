@@ -36,15 +36,30 @@ class Threshold:
     decided: Sequence[float]  # the utilisations at which there is a gain
 
     @property
+    def ends(self) -> tuple[float, float] | None:
+        """The ends of the interval, −inf and inf beyond the points; None where nothing is decided."""
+        low, high = self.measured.low, self.measured.high
+        if self.measured.value is None or low is None or high is None or (low, high) == (-math.inf, math.inf):
+            return None
+        return low, high
+
+    @property
     def value(self) -> str:
-        """The measured one in words: "0.41", "below 0.2", "not decided"."""
-        return "not decided" if self.measured.value is None else self._words(self.measured.value)
+        """The measured one in words, never more than its interval says: "0.41", "below 0.23", "not decided"."""
+        if self.ends is None:
+            return "not decided"
+        low, high = self.ends
+        if low == -math.inf:
+            return f"below {self.decided[0]:g}" if high == -math.inf else f"below {high:.2f}"
+        if high == math.inf:
+            return f"above {self.decided[-1]:g}" if low == math.inf else f"above {low:.2f}"
+        return f"{self.measured.value:.2f}"
 
     @property
     def interval(self) -> str:
-        """Its interval in words: "0.41 to above 0.8"; empty if it has no length."""
-        low, high = self.measured.low, self.measured.high
-        return "" if low is None or high is None or low == high else f"{self._words(low)} to {self._words(high)}"
+        """Its interval in words: "0.35 to 0.48"; empty where it has one end only, which `value` says."""
+        known = self.ends is not None and all(map(math.isfinite, self.ends)) and self.ends[0] < self.ends[1]
+        return f"{self.ends[0]:.2f} to {self.ends[1]:.2f}" if self.ends and known else ""
 
     @property
     def in_theory(self) -> str:
@@ -53,23 +68,36 @@ class Threshold:
 
     def __str__(self) -> str:
         theory = "never by theory" if self.theory is None else f"from utilisation {self.theory:.2f} on by theory"
-        interval, value = f" ({self.interval})" if self.interval else "", self.measured.value
-        if value is None:
+        if self.measured.value is None:
             return f"{self.statistic}: not decided as measured (too few answers, or saturated), {theory}"
-        where = f"from {value:.2f} on"
-        if math.isinf(value):
-            where = f"already below {self.decided[0]:g}" if value < 0 else f"not up to {self.decided[-1]:g}"
-        return f"{self.statistic}: the cloud wins {where} as measured{interval}, {theory}"
+        if self.ends is None:
+            points = f"{self.decided[0]:g} to {self.decided[-1]:g}"
+            return f"{self.statistic}: not decided as measured (from {points} chance could turn every gain), {theory}"
+        low, high = self.ends
+        where = f"from {self.value} on"
+        if low == -math.inf:
+            where = f"already {self.value}" if high == -math.inf else f"from somewhere {self.value} on"
+        elif high == math.inf:
+            where = (
+                f"not up to {self.decided[-1]:g}" if low == math.inf else f"from somewhere {self.value} on, if at all,"
+            )
+        interval = f" (95 % interval {self.interval})" if self.interval else ""
+        return f"{self.statistic}: the cloud wins {where} as measured{interval}, {theory}{self._agreement}"
+
+    @property
+    def _agreement(self) -> str:
+        """Whether theory is in the interval; beyond the points the interval has no end."""
+        if self.ends is None:
+            return ""
+        theory = math.inf if self.theory is None else self.theory
+        inside = min(self.ends[0], self.decided[-1]) <= theory <= max(self.ends[1], self.decided[0])
+        return ", which agrees" if inside else ", which is outside the interval"
 
     def recorded(self) -> dict[str, Any]:
         """Return the measured one as `report.record` takes it."""
         text = self.value + (f" ({self.interval})" if self.interval else "")
-        return {"value": self.measured.value, "low": self.measured.low, "high": self.measured.high, "text": text}
-
-    def _words(self, utilisation: float) -> str:
-        if math.isinf(utilisation):
-            return f"below {self.decided[0]:g}" if utilisation < 0 else f"above {self.decided[-1]:g}"
-        return f"{utilisation:.2f}"
+        value = None if self.ends is None else self.measured.value
+        return {"value": value, "low": self.measured.low, "high": self.measured.high, "text": text}
 
 
 @dataclass(frozen=True)
@@ -155,7 +183,7 @@ class Inversion:
                 row.append(_milliseconds(self.measured_ms(name, level, statistic)))
                 row.append(f"{self.theory_ms(name, level, statistic):.1f}")
             rows.append([*row, _milliseconds(self.gain_ms(level, statistic))])
-        note = "± is a 95 % interval (Student t over the replications); above 0 in the last column the cloud wins."
+        note = "in brackets: the 95 % interval over the replications; above 0 in the last column the cloud wins."
         return f"{html_table([*heads, 'edge − cloud, ms'], rows)}<p>{note}</p>"
 
     @property
@@ -174,8 +202,8 @@ class Inversion:
         thresholds = "; ".join(str(self.threshold(statistic)) for statistic in STATISTICS)
         return (
             f"{self.boxes} edge boxes with a queue each against one cloud with {self.boxes} servers and one queue, "
-            f"{self.extra_rtt_ms:g} ms further away, {self.mean_service_ms:g} ms a request on average: {thresholds}. "
-            f"Below these utilisations the edge answers sooner.{reasons(self.measurements)}"
+            f"{self.extra_rtt_ms:g} ms further away, {self.mean_service_ms:g} ms a request on average: {thresholds}."
+            f"{reasons(self.measurements)}"
         )
 
     def findings(self) -> Findings:
@@ -226,6 +254,7 @@ def measure(
     *,
     seed: int = 0,
     model: str = "anomaly_detector",
+    source: Any = None,
     progress: bool = True,
 ) -> Inversion:
     """Measure edge boxes against a pooled cloud at every utilisation: M/M/1 each against M/M/c behind a longer link.
@@ -243,7 +272,13 @@ def measure(
     service: dict[str, Any] = {"service_time": Exponential(mean_ms=mean_service_ms), "max_batch": 1}
     cloud = Cloud(link=Link(delay_ms=extra_rtt_ms / 2), servers=boxes, **service)
     placements = {"edge": Edge(boxes=boxes, **service), "cloud": cloud}
-    asked: dict[str, Any] = {"model": model, "placements": placements, "timeout_s": 30.0, "seed": seed}
+    asked: dict[str, Any] = {
+        "model": model,
+        "source": source,
+        "placements": placements,
+        "timeout_s": 30.0,
+        "seed": seed,
+    }
     load = (utilisations, boxes, mean_service_ms, duration_s)
     measurements = measure_points(*load, replications, name="inversion", progress=progress, **asked)
     return Inversion(boxes, mean_service_ms, extra_rtt_ms, measurements)

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 USEFUL = 5000  # requests a rate from which on its p99 is worth publishing; for p95 a fifth of them
 
+UNDECIDED = {  # outcome: how it is called, and what follows
+    "invalid": ("INVALID", "it decides nothing"),
+    "undecided": ("undecided", "more requests a trial would tell"),
+}
+
 
 class LoadCurve(Limits):
     """Placements measured at many rates, searched for the highest that meets a deadline."""
@@ -34,17 +39,18 @@ class LoadCurve(Limits):
         return f"{' '.join(sentences)}\n\n" + (f"Doubts: {listed}." if listed else "No check raised a doubt.")
 
     def _meets(self, placement: str) -> str:
+        if reason := self.undecided(placement):
+            return f"was not decided at any of {len(self.latest(placement))} rates tried: {reason}"
         limit, what = self.limit(placement), f"{self.deadline_ms:g} ms at {level_name(self.p)}"
         steady, saturated = self.saturation(placement)
         ends = f"; it saturates between {number(steady)} and {number(saturated)}/s" if steady and saturated else ""
-        if limit.met_hz is None and limit.failed_hz is None:
-            return f"could not be judged: {limit.reason}"
         if limit.met_hz is None:
             when = " until the search ended" if self.ended and not limit.resolved else ""
             return f"was not shown to meet {what} at any rate{when} (at {rate(limit.failed_hz)} {limit.reason}){ends}"
         if limit.failed_hz is None:
             return f"meets {what} at {number(limit.met_hz)}/s, the highest rate tried: {limit.reason}"
-        word = "saturated" if limit.failed_hz == saturated else "not shown to"
+        words_of = {"saturated": "saturated", "undecided": "not shown to keep pace"}
+        word = words_of.get(self.latest(placement)[limit.failed_hz].outcome, "not shown to")
         return f"meets {what} up to {number(limit.met_hz)}/s (at {number(limit.failed_hz)}/s {word}){ends}"
 
     def _knee(self, placement: str) -> str:
@@ -65,9 +71,11 @@ class LoadCurve(Limits):
 
     def _doubts_of(self, placement: str) -> Iterator[str]:
         limit, latest = self.limit(placement), self.latest(placement)
-        if invalid := [probe for probe in latest.values() if probe.outcome == "invalid"]:
-            rates = ", ".join(number(probe.rate_hz) for probe in invalid)
-            yield f"{placement} at {rates}/s: INVALID ({invalid[0].reason}); it decides nothing"
+        for outcome, told in UNDECIDED.items():
+            if probes := [probe for probe in latest.values() if probe.outcome == outcome]:
+                rates = ", ".join(number(probe.offered_hz) for probe in probes)
+                first = f"at {number(probes[0].offered_hz)}/s: " if len(probes) > 1 else ""
+                yield f"{placement} at {rates}/s: {told[0]} ({first}{probes[0].reason}); {told[1]}"
         if limit.met_hz and limit.failed_hz and not limit.resolved:
             yield f"{placement}: met and failed rate are further apart than {100 * self.resolution:g} %"
         failed_hz = limit.failed_hz or float("inf")
@@ -83,9 +91,18 @@ class LoadCurve(Limits):
         for probe in sorted(self.probes, key=lambda probe: (self.placements.index(probe.placement), probe.rate_hz)):
             steady = probe.outcome in STEADY
             latencies = [milliseconds(e, None, "") if steady else "–" for e in (probe.p50, probe.tail)]
-            rates, requests = [number(probe.rate_hz), number(probe.answered_hz)], words.count(probe.requests)
+            rates = [number(hz) for hz in (probe.rate_hz, probe.offered_hz, probe.answered_hz)]
+            requests = words.count(probe.requests)
             rows.append([probe.placement, *rates, requests, *latencies, probe.outcome])
-        heads = ["placement", "offered, /s", "answered, /s", "requests", "p50, ms", f"{level_name(self.p)}, ms"]
+        heads = [
+            "placement",
+            "asked, /s",
+            "offered, /s",
+            "answered, /s",
+            "requests",
+            "p50, ms",
+            f"{level_name(self.p)}, ms",
+        ]
         return pd.DataFrame(rows, columns=[*heads, "outcome"]).set_index(heads[:2])
 
     def _summary(self) -> pd.DataFrame:
@@ -111,8 +128,8 @@ class LoadCurve(Limits):
         limit = self.limit(placement)
         label = f"{placement}, highest rate with {level_name(self.p)} ≤ {self.deadline_ms:g} ms"
         failed = f"not shown at {number(limit.failed_hz)}/s" if limit.failed_hz else "the highest tried"
-        if limit.met_hz is None and limit.failed_hz is None:
-            return Headline(label, "not known", detail="no valid probe")
+        if reason := self.undecided(placement):
+            return Headline(label, "not decided", detail=reason)
         return Headline(label, "none" if limit.met_hz is None else limit.met_hz, "/s", failed)
 
     def _estimates(self, placement: str) -> dict[str, Any]:

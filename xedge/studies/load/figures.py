@@ -1,7 +1,8 @@
 """Figures of a load curve: latency and answers over the rate offered, with the deadline, the limits and the knees."""
 
 import math
-from typing import Any
+import textwrap
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -14,38 +15,60 @@ from xedge.results.words import level_name, number
 from xedge.studies.load.limits import STEADY, Limits
 
 GREY = "#333333"
+MARKS = {"saturated": "^", "undecided": "s", "invalid": "x"}  # of the rates without a latency
+TOLD = {"saturated": "saturated: no steady latency", "undecided": "undecided: pace not shown", "invalid": "invalid"}
+
+BOXED: dict[str, Any] = {
+    "ha": "center",
+    "va": "center",
+    "zorder": 6,
+    "bbox": {"facecolor": "white", "edgecolor": "#bbbbbb"},
+}
 
 
 def latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) -> list[Artist]:
     """Draw one placement: p50 solid, the deadline's level dashed, their intervals shaded, over the rate offered.
 
-    Saturated rates are triangles at the upper edge, invalid ones crosses: they have no latency. The filled circle
-    is the highest rate that met the deadline, with a line to the lowest that did not; the diamond is the knee.
+    Saturated rates are triangles at the upper edge, undecided ones open squares, invalid ones crosses: they have no
+    latency. A panel in which nothing was decided says so, and why. The filled circle is the highest rate that met the
+    deadline, with a line to the lowest that did not; the diamond is the knee.
     """
     colour = _colour(curve, placement)
     steady = [probe for probe in curve.latest(placement).values() if probe.outcome in STEADY]
     artists: list[Artist] = []
     for estimates, style in (([probe.p50 for probe in steady], "-"), ([probe.tail for probe in steady], "--")):
-        known = [(p.rate_hz, e.value, e.low, e.high) for p, e in zip(steady, estimates, strict=True)]
+        known = [(p.offered_hz, e.value, e.low, e.high) for p, e in zip(steady, estimates, strict=True)]
         table = [[math.nan if x is None or math.isinf(x) else x for x in row] for row in known]  # NaN is not drawn
         rates, values, low, high = np.array(table, dtype=float).reshape(-1, 4).T
         artists += ax.plot(rates, values, color=colour, linestyle=style, marker="o", markersize=3)
         artists.append(ax.fill_between(rates, np.maximum(low, ylim[0]), high, color=colour, alpha=0.15, linewidth=0))
-    artists += _without_latency(ax, curve, placement, ylim[1] * (ylim[0] / ylim[1]) ** 0.06)
+    artists += _without_latency(ax, curve, placement, ylim)
     artists.append(ax.axhline(curve.deadline_ms, color=GREY, linewidth=1, linestyle=":"))
     artists += _limit(ax, curve, placement)
     artists += _knee(ax, curve, placement)
+    if reason := curve.undecided(placement):
+        artists.append(ax.text(0.5, 0.5, _nothing_decided(reason), transform=ax.transAxes, **BOXED))
     ax.set(title=placement, ylim=ylim)
     return artists
 
 
-def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list[Artist]:
-    """Mark the saturated and the invalid rates at the upper edge, the first of each with its word."""
+def _without_latency(ax: Axes, curve: Limits, placement: str, ylim: tuple[float, float]) -> list[Artist]:
+    """Mark the rates without a latency at the upper edge, a row a kind, the first of each with its word."""
     artists: list[Artist] = []
-    for outcome, marker, colour in (("saturated", "^", _colour(curve, placement)), ("invalid", "x", GREY)):
-        rates = [probe.rate_hz for probe in curve.latest(placement).values() if probe.outcome == outcome]
+    for row, (outcome, marker) in enumerate(MARKS.items()):
+        at = ylim[1] * (ylim[0] / ylim[1]) ** (0.05 + 0.075 * row)
+        colour = GREY if outcome == "invalid" else _colour(curve, placement)
+        rates = [probe.offered_hz for probe in curve.latest(placement).values() if probe.outcome == outcome]
         if rates:
-            artists += ax.plot(rates, [at] * len(rates), color=colour, marker=marker, markersize=6, linestyle="none")
+            artists += ax.plot(
+                rates,
+                [at] * len(rates),
+                color=colour,
+                marker=marker,
+                fillstyle=_fill(outcome),
+                markersize=6,
+                linestyle="none",
+            )
             artists.append(
                 ax.annotate(outcome, (rates[0], at), (-6, 0), textcoords="offset points", ha="right", va="center",
                             fontsize=8, color=GREY)
@@ -54,24 +77,27 @@ def _without_latency(ax: Axes, curve: Limits, placement: str, at: float) -> list
 
 
 def throughput(ax: Axes, curve: Limits) -> list[Artist]:
-    """Draw the rate answered over the rate offered; the dotted line is all of it. Saturated rates are triangles."""
+    """Draw the rate answered over the rate offered; the dotted line is all of it. Marks are those of the panels."""
     artists: list[Artist] = []
-    every = [probe.rate_hz for probe in curve.probes if probe.outcome != "invalid"] or [1.0]
+    every = [probe.offered_hz for probe in curve.probes]
     ends = [min(every), max(every)]
     artists += ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="all answered as they come")
     for place, placement in enumerate(curve.placements):
         probes = [probe for probe in curve.latest(placement).values() if probe.outcome != "invalid"]
         look = LOOKS[place % len(LOOKS)]
-        offered, answered = np.array([(probe.rate_hz, probe.answered_hz) for probe in probes]).reshape(-1, 2).T
+        offered, answered = np.array([(probe.offered_hz, probe.answered_hz) for probe in probes]).reshape(-1, 2).T
         artists += ax.plot(offered, answered, label=placement, **look)
-        steady = np.array([probe.outcome in STEADY for probe in probes], dtype=bool)
-        for some, marker, size in ((steady, "o", 4), (~steady, "^", 6)):
+        for outcome in sorted({probe.outcome for probe in probes}):
+            some = np.array([probe.outcome == outcome for probe in probes])
+            marker, size = MARKS.get(outcome, "o"), 6 if outcome in MARKS else 4
             marks: dict[str, Any] = {"marker": marker, "markersize": size, "linestyle": "none", "color": look["color"]}
-            artists += ax.plot(offered[some], answered[some], **marks)
+            artists += ax.plot(offered[some], answered[some], fillstyle=_fill(outcome), **marks)
     _log(ax.xaxis)
     _log(ax.yaxis)
     ax.set(xlabel="offered, requests/s", ylabel="answered, requests/s", title="Answered")
     ax.legend(loc="upper left", fontsize=8)
+    if all(probe.outcome == "invalid" for probe in curve.probes):
+        artists.append(ax.text(0.5, 0.4, "every rate was INVALID", transform=ax.transAxes, **BOXED))
     return artists
 
 
@@ -86,7 +112,7 @@ def figure(curve: Limits) -> ReportFigure:
             [*cells, ["key"] * columns, ["answered"] * columns], height_ratios=[2.9] * rows + [0.35, 2.9],
             empty_sentinel=".",
         )  # fmt: skip
-        ylim, rates = _range(curve), [probe.rate_hz for probe in curve.probes]
+        ylim, rates = _range(curve), [probe.offered_hz for probe in curve.probes]
         for place in range(rows * columns):
             if place >= len(curve.placements):
                 axes[f"{place}"].axis("off")
@@ -102,6 +128,14 @@ def figure(curve: Limits) -> ReportFigure:
         throughput(axes["answered"], curve)
         axes["answered"].set_xlim(axes["0"].get_xlim())
     return canvas
+
+
+def _nothing_decided(reason: str) -> str:
+    return "\n".join(["nothing decided", *textwrap.wrap(reason, 48, max_lines=4, placeholder=" …")])
+
+
+def _fill(outcome: str) -> Literal["none", "full"]:
+    return "none" if outcome == "undecided" else "full"
 
 
 def _colour(curve: Limits, placement: str) -> str:
@@ -137,7 +171,7 @@ def _range(curve: Limits) -> tuple[float, float]:
     values = [each.value or 0.0 for probe in steady for each in (probe.p50, probe.tail)]
     known = [curve.deadline_ms, *(value for value in values if 0 < value < math.inf)]
     low, high = min(known) / 1.4, max(known) * 1.4
-    return low, high * (high / low) ** 0.12
+    return low, high * (high / low) ** 0.28
 
 
 def _log(axis: Any) -> None:
@@ -152,6 +186,7 @@ def _log(axis: Any) -> None:
 
 def _key(curve: Limits) -> list[Line2D]:
     line: dict[str, Any] = {"color": "#777777"}
+    there = {probe.outcome for name in curve.placements for probe in curve.latest(name).values()}
     return [
         Line2D([], [], **line, label="p50, 95 % interval"),
         Line2D([], [], **line, linestyle="--", label=level_name(curve.p)),
@@ -159,5 +194,18 @@ def _key(curve: Limits) -> list[Line2D]:
         Line2D([], [], color=GREY, marker="o", markersize=7, linestyle="none", label="highest rate that meets it"),
         Line2D([], [], color=GREY, linewidth=2.5, label="up to the next, which does not"),
         Line2D([], [], color=GREY, marker="D", markersize=7, markerfacecolor="white", linestyle="none", label="knee"),
-        Line2D([], [], **line, marker="^", markersize=6, linestyle="none", label="saturated: no steady latency"),
+        *(
+            Line2D(
+                [],
+                [],
+                **line,
+                marker=marker,
+                fillstyle=_fill(outcome),
+                markersize=6,
+                linestyle="none",
+                label=TOLD[outcome],
+            )
+            for outcome, marker in MARKS.items()
+            if outcome in there
+        ),
     ]

@@ -13,10 +13,12 @@ from xedge.results.measurement import Measurement
 from xedge.results.rows import latency_ms
 from xedge.results.statistics import Estimate, FloatArray, as_sections, mean_estimate
 from xedge.results.words import level_name, milliseconds
+from xedge.studies.load.pace import doubt_of_pace
 from xedge.studies.load.search import Outcome, Tried, bracket, edge
 from xedge.studies.points import with_interval
 
-STEADY = ("met", "missed")  # the outcomes with percentiles
+STEADY = ("met", "missed")  # the outcomes with percentiles: answers were shown to keep pace
+UNKNOWN = ("undecided", "invalid")  # those that say neither that a rate is steady nor that it is saturated
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Probe:
     measurement: Measurement
     placement: str
     rate_hz: float  # asked for
-    outcome: Outcome  # "invalid" decides nothing
+    offered_hz: float  # what of it fell due in the measured part: by chance more or less
+    outcome: Outcome  # "undecided": not shown to keep pace with the rate; "invalid" decides nothing
     reason: str
     requests: int  # measured, warm-up apart
     answered_hz: float
@@ -40,21 +43,23 @@ class Probe:
 def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float) -> Probe:
     """Say of one placement whether it met the deadline: the upper end of the interval of level `p` does not exceed it.
 
-    So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge.
+    So "missed" means not shown to meet it. Saturated and invalid trials have no percentile to judge, and neither have
+    those too short to show that answers kept pace with the rate ("undecided"): in longer ones the queue may have grown.
     """
     parts = as_sections(measurement.latencies_ms(placement), p)
     p50, tail = measurement.estimate(placement, 0.5), measurement.estimate(placement, p)
-    answered_hz = measurement.evidence[placement].rates_hz["answered_hz"]
+    rates_hz = measurement.evidence[placement].rates_hz
+    offered_hz, answered_hz = rates_hz["offered_hz"], rates_hz["answered_hz"]
     means_ms = np.array([np.mean(np.asarray(part)) for part in parts if np.size(part)])
     outcome, reason = _outcome(measurement, placement, tail, deadline_ms, p)
     every = latency_ms(measurement.evidence[placement].rows)
     fastest_ms = float(np.min(every[~np.isnan(every)], initial=math.inf))
-    hopeless = outcome == "missed" and fastest_ms > deadline_ms
+    hopeless = outcome in ("missed", "undecided") and fastest_ms > deadline_ms
     rate_hz = float(measurement.conditions["scenario"]["workload"]["rate_hz"])
     requests = len(measurement.evidence[placement].measured)
     power = 1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1)
     told = (outcome, reason, requests, answered_hz, p50, tail, power, fastest_ms, hopeless)
-    return Probe(measurement, placement, rate_hz, *told)
+    return Probe(measurement, placement, rate_hz, offered_hz, *told)
 
 
 def _outcome(
@@ -68,6 +73,9 @@ def _outcome(
     latency = f"{name} {milliseconds(tail, measurement.conditions.get('timeout_s'))}"
     if tail.value is None or (tail.high is None and tail.value <= deadline_ms):
         return "invalid", f"{latency}, {tail.method}"
+    evidence = measurement.evidence[placement]
+    if doubt := doubt_of_pace(evidence.steadiness, len(evidence.trials)):
+        return "undecided", doubt
     if tail.high is not None and tail.high <= deadline_ms:
         return "met", latency
     return "missed", latency if tail.value > deadline_ms else f"{latency}: the interval reaches over the deadline"
@@ -136,12 +144,15 @@ class Limits:
         return tuple(judge(measurement, name, self.deadline_ms, self.p) for measurement, name in taken)
 
     def latest(self, placement: str) -> dict[float, Probe]:
-        """Return rate -> the last probe there, by ascending rate: a rate tried twice counts as the second time."""
+        """Return rate offered -> the last probe there, ascending: a rate tried twice counts as the second time.
+
+        What is said of a placement is said of rates that were offered indeed, not of those asked for.
+        """
         probes = {probe.rate_hz: probe for probe in self.probes if probe.placement == placement}
         if not probes:
             names = ", ".join(self.placements)
             raise MeasurementError(f"no placement {placement!r} in this load curve: it has {names}")
-        return dict(sorted(probes.items()))
+        return {probe.offered_hz: probe for probe in sorted(probes.values(), key=lambda probe: probe.offered_hz)}
 
     def limit(self, placement: str) -> Limit:
         """Return the highest rate that meets the deadline, with the bracket it rests on."""
@@ -151,13 +162,14 @@ class Limits:
         if met_hz is None and fastest is not None:
             return Limit(None, failed_hz, True, f"even the fastest answer took {fastest.fastest_ms:.3g} ms")
         if failed_hz is not None:
-            close = met_hz is not None and failed_hz <= met_hz * (1 + self.resolution) * 1.001
+            near = (self.resolution + 1) * 1.001
+            close = met_hz is not None and probes[failed_hz].rate_hz <= probes[met_hz].rate_hz * near
             return Limit(met_hz, failed_hz, close, probes[failed_hz].reason)
         undecided = "" if met_hz else next(iter(probes.values())).reason
         return Limit(met_hz, None, False, undecided or self.ended or "no rate tried failed")
 
     def knee(self, placement: str) -> Knee | None:
-        """Return the rate with the greatest power; None without a steady state.
+        """Return the rate with the greatest power; None where no other rate was shown to have less.
 
         Power is throughput over mean latency (A. Giessler et al., Computer Networks 2, 1978, 191-208). Where it is
         greatest, one percent more load costs one percent more latency; more costs ever more (L. Kleinrock, Power and
@@ -165,14 +177,14 @@ class Limits:
         its knee at a utilisation of 0.5, M/D/1 at 2 - sqrt(2) = 0.59. The power is flat there, so the bracket is
         wide: its ends are the nearest rates whose power is lower in a paired comparison of the replications (95 %).
         """
-        probes = {rate: probe for rate, probe in self.latest(placement).items() if probe.outcome != "invalid"}
-        steady = {rate: probe for rate, probe in probes.items() if probe.outcome != "saturated"}
+        probes = {rate: probe for rate, probe in self.latest(placement).items() if probe.outcome not in UNKNOWN}
+        steady = {rate: probe for rate, probe in probes.items() if probe.outcome in STEADY}
         if not steady:
             return None
         best = max(steady, key=lambda rate: float(np.mean(steady[rate].power)))
         lower = [r for r, p in probes.items() if p.outcome == "saturated" or has_less_power(p, probes[best])]
         below, above = [rate for rate in lower if rate < best], [rate for rate in lower if rate > best]
-        return Knee(best, max(below, default=None), min(above, default=None))
+        return Knee(best, max(below, default=None), min(above, default=None)) if lower else None
 
     def saturation(self, placement: str) -> tuple[float | None, float | None]:
         """Return the highest rate with a steady state and the lowest saturated one, in Hz."""
@@ -180,21 +192,29 @@ class Limits:
 
     @property
     def verdict(self) -> str:
-        """INVALID when nothing valid could be measured of a placement; a saturated rate is a result here."""
-        probes = (self.latest(name).values() for name in self.placements)
-        return "INVALID" if any(all(probe.outcome == "invalid" for probe in own) for own in probes) else "VALID"
+        """INVALID when no rate of a placement was decided; a saturated rate is a result here."""
+        return "INVALID" if any(self.undecided(name) for name in self.placements) else "VALID"
+
+    def undecided(self, placement: str) -> str:
+        """Return why none of a placement's rates decided anything; "" if one did."""
+        probes = self.latest(placement).values()
+        if any(probe.outcome not in UNKNOWN for probe in probes):
+            return ""
+        return next(iter(probes)).reason
 
     def table(self) -> pd.DataFrame:
         """Return one row a probe: rates in Hz, p50 and the deadline's level in ms with intervals, outcome, reason.
 
-        Saturated and invalid probes have no percentiles (NaN).
+        Rates are those asked for, offered in the measured part (by chance more or less) and answered.
+        Saturated, undecided and invalid probes have no percentiles (NaN).
         """
         rows = []
         for probe in sorted(self.probes, key=lambda probe: (self.placements.index(probe.placement), probe.rate_hz)):
             known = with_interval("p50_ms", probe.p50) | with_interval(f"{level_name(self.p)}_ms", probe.tail)
             if probe.outcome not in STEADY:
                 known = dict.fromkeys(known)
-            row = {"placement": probe.placement, "rate_hz": probe.rate_hz, "answered_hz": probe.answered_hz}
+            row = {"placement": probe.placement, "rate_hz": probe.rate_hz}
+            row |= {"offered_hz": probe.offered_hz, "answered_hz": probe.answered_hz}
             row |= {name: math.nan if value is None else value for name, value in known.items()}
             rows.append(row | {"requests": probe.requests, "outcome": probe.outcome, "reason": probe.reason})
         return pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -52,7 +53,8 @@ def measure(
     is as narrow as `resolution`; then the knee and the edge of saturation are narrowed down to a quarter of an octave.
     Every probe is a measurement of its own at one rate; all rates and placements share their seeds, so that a higher
     rate is the same sequence of requests, closer together. Placements that want the same rate next are measured in
-    turns. An invalid probe is repeated once. Noise floor and links are measured with the first probe.
+    turns. An invalid or undecided probe is repeated once, twice as long: what is too short to show that answers keep
+    pace with the rate decides nothing. Noise floor and links are measured with the first probe.
 
     Args:
         scenario: what is measured; its workload says the kind of arrivals, not the rate and duration.
@@ -78,14 +80,16 @@ def measure(
         Progress(USUAL_PROBES * len(placements), "probes", "searching", progress) as bar,
     ):
         busy = {name: _busy(scenario, name, used) for name in placements}
-        points = Points(used, replications, strict)
+        points, before = Points(used, replications, strict), Counter[tuple[float, str]]()
 
         def measure_at(rate_hz: float, together: list[str]) -> Measurement | None:
-            point = _at(scenario, together, rate_hz, requests, busy)
+            times = 1 + max(before[rate_hz, name] for name in together)
+            point = _at(scenario, together, rate_hz, times * requests, busy)
             length_s = replications * len(together) * (point.workload.duration_s + BESIDE_S)
             if points.measurements and perf_counter() - began + length_s > budget_s:
                 return None
             measurement = points.measure(point)
+            before.update((rate_hz, name) for name in together)
             done = sum(len(each.placements) for each in points.measurements)
             bar.total = max(bar.total, done + len(placements))
             bar.update(done)

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 from xedge.core.exceptions import ConfigurationError
 
 Rate = TypeVar("Rate", int, float)
-Outcome = Literal["met", "missed", "saturated", "invalid"]
-FAILING = ("missed", "saturated")
+Outcome = Literal["met", "missed", "saturated", "undecided", "invalid"]
+FAILING = ("missed", "saturated", "undecided")  # not shown to meet the deadline
 OCTAVES_DOWN = 3  # how often the first rate is halved while nothing meets the deadline
+MOST_INVALID = 2  # so many rates are tried, downwards, where every one is invalid
 KNEE_PARTS = 4  # the knee and the edge of saturation are located to this part of an octave: the power is flat there
-MOST_TIMES = 2  # what is invalid, contradicted or decisive is tried once more
+MOST_TIMES = 2  # what is invalid, undecided, contradicted or decisive is tried once more
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class Search:
     def next_step(self, tried: Mapping[int, Tried]) -> int | None:
         """Return the step to try next, None when there is nothing left to learn; `tried` is step -> what it gave.
 
-        In this order: the first step; again what was invalid, or failed below a rate that met the deadline; double
-        until saturated; halve until met; bisect between the highest met and the lowest failed, and try both once more,
-        the failed one first, lest a disturbance of the host has decided; half of the first, where the curve is
-        to begin; then refine around the greatest power and around the edge of saturation.
+        In this order: the first step; again what was invalid or undecided, or failed below a rate that met the
+        deadline; double until saturated, but never beyond a rate that was invalid; halve until met; bisect between the
+        highest met and the lowest failed, and try both once more, the failed one first, lest a disturbance of the host
+        has decided; half of the first, where the curve is to begin; then refine around the greatest power and around
+        the edge of saturation.
         """
         if not tried:
             return 0
@@ -79,17 +82,25 @@ class Search:
         odd = (
             step
             for step, attempt in tried.items()
-            if attempt.outcome == "invalid" or (attempt.outcome in FAILING and step < highest_met)
+            if attempt.outcome in ("invalid", "undecided") or (attempt.outcome in FAILING and step < highest_met)
         )
         return min((step for step in odd if tried[step].times < MOST_TIMES), default=None)
 
     def _double(self, tried: Mapping[int, Tried]) -> int | None:
-        outcomes, up = [tried[step].outcome for step in sorted(tried)], max(tried) + self.octave
-        ended = "saturated" in outcomes or self.rate_hz(up) > self.top_hz or outcomes[-2:] == ["invalid", "invalid"]
-        return None if ended else up
+        """An octave above the highest rate; halfway to the lowest invalid one: what lies beyond that is no surer."""
+        valid = [step for step, attempt in tried.items() if attempt.outcome != "invalid"]
+        if not valid or any(attempt.outcome == "saturated" for attempt in tried.values()):
+            return None
+        top = max(valid)
+        bad = min((step for step in tried if step > top), default=None)
+        if bad is not None:
+            return _middle(tried, top, bad) if bad - top > self._coarse else None
+        return None if self.rate_hz(top + self.octave) > self.top_hz else top + self.octave
 
     def _halve(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
-        if not valid or any(attempt.outcome == "met" or attempt.hopeless for attempt in valid.values()):
+        if not valid:
+            return self._down(min(tried)) if len(tried) < MOST_INVALID else None
+        if any(attempt.outcome == "met" or attempt.hopeless for attempt in valid.values()):
             return None
         return self._down(min(tried))
 
@@ -110,7 +121,7 @@ class Search:
         return self._down(0) if valid and min(tried) > -self.octave else None
 
     def _knee(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
-        steady = [step for step, attempt in valid.items() if attempt.outcome != "saturated"]
+        steady = [step for step, attempt in valid.items() if attempt.outcome in ("met", "missed")]
         best = max(steady, key=lambda step: valid[step].power, default=None)
         if best is None:
             return None
@@ -125,9 +136,11 @@ class Search:
 
     def _edge(self, tried: Mapping[int, Tried], valid: Mapping[int, Tried]) -> int | None:
         steady, stuck = edge({step: attempt.outcome for step, attempt in valid.items()})
-        if steady is None or stuck is None or stuck - steady <= self._coarse:
+        if steady is None or stuck is None:
             return None
-        return _middle(tried, steady, stuck)
+        marks = sorted(step for step in tried if steady <= step <= stuck)  # between them are undecided ones only
+        wide = [gap for gap in pairwise(marks) if gap[1] - gap[0] > self._coarse]
+        return next((step for gap in wide if (step := _middle(tried, *gap)) is not None), None)
 
     @property
     def _coarse(self) -> int:

@@ -6,26 +6,36 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 
 from xedge.results import figures as plots
+from xedge.results.conditions import typed
 from xedge.results.figures import ReportFigure, styled
 from xedge.results.measurement import Measurement
+from xedge.results.statistics import ecdf
 from xedge.runs.calibration import Crossing
+from xedge.studies.networks.result import Networks
 
 LEVEL_MARKS = {"p50_ms": "o", "p95_ms": "s", "p99_ms": "^"}
 ASKED, LOST = "#bbbbbb", "#b42318"
 
 
 def figure(measurement: Measurement) -> ReportFigure:
-    """Return the latency behind every network, and the added delay asked for against the one measured by echo."""
+    """Return the latency behind every network, and its delay: asked against echo, and met against published."""
     with styled():
-        canvas = ReportFigure(figsize=(9, 3.9))
-        left, right = canvas.subplots(1, 2)
+        canvas = ReportFigure(figsize=(9, 7.4))
+        axes = canvas.subplot_mosaic([["latency", "echo"], ["delays", "delays"]])
+        left, right = axes["latency"], axes["echo"]
         plots.ecdf(left, measurement)
         left.set_title("Latency behind each network")
         asked_and_measured(right, measurement)
         right.set_title("Added delay, both ways: asked and measured")
-        canvas.alt = f"Latency behind {', '.join(measurement.placements)}, and the delay that their links add."
+        published(axes["delays"], Networks(measurement))
+        axes["delays"].set_title("The networks alone, both ways: published, met and measured")
+        canvas.alt = (
+            f"Latency behind {', '.join(measurement.placements)}; the delay that their links add, as asked and as an "
+            "echo measured it; and the delay that requests met, beside published quantiles."
+        )
     return canvas
 
 
@@ -48,6 +58,36 @@ def asked_and_measured(ax: Axes, measurement: Measurement) -> list[Artist]:
     for level, marker in LEVEL_MARKS.items():
         ax.plot([], [], marker, color="#555555", markersize=5, label=level.removesuffix("_ms"))
     ax.set(xlabel="asked for, ms", ylabel="measured by echo, ms")
+    ax.legend(loc="lower right")
+    return artists
+
+
+def published(ax: Axes, networks: Networks) -> list[Artist]:
+    """Draw the share of requests over the way there and back that they took.
+
+    Where quantiles are published they are circles, and a line leads from each to a square: the same quantile of what
+    the links added in these trials, by arithmetic.
+    """
+    measurement, drawn = networks.measurement, [1.0]
+    artists: list[Artist] = []
+    for name, check in typed(measurement.conditions).link_check.items():
+        crossed_ms, look = networks.crossed_ms(name), plots.look(measurement, name)
+        latency_ms, share = ecdf(crossed_ms, plots.MANY_MARKS)
+        artists += ax.plot(latency_ms, share, drawstyle="steps-post", label=f"{name}, measured", **look)
+        for level in check.by_level:
+            if (ms := level.published_ms) is None:
+                continue
+            mark: dict[str, Any] = {"color": look["color"], "zorder": 5}
+            artists += ax.plot([ms, level.effective_ms], [level.p] * 2, linewidth=0.8, color=look["color"])
+            artists += ax.plot(ms, level.p, "o", markersize=8, markerfacecolor="white", **mark)
+            artists += ax.plot(level.effective_ms, level.p, "s", markersize=5, **mark)
+            drawn += [ms, level.effective_ms]
+        drawn += latency_ms.tolist()
+    plots.log_ms(ax.xaxis, np.array(drawn))
+    ax.plot([], [], "s", markersize=5, color="#555555", label="met, by arithmetic")
+    ax.plot([], [], "o", markersize=8, markerfacecolor="white", color="#555555", label="published")
+    ax.set(ylabel="share within", ylim=(0, 1.03), xlabel="way there and back, ms")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     ax.legend(loc="lower right")
     return artists
 

@@ -167,7 +167,7 @@ def gate(new: Evaluation, old: Evaluation | None, limits: Limits, obstacle: str 
 
 def _against(new: Evaluation, old: Evaluation | None, most_lost: float) -> tuple[bool, str]:
     if old is None:
-        return True, "nothing is in production yet"
+        return True, "nothing was in production before"
     lost = -(difference(new, old).value or 0.0)
     kept = lost <= most_lost + 1e-12  # for rounding
     if not lost:
