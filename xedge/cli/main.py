@@ -1,6 +1,7 @@
 """The `xedge` command: a face over the library, with no logic of its own."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from xedge.cli import batch, init, kept, models, options, serving, text
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.extras import needed
+from xedge.core.plain import escaped
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -45,8 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with needed("lab", "this command"):
             return int(arguments.command(arguments))
     except XedgeError as exc:
-        print("\n".join([f"xedge: {exc}", *getattr(exc, "__notes__", [])]), file=sys.stderr)
+        print(escaped("\n".join([f"xedge: {exc}", *getattr(exc, "__notes__", [])])), file=sys.stderr)
         return EXIT_USAGE if isinstance(exc, ConfigurationError | ModelError) else EXIT_FAILED
+    except OSError as exc:  # a full disk, a folder that may not be written, a pipe nobody reads
+        logging.getLogger(__name__).debug("what failed", exc_info=True)
+        where = f": {exc.filename}" if exc.filename is not None else ""
+        said = [f"xedge: {exc.strerror or exc}{where}", *getattr(exc, "__notes__", [])]
+        print(escaped("\n".join(said)), file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt as exc:
         print("\n".join(["xedge: interrupted", *getattr(exc, "__notes__", [])]), file=sys.stderr)
         return EXIT_INTERRUPTED

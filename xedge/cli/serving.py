@@ -10,6 +10,8 @@ from typing import Any
 import xedge
 from xedge.cli.options import Adder, add_broker, add_logging, on_end, wait_for_end
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.plain import printable
+from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 
 
 def add(command: Adder, service: Adder) -> None:
@@ -58,7 +60,8 @@ def serve_cloud(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace, tier: Callable[..., Any], *further: str) -> int:
     if not arguments.model:
         raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
-    names = ("broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "qos", *further)
+    names = ["broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "max_queue"]
+    names += ["max_queue_mib", "qos", *further]
     settings = {name: getattr(arguments, name) for name in names}
     service = tier(arguments.model, **settings, metrics_interval_s=arguments.metrics_interval)
     on_end(service.stop)
@@ -78,7 +81,7 @@ def health(arguments: argparse.Namespace) -> int:
     from xedge.serving.external import ping
 
     pong = ping(*_where(arguments), arguments.service, arguments.timeout)
-    print(f"{pong.service} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
+    print(f"{printable(pong.service)} serves, up {pong.uptime_s:.0f} s, {pong.counts.get('answered', 0)} answered")
     return 0
 
 
@@ -112,6 +115,9 @@ def _add_service(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--compute-scale", type=float, default=1.0, metavar="X", help="inference takes X times as long")
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="the engine's threads (1)")
     sub.add_argument("--max-batch", type=int, default=64, metavar="N", help="most requests in one batch (64)")
+    sub.add_argument("--max-queue", type=int, default=MAX_QUEUE, metavar="N", help="most requests held (10000)")
+    text_mib = "most MiB of requests held (64); what finds the queue full is refused as overloaded"
+    sub.add_argument("--max-queue-mib", type=float, default=MAX_QUEUE_MIB, metavar="M", help=text_mib)
     sub.add_argument("--qos", type=int, default=0, choices=[0, 1], help="MQTT quality of service (0)")
     sub.add_argument("--metrics-interval", type=float, default=10.0, metavar="S", help="log and publish metrics (10)")
     sub.add_argument("--connect-timeout", type=float, default=wait_s, metavar="S", help=text)

@@ -52,6 +52,14 @@ def wait_ready(
     return None
 
 
+def ending(status: int) -> str:
+    """Return in words with what the command of a guard that ended with `status` ended."""
+    try:
+        return signal.Signals(256 - status).name if status > 128 else f"status {status}"
+    except ValueError:
+        return f"status {status}"
+
+
 def end(guard: subprocess.Popen[bytes]) -> None:
     """End a guard and what it runs, and wait for it."""
     if guard.stdin is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
@@ -13,6 +14,7 @@ import msgspec
 
 from xedge.core.exceptions import ConfigurationError
 
+YAML_DEPTH = 50
 _KINDS: dict[type, dict[str, type[Config]]] = {}
 _MAKERS: dict[Any, Callable[[Any], Any]] = {}
 Kind = TypeVar("Kind", bound="type[Config]")
@@ -190,6 +192,27 @@ def _parts(kind: Any) -> tuple[Any, ...]:
 
 def _is_config(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def check_yaml(text: str) -> None:
+    """Refuse YAML that is deeper than a reader's stack, or small and yet without end because of its aliases.
+
+    Raises:
+        ConfigurationError: nested over `YAML_DEPTH` deep, or with an alias; what is no YAML at all passes.
+    """
+    import yaml
+
+    depth = 0
+    with suppress(yaml.YAMLError):
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            line = event.start_mark.line + 1
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > YAML_DEPTH:
+                raise ConfigurationError(f"line {line}: nested over {YAML_DEPTH} deep")
+            if isinstance(event, yaml.AliasEvent):
+                raise ConfigurationError(
+                    f"line {line}: *{event.anchor} is an alias, which is not read: repeat the value"
+                )
 
 
 def read_csv(path: str, **options: Any) -> Any:

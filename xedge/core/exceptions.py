@@ -1,5 +1,7 @@
 """The errors xedge raises, split by what the caller can do about them."""
 
+from xedge.core.plain import printable
+
 
 class XedgeError(Exception):
     """The base of every error that xedge raises on purpose."""
@@ -50,10 +52,13 @@ class ServiceError(XedgeError):
 
 
 class RequestError(XedgeError, ValueError):
-    """One message is not a request: a service answers it and counts it under `reason`."""
+    """One message is not a request: a service answers it and counts it under `reason`.
+
+    Of what the message quotes of its input only the beginning is kept: a refusal is never longer than what it refuses.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.reason = reason
 
 

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.plain import escaped
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
@@ -19,6 +20,13 @@ class _JsonLines(logging.Formatter):
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)
+
+
+class _Lines(logging.Formatter):
+    """Lines of text, in which nothing quoted from elsewhere is obeyed by a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
 
 
 def begin(level: str, form: str) -> None:
@@ -44,5 +52,5 @@ def config(level: str, form: str) -> dict[str, Any]:
 def handler(form: str) -> logging.Handler:
     """Return the handler that writes lines of that format to standard error."""
     lines = logging.StreamHandler()
-    lines.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    lines.setFormatter(_JsonLines() if form == "json" else _Lines("%(asctime)s %(levelname)s %(message)s"))
     return lines

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import difflib
 import io
+import json
 import os
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xedge.core.config import check_yaml
 from xedge.core.exceptions import ConfigurationError
 from xedge.reports import conversion, thresholds
 from xedge.serving.broker import check_environment
@@ -136,6 +138,11 @@ def _known(parameters: list[Parameter], asked: Mapping[str, Any]) -> dict[str, P
 
 def _checked(name: str, value: Any, kind: Any, where: str, *, text: bool = True) -> Any:
     try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        text_of = f"{where}: parameter {name} is {value!r}"
+        raise ConfigurationError(f"{text_of}: half a character (a lone surrogate), which no file can hold") from None
+    try:
         return conversion.convert(value, kind, text=text)
     except (ValueError, TypeError, SyntaxError) as exc:
         is_bare = conversion.required(kind) is str and not isinstance(value, str)
@@ -222,7 +229,7 @@ def _load(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        check_yaml(text := Path(path).read_text(encoding="utf-8"))
         node, loaded = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except OSError as exc:
         raise ConfigurationError(f"cannot read the parameter file {path}: {exc.strerror or exc}") from exc

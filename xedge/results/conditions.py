@@ -108,6 +108,7 @@ class _Trial(_Part, frozen=True):
     replication: int = 0
     counts: dict[str, float] = {}
     sender_reconnects: int = 0
+    failure: str = ""
 
     @property
     def reconnects(self) -> int:

@@ -99,6 +99,7 @@ class Evidence:
             if self.conditions.loses(self.placement):  # what the link is to lose is no sign of a service too slow
                 kept &= trial["status"] != "lost"
             due, received = rows.nanoseconds(trial[kept], "due_ns", "received_ns", missing=math.inf)
+            received[(trial["status"][kept] == "overloaded").to_numpy(bool)] = math.inf  # a refusal is no service
             judged.append(steadiness(due, received, np.min(due[~trial["warm_up"][kept]], initial=np.inf)))
         return [trial for trial in judged if trial is not None]
 

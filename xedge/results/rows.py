@@ -10,7 +10,7 @@ from xedge.results.statistics import FloatArray
 
 STAMPS = ("due_ns", "sent_ns", "read_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns")
 PARTS = ("lateness", "broker in", "uplink", "queueing", "inference", "downlink", "broker out")
-STATUSES = ("ok", "error", "timeout", "lost", "not_sent")
+STATUSES = ("ok", "error", "overloaded", "timeout", "lost", "not_sent")
 COLUMNS = {
     "placement": "string",
     "replication": "int64",
@@ -54,10 +54,10 @@ def milliseconds_between(rows: pd.DataFrame, begin: str, end: str) -> FloatArray
 
 
 def latency_ms(rows: pd.DataFrame) -> FloatArray:
-    """Return received − due of every row in ms: +inf if timed out or lost, NaN if an error or never sent."""
+    """Return received − due of every row in ms: +inf if timed out, lost or overloaded, NaN if error or not sent."""
     latency = milliseconds_between(rows, "due_ns", "received_ns")
     status = rows["status"].to_numpy(dtype=object)
-    latency[np.isin(status, ("timeout", "lost"))] = np.inf
+    latency[np.isin(status, ("timeout", "lost", "overloaded"))] = np.inf
     latency[np.isin(status, ("error", "not_sent"))] = np.nan
     return latency
 
@@ -107,7 +107,7 @@ def least_latency_ms(trial: pd.DataFrame, timeout_ms: float = math.inf) -> Float
     """
     due, sent, received = nanoseconds(trial, "due_ns", "sent_ns", "received_ns")
     latency, waited = latency_ms(trial), (received - due) / 1e6
-    answered_late = np.isinf(latency) & ~np.isnan(waited) & math.isfinite(timeout_ms)
+    answered_late = (trial["status"] == "timeout").to_numpy(bool) & ~np.isnan(waited) & math.isfinite(timeout_ms)
     known = np.where(answered_late, waited, np.minimum(latency, timeout_ms))
     return np.clip(known - possible_shift(due, sent, received) / 1e6, 0.0, timeout_ms)
 

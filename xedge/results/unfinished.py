@@ -119,7 +119,8 @@ class Unfinished:
         services: dict[str, Any] = {}
         for number, facts in sorted(self._facts.items()):
             name = trials[number]["placement"]
-            trials[number] |= {key: facts[key] for key in ("counts", "refused", "sender_reconnects") if key in facts}
+            kept = ("counts", "refused", "sender_reconnects", "failure")
+            trials[number] |= {key: facts[key] for key in kept if key in facts}
             before = services.get(name, {})
             sums = {key: dict(Counter(before.get(key)) + Counter(facts.get(key))) for key in ("counts", "refused")}
             services[name] = facts | sums

@@ -43,13 +43,17 @@ class Flight(msgspec.Struct):
 
 
 class Log(msgspec.Struct):
-    """What happened: `start_ns` is the schedule's zero on the monotonic clock; -1 in `sent_ns` is not sent."""
+    """What happened: `start_ns` is the schedule's zero on the monotonic clock; -1 in `sent_ns` is not sent.
+
+    `outages` are from when to when there was no connection to the broker, on the same clock.
+    """
 
     start_ns: int
     sent_ns: bytes
     replies: list[tuple[int, bool, bytes]]
     error: str = ""
     reconnects: int = 0
+    outages: list[tuple[int, int]] = []
 
 
 class Sender:
@@ -133,7 +137,7 @@ def fly(flight: Flight) -> Log:
         return Log(0, b"", [], str(exc))
     finally:
         connection.close()
-    return Log(start_ns, sent_ns.tobytes(), replies, reconnects=connection.reconnects)
+    return Log(start_ns, sent_ns.tobytes(), replies, "", connection.reconnects, connection.outages)
 
 
 def _send_all(

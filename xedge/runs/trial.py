@@ -14,6 +14,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from xedge.models.kinds import NUMBERS, model_kind
+from xedge.results.rows import nanoseconds
 from xedge.results.steadiness import transient_requests, warm_up_requests
 from xedge.runs.sender import Flight, Log, Sender
 from xedge.scenario.scenario import Replication, Scenario
@@ -77,11 +78,13 @@ def fly(
             routes=routes.tobytes(),
         )
         log = sender.fly(flight, tick)
+    outages = sorted([*log.outages, *service.outages])
     table = rows(requests, replication, placement, log, routes, scenario.timeout_s)
+    explain(table, [(begin - log.start_ns, end - log.start_ns) for begin, end in outages], service.failure)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
-    facts["sender_reconnects"] = log.reconnects
+    facts["sender_reconnects"], facts["failure"] = log.reconnects, service.failure
     transient = transient_requests(utilisation, service.servers)
     return table, facts | {"source": requests.source, "transient_requests": transient}
 
@@ -116,9 +119,35 @@ def rows(
         table[name] = pd.array(readings[name], dtype="Int64")
         table.loc[readings[name] == -1, name] = pd.NA
     table["status"] = statuses(replication.due_ns, readings["sent_ns"], readings["received_ns"], routes, timeout_s)
-    table.loc[[error is not None for error in errors], "status"] = "error"
+    refused = np.array([error is not None for error in errors])
+    table.loc[refused, "status"] = "error"
+    table.loc[refused & np.array([str(error).startswith("overloaded: ") for error in errors]), "status"] = "overloaded"
     table["prediction"], table["payload_bytes"] = prediction, [len(payload) for payload in requests.payloads]
     return table.assign(error=errors)
+
+
+def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -> None:
+    """Write into `error` why each request without a result has none, as far as it is known.
+
+    `outages` are from when to when sender or service had no connection to the broker, ns from the schedule's zero;
+    `failure` is what ended the service.
+    """
+    due, received = nanoseconds(table, "due_ns", "received_ns")
+    status, reason = table["status"].to_numpy(object), table["error"].to_numpy(object, copy=True)
+    words = {"timeout": "no answer within the time-out", "lost": "not answered, though a later request was"}
+    words |= {"not_sent": "the sender could not hand it to the broker"}
+    for word, text in words.items():
+        reason[status == word] = text
+    reason[(status == "timeout") & ~np.isnan(received)] = "answered after the time-out"
+    missing = np.isin(status, list(words))
+    if failure:
+        last = np.max(due[~np.isnan(received)], initial=-math.inf)
+        reason[missing & (due > last)] = f"the service ended: {failure}"
+    for begin, end in outages:  # what was on its way when the connection was lost has nobody to answer it
+        last = np.max(due[received < begin], initial=-math.inf)
+        text = f"the connection to the broker was away from {begin / 1e9:.2f} to {end / 1e9:.2f} s"
+        reason[missing & (due > last) & (due <= end)] = text
+    table["error"] = reason
 
 
 def _confidence(answer: Result) -> float:

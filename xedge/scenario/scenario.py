@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from xedge.core.config import Config, as_kind, sentence
+from xedge.core.config import Config, as_kind, check_yaml, sentence
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario import replay as replay  # its kinds are known wherever scenarios are
 from xedge.scenario.arrivals import Arrivals
@@ -84,7 +84,8 @@ class Scenario(Config, frozen=True, kw_only=True):
                 file and the place in it.
         """
         try:
-            return msgspec.yaml.decode(Path(path).read_bytes(), type=cls, dec_hook=as_kind)
+            check_yaml(text := Path(path).read_text("utf-8"))
+            return msgspec.yaml.decode(text, type=cls, dec_hook=as_kind)
         except OSError as exc:
             raise ConfigurationError(f"cannot read scenario {path}: {exc.strerror}") from None
         except (msgspec.DecodeError, ValueError) as exc:  # of msgspec, of YAML, or a ConfigurationError of ours

@@ -6,6 +6,7 @@ from heapq import heappop, heappush
 from typing import Generic, NamedTuple, TypeVar
 
 Request = TypeVar("Request")
+MAX_QUEUE, MAX_QUEUE_MIB = 10_000, 64
 
 
 class Batch(NamedTuple, Generic[Request]):
@@ -13,6 +14,41 @@ class Batch(NamedTuple, Generic[Request]):
 
     started_ns: int
     requests: list[Request]
+
+
+class Capacity:
+    """How many requests, and how many bytes of them, a service holds at most; who finds it full is refused.
+
+    A request is held from its arrival at the service until its answer departs, the emulated links included: what
+    crosses them takes memory like what waits. One request is always taken, however large.
+
+    >>> capacity = Capacity(max_requests=2, max_bytes=100)
+    >>> capacity.take(70), capacity.take(31), capacity.take(30), capacity.take(0)
+    (True, False, True, False)
+    >>> capacity.free(70)
+    >>> capacity.take(0), capacity.requests, capacity.bytes
+    (True, 2, 30)
+    """
+
+    __slots__ = ("bytes", "max_bytes", "max_requests", "requests")
+
+    def __init__(self, max_requests: int = MAX_QUEUE, max_bytes: int = MAX_QUEUE_MIB << 20) -> None:
+        self.max_requests, self.max_bytes = max_requests, max_bytes
+        self.requests = self.bytes = 0
+
+    def take(self, size: int) -> bool:
+        """Take a request of `size` bytes in and return True; False if it is to be refused."""
+        held = self.bytes + size
+        if self.requests and (self.requests >= self.max_requests or held > self.max_bytes):
+            return False
+        self.requests += 1
+        self.bytes = held
+        return True
+
+    def free(self, size: int) -> None:
+        """Give up what a request of `size` bytes took."""
+        self.requests -= 1
+        self.bytes -= size
 
 
 class Station(Generic[Request]):
@@ -43,6 +79,11 @@ class Station(Generic[Request]):
     def arrive(self, request: Request, arrived_ns: int) -> None:
         """Put a request at the end of the queue; times ascend."""
         self._waiting.append((arrived_ns, request))
+
+    @property
+    def oldest(self) -> Request | None:
+        """The request that has waited longest for a server; None if none waits."""
+        return self._waiting[0][1] if self._waiting else None
 
     @property
     def can_begin(self) -> bool:

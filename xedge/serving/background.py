@@ -41,6 +41,11 @@ class Background(ABC):
         """Whether the service answers requests now."""
         return self._ready.is_set() and not self._stopping.is_set()
 
+    @property
+    def failure(self) -> str:
+        """What ended the service by itself; empty if nothing did."""
+        return "" if self._failure is None else f"{type(self._failure).__name__}: {self._failure}"
+
     @abstractmethod
     def run(self) -> None:
         """Set `_ready` when ready and return soon after `_stopping` is set; override."""

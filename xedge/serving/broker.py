@@ -31,9 +31,12 @@ MOSQUITTO_CONFIG = """listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
 set_tcp_nodelay true
-max_queued_messages 1000000
+max_queued_messages 100000
+max_queued_bytes 33554432
 max_inflight_messages 0
+max_inflight_bytes 16777216
 max_packet_size 16777216
+memory_limit 536870912
 log_dest stderr
 log_type error
 log_type warning

@@ -17,12 +17,44 @@ from xedge.core.exceptions import BrokerError
 
 log = logging.getLogger(__name__)
 MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
+MAX_PENDING_BYTES = 32 << 20  # what waits to be written or acknowledged; what is published beyond is dropped
 _SECOND_NS = 1_000_000_000
 _FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
 
 
 class _Client(mqtt.Client):
-    """A client that ends the connection instead of taking in a packet over the limit."""
+    """A client with limits: it ends the connection at a packet too large, and drops what it cannot send in time."""
+
+    unwritten_bytes = unacknowledged_bytes = 0
+
+    def publish(self, topic: str, payload: Any = None, qos: int = 0, *how: Any, **further: Any) -> mqtt.MQTTMessageInfo:
+        if qos and self.unacknowledged_bytes > MAX_PENDING_BYTES:
+            full = mqtt.MQTTMessageInfo(0)
+            full.rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+            return full
+        info = super().publish(topic, payload, qos, *how, **further)
+        if qos and info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            self.unacknowledged_bytes += len(payload or b"")
+        return info
+
+    def _do_on_publish(self, mid: int, *how: Any) -> MQTTErrorCode:
+        self.unacknowledged_bytes -= len(self._out_messages[mid].payload)
+        return super()._do_on_publish(mid, *how)
+
+    def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
+        if self.unwritten_bytes > MAX_PENDING_BYTES and command & 0xF0 == mqtt.PUBLISH and not qos:
+            return MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+        self.unwritten_bytes += len(packet)
+        return super()._packet_queue(command, packet, mid, qos, info)
+
+    def _sock_send(self, buf: Any) -> int:
+        written = super()._sock_send(buf)
+        self.unwritten_bytes -= written
+        return written
+
+    def reconnect(self) -> MQTTErrorCode:
+        self.unwritten_bytes = 0  # paho forgets what was not written
+        return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > MAX_PACKET_BYTES:
@@ -57,6 +89,8 @@ class Connection:
     ) -> None:
         self.host, self.port, self.qos = host, port, qos
         self.subscribed, self.refused, self.reconnects = False, "", 0
+        self.outages: list[tuple[int, int]] = []  # from when to when there was no connection, as far as it is over
+        self._lost_ns = 0
         self._topics, self._seen, self._reads_per_turn = topics, 0, reads_per_turn
         self._on_message, self._retained = on_message, retained
         self._misc_ns = self._retry_ns = self._connected_ns = 0
@@ -113,6 +147,11 @@ class Connection:
             self._misc_ns = now_ns
             self._client.loop_misc()
 
+    def hand_over(self, topic: str, payload: bytes, qos: int) -> bool:
+        """Publish and return whether it leaves: now, or with QoS 1, which paho keeps, after the next reconnect."""
+        sent = self.publish(topic, payload, qos).rc
+        return sent == MQTTErrorCode.MQTT_ERR_SUCCESS or (qos > 0 and sent == MQTTErrorCode.MQTT_ERR_NO_CONN)
+
     def flush(self) -> None:
         """Send what has been published; what the socket does not take goes at the next turn."""
         if self._client.want_write() and self._client.socket() is not None:
@@ -125,6 +164,7 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye to the broker and close the sockets."""
+        self._came_back()
         self.flush()
         self._client.disconnect()
         if self._client.socket() is not None:
@@ -163,6 +203,7 @@ class Connection:
 
     def _wait_and_reconnect(self, timeout_s: float) -> None:
         self.subscribed = False
+        self._lost_ns = self._lost_ns or perf_counter_ns()
         wait_s = min(max(timeout_s, 0.0), max(self._retry_ns - perf_counter_ns(), 0) / 1e9)
         if select.select([self._wake_r], [], [], wait_s)[0]:
             self._wake_r.recv(4096)
@@ -191,10 +232,19 @@ class Connection:
         if self._topics:
             client.subscribe([(topic, self.qos) for topic in self._topics])
         self.subscribed = not self._topics
+        if self.subscribed:
+            self._came_back()
 
     def _acknowledged(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         self.refused = ", ".join(str(reason) for reason in reasons if reason.is_failure)
         self.subscribed = not self.refused
+        if self.subscribed:
+            self._came_back()
+
+    def _came_back(self) -> None:
+        if self._lost_ns:
+            self.outages.append((self._lost_ns, perf_counter_ns()))
+            self._lost_ns = 0
 
     def _received(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self._seen += 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xedge.core import children
 from xedge.core.exceptions import BrokerError, ConfigurationError, ServiceError
+from xedge.core.plain import printable
 from xedge.models.engines import OnnxEngine
 from xedge.models.kinds import NUMBERS
 from xedge.models.lookup import model_path
@@ -41,7 +42,11 @@ def ping(host: str, port: int, topic_prefix: str = "", service: str = "", timeou
     if answer is None:
         who = f"no {service or 'xedge'} service answers on {topics.ping} at {host}:{port}"
         raise ServiceError(f"{who} within {timeout_s:g} s; is it running?")
-    return msgspec.json.decode(answer, type=Pong)
+    try:
+        return msgspec.json.decode(answer, type=Pong)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        said = f"what answers on {topics.ping} at {host}:{port} is no xedge service"
+        raise ServiceError(f"{said}: {printable(str(exc))}") from None
 
 
 class ExternalService:
@@ -50,6 +55,8 @@ class ExternalService:
     Raises:
         ServiceError: nobody answers there.
     """
+
+    failure, outages = "", ()
 
     def __init__(self, host: str, port: int, topic_prefix: str, service: str = "") -> None:
         self.address, self.prefixes, self._service = (host, port), [topic_prefix], service
@@ -76,8 +83,12 @@ class ExternalService:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if exc[0] is None:
+        if exc[0] is not None:
+            return
+        try:
             self._after = self._ask()
+        except (ServiceError, BrokerError) as gone:  # what was answered before counts
+            self.failure = str(gone)
 
     def _ask(self, timeout_s: float = 5.0) -> Pong:
         return ping(*self.address, self.prefixes[0], self._service, timeout_s)
@@ -143,6 +154,8 @@ class IsolatedService(ExternalService):
     def __exit__(self, *exc: object) -> None:
         try:
             super().__exit__(*exc)
+            if (status := self._guard.poll()) is not None:
+                self.failure = f"its {self._run_in} ended by itself ({children.ending(status)})"
         finally:
             children.end(self._guard)
 

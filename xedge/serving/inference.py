@@ -1,6 +1,7 @@
 """A model behind MQTT: what the services of all tiers share."""
 
 import logging
+import math
 import statistics
 from abc import abstractmethod
 from functools import cached_property
@@ -8,14 +9,22 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import UNSET
 
 from xedge.core.exceptions import ModelError, RequestError
 from xedge.models.engines import Engine
 from xedge.models.kinds import NUMBERS, RequestFormat, model_kind
 from xedge.scenario.sources import InputSpec
 from xedge.serving.loop import Item, ServiceLoop
-from xedge.serving.messages import MAX_PAYLOAD_BYTES, Clock, RequestDecoder, Result, encode, error_answer, is_device_id
+from xedge.serving.messages import (
+    MAX_PAYLOAD_BYTES,
+    Clock,
+    ErrorAnswer,
+    RequestDecoder,
+    Result,
+    encode,
+    error_answer,
+    is_device_id,
+)
 
 log = logging.getLogger(__name__)
 WARM_UP_INFERENCES = 20
@@ -58,7 +67,7 @@ class MLService(ServiceLoop):
         engine.predict(self._decoder.sample())
         self.first_call_ms = (perf_counter_ns() - begun_ns) / 1e6
         two = np.concatenate([self._decoder.sample()] * 2)
-        _plain(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
+        _check_rows(engine.predict(two), len(two))  # one whose rows are not its inputs' is no use to anybody
         return engine
 
     @property
@@ -107,6 +116,8 @@ class MLService(ServiceLoop):
             "service_time": self.service_time.as_dict() if self.service_time else None,
             "servers": self.servers,
             "max_batch": self.max_batch,
+            "max_queue": self.max_queue,
+            "max_queue_mib": self.max_queue_mib,
             "qos": self.qos,
             "first_call_ms": round(self.first_call_ms, 3),
             "warm_inference_ms": round(self.inference_ms, 4),
@@ -133,9 +144,14 @@ class MLService(ServiceLoop):
             if not isinstance(exc, RequestError):
                 log.exception("%s: a message that could not even be refused", self.name)
                 exc = RequestError("not_decodable", f"{type(exc).__name__}: {exc}")
-            self._refuse(exc, payload)
+            self._refuse(exc, error_answer(payload, exc))
             return None
         return Item(request, len(payload), read_ns)
+
+    def refuse_for_room(self, item: Item) -> None:
+        """Answer a request that finds the queue full at once, with an error."""
+        held = f"{self.max_queue} requests or {self.max_queue_mib:g} MiB"
+        self._refuse_request(RequestError("overloaded", f"the queue is full ({held}): ask less often"), item.request)
 
     def infer(self, items: list[Item]) -> list[Item]:
         """Give the batch to the engine; a request it cannot take is answered with an error."""
@@ -145,9 +161,8 @@ class MLService(ServiceLoop):
         except Exception as exc:  # whatever an engine raises must not stop the service
             if len(items) > 1:
                 return [done for item in items for done in self.infer([item])]
-            request, names = items[0].request, ("device_id", "timestamp_us", "request_id")
-            known = {name: value for name in names if (value := getattr(request, name)) is not UNSET}
-            self._refuse(RequestError("engine", f"the engine failed: {type(exc).__name__}: {exc}"), encode(known))
+            said = f"the engine failed: {type(exc).__name__}: {exc}"
+            self._refuse_request(RequestError("engine", said), items[0].request)
             return []
         for item, prediction in zip(items, predictions, strict=True):
             item.prediction = prediction
@@ -179,17 +194,31 @@ class MLService(ServiceLoop):
         topic = self._result_topics[device_id] = self.topics.result(device_id)
         return topic
 
-    def _refuse(self, error: RequestError, payload: bytes) -> None:
+    def _refuse_request(self, error: RequestError, of: Any) -> None:
+        self._refuse(error, ErrorAnswer(of.device_id, of.timestamp_us, str(error), error.reason, of.request_id))
+
+    def _refuse(self, error: RequestError, answer: ErrorAnswer | None) -> None:
         self.refused[error.reason] += 1
         count = self.refused[error.reason]
         if count <= 10 or count % 1000 == 0:
             log.warning("%s: refused request (%s, number %d): %s", self.name, error.reason, count, error)
-        if (answer := error_answer(payload, error)) is not None and self._connection is not None:
+        if answer is not None and self._connection is not None:
             self._connection.publish(self.topics.error(answer.device_id), encode(answer), self.qos)
 
 
 def _plain(output: np.ndarray[Any, Any], rows: int) -> list[Any]:
-    """One plain Python value a row: a number where the row has one element, else a nested list."""
+    """One plain Python value a row: a number where the row has one element, else a nested list; all of them finite."""
+    _check_rows(output, rows)
+    if output.size == len(output):
+        values = output.ravel().tolist()
+        finite = output.dtype.kind != "f" or all(map(math.isfinite, values))
+    else:
+        values, finite = output.tolist(), output.dtype.kind != "f" or bool(np.isfinite(output).all())
+    if not finite:
+        raise ModelError("its output holds NaN or infinity, for which JSON has no number")
+    return values
+
+
+def _check_rows(output: np.ndarray[Any, Any], rows: int) -> None:
     if np.ndim(output) == 0 or len(output) != rows:
         raise ModelError(f"its output has shape {list(np.shape(output))} for a batch of {rows}: not a row an input")
-    return output.ravel().tolist() if output.size == len(output) else output.tolist()

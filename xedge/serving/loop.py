@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError
+from xedge.core.exceptions import BrokerError, ConfigurationError
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.scenario.placements import check_hardware
 from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.service_times import ServiceTime
-from xedge.scenario.station import Station
+from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB, Capacity, Station
 from xedge.serving.background import Background
 from xedge.serving.connection import Connection
 from xedge.serving.messages import Ping, Pong, encode, is_device_id
@@ -50,6 +50,8 @@ class ServiceLoop(Background):
         servers: how many batches may be in inference at once; over 1 needs compute_scale or service_time, because
             the engine itself computes in this one thread.
         max_batch: most requests given to the engine at once; 1 turns batching off.
+        max_queue: most requests held at once, those crossing emulated links included; further ones are refused.
+        max_queue_mib: most MiB of requests held at once, as they came.
         qos: MQTT quality of service, 0 or 1.
         seed: for the links' jitter and loss.
         metrics_interval_s: log and publish metrics this often; 0 is never.
@@ -68,11 +70,17 @@ class ServiceLoop(Background):
         service_time: ServiceTime | None = None,
         servers: int = 1,
         max_batch: int = 64,
+        max_queue: int = MAX_QUEUE,
+        max_queue_mib: float = MAX_QUEUE_MIB,
         qos: int = 0,
         seed: int = 0,
         metrics_interval_s: float = 0.0,
     ) -> None:
         check_hardware(type(self).__name__, compute_scale, service_time, servers, max_batch)
+        if max_queue < 1 or max_queue_mib <= 0:
+            said = f"max_queue={max_queue}, max_queue_mib={max_queue_mib}"
+            raise ConfigurationError(f"{type(self).__name__}: {said}; a service holds at least one request")
+        self.max_queue, self.max_queue_mib = max_queue, max_queue_mib
         self.topic_prefix, self.prefixes, self.topics = topic_prefix, [topic_prefix], Topics(topic_prefix)
         super().__init__(name, (type(self).__name__, broker_host, broker_port, self.topics.request))
         self.broker_host, self.broker_port = self.address = broker_host, broker_port
@@ -80,6 +88,7 @@ class ServiceLoop(Background):
         self.compute_scale, self.service_time, self.servers = compute_scale, service_time, servers
         self.max_batch, self.qos, self.seed = max_batch, qos, seed
         self.counts, self.refused = Counter[str](), Counter[str]()
+        self.outages: list[tuple[int, int]] = []
         self.inference_ms, self._metrics_ns = 0.0, round(metrics_interval_s * 1e9)
 
     def prepare(self) -> None:
@@ -88,6 +97,10 @@ class ServiceLoop(Background):
     @abstractmethod
     def accept(self, payload: bytes, read_ns: int) -> Item | None:
         """Return the request in `payload`, or None when it was refused; override."""
+
+    def refuse_for_room(self, item: Item) -> None:  # noqa: ARG002 - what a subclass answers
+        """Refuse a request that found the queue full; override to answer it too."""
+        self.refused["overloaded"] += 1
 
     def infer(self, items: list[Item]) -> list[Item]:
         """Set each item's prediction and return those that have one; override."""
@@ -147,6 +160,7 @@ class ServiceLoop(Background):
             self.counts["unanswered"] += len(self._crossing_up) + len(self._station) + len(self._crossing_down)
             self.counts["reconnects"] += connection.reconnects
             connection.close()
+            self.outages += connection.outages
 
     def _begin_links(self) -> None:
         self._up = None if self.uplink.is_free else Channel(self.uplink, self.seed)
@@ -154,6 +168,7 @@ class ServiceLoop(Background):
         self._crossing_up: deque[Item] = deque()
         self._crossing_down: deque[Item] = deque()
         self._station: Station[Item] = Station(self.servers, self.max_batch)
+        self._capacity = Capacity(self.max_queue, round(self.max_queue_mib * 2**20))
         self._held = self.compute_scale != 1 or self.service_time is not None
         self._times_ns = self.service_time.draws_ns(self.seed) if self.service_time else None
         self._begun_ns = perf_counter_ns()
@@ -199,10 +214,12 @@ class ServiceLoop(Background):
         self.counts["received"] += 1
         if (item := self.accept(payload, read_ns)) is None:
             return
-        if self._up is None:
+        if not self._capacity.take(item.size):
+            self.refuse_for_room(item)
+        elif self._up is None:
             self._station.arrive(item, read_ns)
         else:
-            self._cross(item, self._up, read_ns, self._crossing_up)
+            self._cross(item, self._up, read_ns, item.size, self._crossing_up)
 
     def _compute(self) -> list[Item]:
         """Return what the engine answers to the next batch; that of hardware stood for leaves the station later."""
@@ -212,6 +229,9 @@ class ServiceLoop(Background):
             item.started_ns = batch.started_ns
         begun_ns = perf_counter_ns()
         results = self.infer(batch.requests)
+        if len(results) < len(batch.requests):
+            for item in set(batch.requests).difference(results):
+                self._capacity.free(item.size)
         self.counts["batches"] += 1
         if not self._held:
             self._station.release(perf_counter_ns())
@@ -227,24 +247,24 @@ class ServiceLoop(Background):
             if self._down is None:
                 self._send(item)
                 continue
-            if self.downlink.rate_mbps:
-                item.size = len(self.answer(item, finished_ns)[1])
-            self._cross(item, self._down, finished_ns, self._crossing_down)
+            size = len(self.answer(item, finished_ns)[1]) if self.downlink.rate_mbps else item.size
+            self._cross(item, self._down, finished_ns, size, self._crossing_down)
 
-    def _cross(self, item: Item, channel: Channel, now_ns: int, queue: deque[Item]) -> None:
-        release_ns = channel.release_ns(now_ns, item.size)
+    def _cross(self, item: Item, channel: Channel, now_ns: int, size: int, queue: deque[Item]) -> None:
+        release_ns = channel.release_ns(now_ns, size)
         if release_ns is None:
             self.counts["lost"] += 1
+            self._capacity.free(item.size)
             return
         item.release_ns = release_ns
         queue.append(item)
 
     def _send(self, item: Item) -> None:
+        self._capacity.free(item.size)
         departed_ns = perf_counter_ns()
         topic, payload = self.answer(item, departed_ns)
         connection = self._connection
-        # With QoS 1 paho keeps what it could not send, and sends it after the reconnect.
-        sent = connection is not None and (connection.publish(topic, payload, self.qos).rc == 0 or self.qos > 0)
+        sent = connection is not None and connection.hand_over(topic, payload, self.qos)
         self.counts["answered" if sent else "unanswered"] += 1
         if self._metrics_ns and sent:
             self._meter.latencies_ns.append(departed_ns - item.read_ns)
@@ -252,6 +272,10 @@ class ServiceLoop(Background):
     def _report(self, connection: Connection, now_ns: int) -> None:
         self._metrics_due_ns = now_ns + self._metrics_ns
         metrics = self._meter.take(now_ns, self.counts, self.refused)
+        metrics.queued, metrics.queued_bytes = self._capacity.requests, self._capacity.bytes
+        oldest = self._station.oldest or (self._crossing_up[0] if self._crossing_up else None)
+        if oldest is not None:
+            metrics.oldest_ms = round((now_ns - oldest.read_ns) / 1e6, 3)
         log.info(metrics.sentence(), extra={"metrics": msgspec.to_builtins(metrics)})
         connection.publish(self.topics.metrics(self.name), encode(metrics), self.qos)
 

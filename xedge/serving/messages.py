@@ -15,7 +15,7 @@ from xedge.models.engines.engine import fits
 
 MAX_PAYLOAD_BYTES = 1 << 20
 #: Every word a refused request is counted under.
-REASONS = ("not_decodable", "wrong_type", "wrong_shape", "not_finite", "too_large", "device_id", "engine")
+REASONS = ("not_decodable", "wrong_type", "wrong_shape", "not_finite", "too_large", "device_id", "engine", "overloaded")
 
 Features = TypeVar("Features")
 Timestamp = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

@@ -8,7 +8,10 @@ import numpy as np
 
 
 class Metrics(msgspec.Struct, omit_defaults=True):
-    """One interval of one service; latency is from reading a request off the socket to handing over its result."""
+    """One interval of one service; latency is from reading a request off the socket to handing over its result.
+
+    At its end `queued` requests of `queued_bytes` are held, and the first of those waiting has waited `oldest_ms`.
+    """
 
     service: str
     interval_s: float
@@ -21,6 +24,9 @@ class Metrics(msgspec.Struct, omit_defaults=True):
     p99_ms: float | None = None
     lost: int = 0
     refused: dict[str, int] = {}
+    queued: int = 0
+    queued_bytes: int = 0
+    oldest_ms: float | None = None
 
     def sentence(self) -> str:
         """Return the interval in one line for a log."""

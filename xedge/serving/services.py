@@ -19,7 +19,8 @@ class EdgeMLService(MLService):
         model_path: an .onnx file, or the name of a model in `models/`.
         broker_host, broker_port: where the broker is.
         loop: what every service takes: threads (the engine's), topic_prefix, uplink, downlink, compute_scale,
-            service_time, servers, max_batch, qos, seed, metrics_interval_s, max_payload_bytes.
+            service_time, servers, max_batch, max_queue, max_queue_mib, qos, seed, metrics_interval_s,
+            max_payload_bytes.
     """
 
     def __init__(

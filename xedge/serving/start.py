@@ -14,6 +14,7 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.placements import Cloud, Edge, External, Placement, Served
 from xedge.scenario.routes import box_prefixes, box_seeds, random_routes
 from xedge.scenario.sources import InputSpec
+from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 from xedge.serving.broker import Broker, address
 from xedge.serving.external import ExternalService, IsolatedService
 from xedge.serving.inference import MLService
@@ -61,6 +62,14 @@ class Service(Protocol):
     def refused(self) -> Mapping[str, int]:
         """The requests it refused during the trial, by reason; known after exit."""
 
+    @property
+    def failure(self) -> str:
+        """What ended it by itself during the trial, empty if nothing did; known after exit."""
+
+    @property
+    def outages(self) -> Sequence[tuple[int, int]]:
+        """From when to when it had no connection to the broker, monotonic ns, as far as known; known after exit."""
+
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about it."""
 
@@ -85,6 +94,8 @@ class Boxes:
         self._running.__exit__(*exc)
         self.counts = sum((service.counts for service in self.services), Counter[str]())
         self.refused = sum((service.refused for service in self.services), Counter[str]())
+        self.failure = next((service.failure for service in self.services if service.failure), "")
+        self.outages = [outage for service in self.services for outage in service.outages]
 
     @property
     def takes(self) -> InputSpec:
@@ -102,7 +113,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a service needs to know besides its placement: model, broker, QoS, the trial's link seed, topic prefix.
+    """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix, queue.
 
     One that is watched publishes its metrics every `metrics_interval_s`; 0 is never.
     """
@@ -113,6 +124,8 @@ class Setting:
     seed: int = 0
     prefix: str = ""
     metrics_interval_s: float = 0.0
+    max_queue: int = MAX_QUEUE
+    max_queue_mib: float = MAX_QUEUE_MIB
 
 
 @singledispatch
@@ -135,6 +148,7 @@ def _edge(placement: Edge, setting: Setting) -> Service:
         words = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
         words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
         words += ["--metrics-interval", str(setting.metrics_interval_s)]
+        words += ["--max-queue", str(setting.max_queue), "--max-queue-mib", str(setting.max_queue_mib)]
         where = setting.broker.host, setting.broker.port, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
@@ -162,5 +176,6 @@ def options(placement: Served, setting: Setting) -> dict[str, Any]:
     where = {"broker_host": setting.broker.host, "broker_port": setting.broker.port, "topic_prefix": setting.prefix}
     names = ("compute_scale", "service_time", "servers", "threads", "max_batch")
     hardware = {name: getattr(placement, name) for name in names}
-    links = {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
-    return where | hardware | links | {"metrics_interval_s": setting.metrics_interval_s}
+    queue = {"max_queue": setting.max_queue, "max_queue_mib": setting.max_queue_mib}
+    trial = {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
+    return where | hardware | queue | trial | {"metrics_interval_s": setting.metrics_interval_s}

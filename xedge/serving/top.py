@@ -6,11 +6,13 @@ from typing import TextIO
 
 import msgspec
 
+from xedge.core.plain import printable
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 from xedge.serving.metrics import Metrics
 
 HEADS = ("service", "answers/s", "p50 ms", "p95 ms", "p99 ms", "lost", "refused", "up s", "age s")
+LONGEST, MOST = 60, 1000  # characters of a name, services shown: whoever reaches the broker can publish metrics
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -38,7 +40,9 @@ def watch(
 
     def take(topic: str, payload: bytes) -> None:
         if (metrics := metrics_in(payload)) is not None:
-            name = f"{topic.rpartition('ml/inference/metrics/')[0]}{metrics.service}"
+            name = printable(topic.rpartition("ml/inference/metrics/")[0] + metrics.service, LONGEST)
+            if name not in seen and len(seen) >= MOST:
+                return
             seen[name] = perf_counter(), metrics
             if on_metrics is not None:
                 on_metrics(name, metrics)
@@ -72,6 +76,8 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
 def metrics_in(payload: bytes) -> Metrics | None:
     """Return the metrics in a message, None in somebody else's message on our topic."""
     try:
-        return msgspec.json.decode(payload, type=Metrics)
-    except msgspec.DecodeError:
+        metrics = msgspec.json.decode(payload, type=Metrics)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    metrics.refused = {printable(reason, LONGEST): count for reason, count in list(metrics.refused.items())[:LONGEST]}
+    return metrics

@@ -1,5 +1,6 @@
 """What a service needs of a loaded model, and what the engines of model files share."""
 
+import math
 import os
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from xedge.models.kinds import kind_in
 from xedge.models.lookup import model_path
 from xedge.scenario.sources import InputSpec
 
+MAX_INPUT_BYTES = 64 << 20  # of one input; a request may have far less
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
 
@@ -67,6 +69,25 @@ class FileEngine(Engine):
             "file": self.path.name,
             "sha256": self._sha256,
         }
+
+    def check_input(self, shape: Any, dtype: Any) -> None:
+        """Set `input_shape` and `input_dtype` to what the file says one input is, before any memory is taken for it.
+
+        Raises:
+            ModelError: it is no shape, no type of numbers, or one input would have over `MAX_INPUT_BYTES`.
+        """
+        try:
+            self.input_dtype = np.dtype(dtype)
+        except (TypeError, ValueError) as exc:
+            raise ModelError(f"{self.path} takes inputs of the type {str(dtype)[:80]!r}, which is none") from exc
+        if not isinstance(shape, list | tuple) or not all(type(length) is int and length >= -1 for length in shape):
+            raise ModelError(f"{self.path} takes inputs of the shape {str(shape)[:80]}, which is none")
+        self.input_shape = tuple(shape)
+        size = math.prod(abs(length) for length in shape) * self.input_dtype.itemsize
+        if self.input_dtype.kind not in "biufO" or size > MAX_INPUT_BYTES:
+            what = f"{list(shape)} of {self.input_dtype}, {size / 2**20:,.0f} MiB"
+            limit = f"at most {MAX_INPUT_BYTES >> 20} MiB of numbers are served"
+            raise ModelError(f"{self.path} takes inputs of {what[:200]}: {limit}")
 
     def refusal(self, batch: Any, exc: Exception | None = None) -> XedgeError:
         """Return the error for a failed prediction: the caller's mistake if the batch does not fit the model."""

@@ -11,6 +11,7 @@ from xedge.core.exceptions import ModelError
 from xedge.core.extras import needed
 from xedge.models.engines.engine import Array, FileEngine, PathLike
 
+FIRST_ANSWER_S = 60.0  # a service waits for its engine twice as long
 MAX_BOUND = 64  # shapes that memory is kept for
 _ONNX_TYPES = {
     "tensor(float)": "float32",
@@ -69,8 +70,8 @@ class OnnxEngine(FileEngine):
         answers = [output for output in outputs if output.type in _ONNX_TYPES]
         if not answers:
             raise ModelError(f"{self.path} returns {_told(outputs)}: xedge serves models that return a tensor")
-        self.input_dtype = np.dtype(_ONNX_TYPES[kind])
-        self.input_shape = tuple(length if isinstance(length, int) else -1 for length in shape[1:])
+        self.check_input([length if isinstance(length, int) else -1 for length in shape[1:]], _ONNX_TYPES[kind])
+        self._has_answered = False
         self.input_name, self.output_name = taken[0].name, answers[0].name
         self.inputs_told, self.outputs_told = _told(taken), _told(outputs)
         self._one_by_one = shape[0] == 1
@@ -100,12 +101,34 @@ class OnnxEngine(FileEngine):
                     return bound(batch)
                 finally:
                     self._bound_lock.release()
-            output: Array = self._run(self._outputs, {self._input: batch})[0]
+            run = self._run if self._has_answered else self._run_first
+            output: Array = run(self._outputs, {self._input: batch})[0]
+        except ModelError:
+            raise
         except Exception as exc:
             raise self.refusal(batch, exc) from exc
         if bound is None and len(self._bound) < MAX_BOUND and self.input_dtype.kind in "fiu":
             self._bound[batch.shape] = _Bound(self._session, self._input, self._outputs[0], batch, output)
         return output
+
+    def _run_first(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+        """Run the model for the first time: one that loops without end is ended, not waited for."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(FIRST_ANSWER_S, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            answers: list[Array] = self._run(outputs, inputs, options)
+        except Exception:
+            if options.terminate:
+                raise ModelError(f"{self.path} did not answer within {FIRST_ANSWER_S:g} s: is there an end?") from None
+            raise
+        finally:
+            timer.cancel()
+        self._has_answered = True
+        return answers
 
 
 class _Bound:

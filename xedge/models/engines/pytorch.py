@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.extras import needed
 from xedge.models.engines.engine import Array, FileEngine, PathLike, fits, one_line
@@ -42,8 +40,7 @@ class TorchEngine(FileEngine):
         self._device = torch.device(_checked_device(device))
         self._on_cpu = self._device.type == "cpu"
         saved = self._read()
-        self.input_shape = tuple(saved["input_shape"])
-        self.input_dtype = np.dtype(saved["input_dtype"])
+        self.check_input(saved["input_shape"], saved["input_dtype"])
         self._module = self._rebuilt(saved, architecture).eval().to(self._device)
 
     def predict(self, batch: Array) -> Array:
