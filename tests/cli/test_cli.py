@@ -384,3 +384,10 @@ def test_measure_of_a_scenario_that_cannot_be_meant(tmp_path: Path, text: str, w
 
 def test_measure_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert_one_line(call("measure", tmp_path / "none.yaml"), 2, "none.yaml")
+
+
+def test_models_lists_what_is_there(models: Path, tmp_path: Path) -> None:
+    listed = call("models", models)
+    assert listed.returncode == 0
+    assert all(text in listed.stdout for text in ("anomaly_detector", "float32 1024", "reference", "accuracy"))
+    assert call("models", tmp_path).stdout.startswith(f"no model in {tmp_path}: `xedge build`")

@@ -261,10 +261,10 @@ def test_estimates_take_numbers_and_estimates() -> None:
     }
     found = estimates.checked(given | {"cloud": {"p50_ms": {"value": float("inf"), "text": "timed out"}}})
     assert {name: one["text"] for name, one in found["edge"].items()} == {
-        "p50_ms": "0.612 ± 0.062",
+        "p50_ms": "0.612 (0.550–0.674)",
         "p99_ms": "too few (n < 299)",
         "load": "0.7",
-        "knee_hz": "410 (400 to 460)",
+        "knee_hz": "410 (400–460)",
     }
     assert found["edge"]["p50_ms"]["low"] == 0.55
     assert found["cloud"]["p50_ms"] == {"value": None, "low": None, "high": None, "text": "timed out"}

@@ -82,6 +82,8 @@ def number_on(page: Path) -> int:
 def test_a_later_run_leaves_the_earlier_as_it_was_and_goes_on_top_only_if_it_is_good(notebook: Path) -> None:
     out, top = notebook.parent / "out", notebook.parent / "out" / "probe.html"
     first = go(notebook, number=1, verdict="INVALID")
+    stamp = f"{first.folder.name[:8]}{first.folder.name[9:15]}"
+    assert stamp == re.sub(r"\D", "", first.record["started_at"][:19])
     assert number_on(top) == number_on(first.html) == 1  # none was ever good
     good = go(notebook, number=2)
     assert (number_on(top), good.record["on_top"]) == (2, good.folder.name)
@@ -144,7 +146,7 @@ def test_a_run_in_the_layout_of_before_keeps_its_page(notebook: Path) -> None:
     ],
 )
 def test_folders_have_names_that_every_file_system_takes(tmp_path: Path, changed: dict[str, str], words: str) -> None:
-    made = [kept.new_folder(tmp_path, "load", changed) for _ in range(3)]
+    made = [kept.new_folder(tmp_path, "load", changed, kept.now()) for _ in range(3)]
     assert len(set(made)) == 3
     for folder in made:
         assert re.fullmatch(r"\d{8}-\d{6}" + re.escape(words) + r"(-[23])?", folder.name)
@@ -152,7 +154,10 @@ def test_folders_have_names_that_every_file_system_takes(tmp_path: Path, changed
 
 def test_folders_made_at_once_are_all_others(tmp_path: Path) -> None:
     made: list[Path] = []
-    threads = [threading.Thread(target=lambda: made.append(kept.new_folder(tmp_path, "load", {}))) for _ in range(20)]
+    threads = [
+        threading.Thread(target=lambda: made.append(kept.new_folder(tmp_path, "load", {}, kept.now())))
+        for _ in range(20)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

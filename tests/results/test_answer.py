@@ -118,7 +118,7 @@ def test_a_placement_that_is_faster_at_the_median_only_asks_for_a_deadline():
     taken = Measurement(rows, conditions())
     assert taken.answer().sentence == "Give a deadline (deadline_ms) to decide: edge is faster at p50, far at p99."
     assert taken.answer(6).sentence.startswith(
-        "Choose far: 100 % of requests answered within 6 ms, edge 96.7 %; the gap is "
+        "Choose far: 100 % of requests answered within 6 ms, edge 96.6 %; the gap is "
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,8 +18,10 @@ import pytest
 from helpers import Client, children_of, is_alive, wait_until
 
 from xedge.core.exceptions import BrokerError, ConfigurationError
+from xedge.reports.parameters import check_parameters
+from xedge.reports.run import run_many
 from xedge.serving import broker as brokers
-from xedge.serving.broker import Broker, _free_port, _probe, find_mosquitto
+from xedge.serving.broker import Broker, _free_port, _probe, check_environment, find_mosquitto
 
 KINDS = [
     pytest.param("mosquitto", marks=pytest.mark.skipif(not find_mosquitto(), reason="mosquitto is not installed")),
@@ -440,3 +443,12 @@ def test_a_password_in_a_url_stands_in_no_message(url):
         brokers.Broker(url)
     assert "cret" not in str(refusal.value)
     assert "write mqtt://host:port" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("wrong", "says"), [("nonsense", ""), ("mosquito", "; did you mean mosquitto")])
+def test_environment_that_names_no_broker_is_refused_before_anything_is_prepared(monkeypatch, wrong, says):
+    monkeypatch.setenv("XEDGE_BROKER", wrong)
+    message = f"XEDGE_BROKER is {wrong!r}: give mosquitto, embedded or mqtt://host:port{says}"
+    for prepare in (check_environment, lambda: check_parameters({}), lambda: run_many([])):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            prepare()

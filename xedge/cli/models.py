@@ -18,7 +18,6 @@ def models(arguments: argparse.Namespace) -> int:
     from xedge.models import listing
 
     folder = Path(arguments.folder or paths.models_dir())
-    print(found := listing.found(folder))
-    if not found:
-        print(f"no model in {folder}: xedge build makes the reference models")
+    found = listing.found(folder)
+    print(found if found else f"no model in {folder}: `xedge build` makes the reference models")
     return 0

@@ -114,4 +114,4 @@ def _keep_one(graph: Any, source: Path, output: int | str) -> str:
         raise ConfigurationError(f"{source} has no output {output!r}: it has {', '.join(names)}")
     del graph.output[:]
     graph.output.append(outputs[place])
-    return names[place]
+    return str(names[place])

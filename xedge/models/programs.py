@@ -20,7 +20,7 @@ _ARITHMETIC = (
     *("eq", "ne", "lt", "le", "gt", "ge", "getitem"),
 )
 _SYMBOLIC = ("sym_max", "sym_min", "sym_int", "sym_float", "sym_not", "sym_ite")
-_FILES = ("from_file",)  # the operators of ATen that touch a file
+_FILES = ("from_file", "save")  # the operators of ATen that touch a file
 _ENUMS = {torch.dtype: "dtype", torch.layout: "layout", torch.memory_format: "memory_format"}
 
 
@@ -100,7 +100,7 @@ def _target(name: str) -> Any:
     operation, _, overload = rest.partition(".")
     if where == "aten" and operation.isidentifier() and overload.isidentifier() and operation not in _FILES:
         found = getattr(getattr(torch.ops.aten, operation, None), overload, None)
-        if isinstance(found, torch._ops.OpOverload):
+        if isinstance(found, torch._ops.OpOverload) and found._schema.returns:  # without one it acts on the process
             return found
     if where == "operator" and rest in _ARITHMETIC:
         return getattr(operator, rest)

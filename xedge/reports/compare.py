@@ -18,6 +18,8 @@ from xedge.results.measurement import Measurement
 from xedge.results.words import level_name
 
 _LEVELS = {f"{level_name(p)}_ms": p for p in COMPARED_LEVELS}
+LEAST_PAIRS = 3  # replications in both: of two a paired interval is wider than those of the runs
+_WIDE = 60
 _OF_THE_RUN = ("run", "started", "duration")
 
 
@@ -31,6 +33,7 @@ class Taken:
     estimates: estimates.Estimates
     measurements: Mapping[str, tuple[Measurement, str]]
     """Of what → the measurement that has it, and its placement there."""
+    is_run: bool = True
 
     @classmethod
     def open(cls, place: str | os.PathLike[str]) -> Taken:
@@ -77,7 +80,7 @@ class Taken:
         conditions = dict(page.flat(publish.shown_conditions(measurement.conditions)))
         known = {placement: (measurement, placement) for placement in measurement.placements}
         title = f"measurement {folder} ({measurement.verdict.word})"
-        return cls(title, asked, conditions, estimates.checked(findings.estimates), known)
+        return cls(title, asked, conditions, estimates.checked(findings.estimates), known, is_run=False)
 
 
 def _saved(folder: Path) -> Iterator[tuple[str, Measurement]]:
@@ -145,7 +148,9 @@ class Compared:
         lines = [f"A: {self.a}", f"B: {self.b}", ""]
         for title, pairs in (("asked for", self.asked), ("conditions", self.conditions)):
             lines.append(f"{title}, A and B: " + ("the same" if not pairs else ""))
-            lines += [f"  {name}: {a} and {b}" for name, (a, b) in pairs.items()]
+            for name, (a, b) in pairs.items():
+                wide = len(a) + len(b) > _WIDE
+                lines += [f"  {name}:", f"    A: {a}", f"    B: {b}"] if wide else [f"  {name}: {a} and {b}"]
         shown = [one for one in self.numbers if one.shown]
         lines += ["", f"numbers: {len(shown)} of {len(self.numbers)} differ by more than noise"]
         lines += [f"  {one}" for one in sorted(self.numbers, key=lambda one: not one.shown)]
@@ -169,19 +174,21 @@ def compare(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Compared:
     except (ReportError, MeasurementError) as exc:
         raise ConfigurationError(str(exc)) from exc
     names = {of: {name for name in own if name in other.estimates.get(of, {})} for of, own in one.estimates.items()}
+    alike = one.is_run == other.is_run
     pairs = [(of, name) for of, own in one.estimates.items() for name in own if name in names[of]]
     return Compared(
         one.title,
         other.title,
-        _differing(one.parameters, other.parameters),
-        _differing(one.conditions, other.conditions),
+        _differing(one.parameters, other.parameters, alike),
+        _differing(one.conditions, other.conditions, alike),
         [_difference(one, other, of, name) for of, name in pairs],
         {which: _missing(x, y) for which, x, y in (("A", one, other), ("B", other, one))},
     )
 
 
-def _differing(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    both = {name: (a.get(name, "–"), b.get(name, "–")) for name in [*a, *b]}
+def _differing(a: Mapping[str, str], b: Mapping[str, str], alike: bool) -> dict[str, tuple[str, str]]:
+    """Return what differs; of a run and a measurement, which are not `alike`, only what both have."""
+    both = {name: (a.get(name, "–"), b.get(name, "–")) for name in [*a, *b] if alike or (name in a and name in b)}
     return {name: values for name, values in both.items() if values[0] != values[1]}
 
 
@@ -196,7 +203,7 @@ def _difference(one: Taken, other: Taken, of: str, name: str) -> Difference:
         return Difference(*words, note="cannot be compared")
     if name in _LEVELS and of in one.measurements and of in other.measurements:
         rows_a, rows_b = (m.evidence[place] for m, place in (one.measurements[of], other.measurements[of]))
-        if len(rows_a.latencies.keys() & rows_b.latencies.keys()) > 1:
+        if len(rows_a.latencies.keys() & rows_b.latencies.keys()) >= LEAST_PAIRS:
             found = comparison.difference(rows_a, rows_b, _LEVELS[name])
             if found.value is not None and math.isfinite(found.value) and found.low is not None:
                 return Difference(*words, found.value, found.low, found.high)

@@ -151,8 +151,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def new_folder(out: Path, name: str, changed: Mapping[str, str]) -> Path:
-    """Make and return `out`/`name`/TIMESTAMP-parameters (UTC), which nobody else has, for a run.
+def new_folder(out: Path, name: str, changed: Mapping[str, str], started_at: str) -> Path:
+    """Make and return `out`/`name`/TIMESTAMP-parameters, which nobody else has, for a run started then (as `now`).
 
     Raises:
         ConfigurationError: it cannot be written there.
@@ -161,7 +161,7 @@ def new_folder(out: Path, name: str, changed: Mapping[str, str]) -> Path:
     files.check_writable(home)
     _adopt(home)
     words = re.sub(r"[^\w.,=+-]+", "-", ",".join(f"{n}={text}" for n, text in changed.items()), flags=re.ASCII)
-    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    stamp = f"{datetime.datetime.fromisoformat(started_at):%Y%m%d-%H%M%S}"
     stem = "-".join(filter(None, (stamp, words[:_WORDS_LENGTH].strip("-. ,"))))
     for number in itertools.count(1):
         folder = home / (stem if number == 1 else f"{stem}-{number}")

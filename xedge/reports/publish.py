@@ -48,8 +48,7 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
     Raises:
         ConfigurationError: this run has published another one under this name.
     """
-    measured = isinstance(study, Measurement)
-    shown, before = findings(study) if measured else study.findings(), report.recorded()
+    shown, before = findings(study) if isinstance(study, Measurement) else study.findings(), report.recorded()
     if name in (names := before.get("published", [])):
         raise ConfigurationError(f"publish: {name!r} is published already: give every study a name of its own")
     for key, value in _merged(before, shown, name).items():
@@ -60,7 +59,7 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
             path = (name or part) if len(shown.files) == 1 else "-".join(filter(None, (name, part)))
             files.saved(partial(file.save, format="csv"), folder / path)
     told = Prose(shown.conclusion)
-    if measured:
+    if isinstance(study, Measurement):
         told.html = showing.conclusion_html(study)
     return told
 

@@ -91,7 +91,7 @@ def run(
     facts = _facts(source, values)
     changed = {row["name"]: conversion.as_text(row["value"]) for row in facts["parameters"] if row["changed"]}
     name = name or report_name(source.path)
-    folder = kept.new_folder(Path(out_dir or paths.reports_dir()).resolve(), name, changed)
+    folder = kept.new_folder(Path(out_dir or paths.reports_dir()).resolve(), name, changed, facts["started_at"])
     facts = {"name": name, "run": folder.name, **facts}
     files.write_json(folder / "run.json", facts)
     began = time.monotonic()
@@ -170,7 +170,7 @@ def _written(
         return _finish(folder, facts, execution)
     except OSError as exc:
         reason = exc.strerror or exc
-    elsewhere = kept.new_folder(Path(tempfile.gettempdir()) / "xedge-reports", facts["name"], {})
+    elsewhere = kept.new_folder(Path(tempfile.gettempdir()) / "xedge-reports", facts["name"], {}, facts["started_at"])
     run = _finish(elsewhere, {**facts, "run": elsewhere.name}, execution)
     raise ReportError(f"the report could not be written in {folder} ({reason}): {run.sentence}")
 
@@ -207,6 +207,8 @@ def record(key: str, value: Any) -> None:
     Args:
         key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label, value, unit and
             detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a paragraph),
+            `answer` (one sentence, with which the page then begins instead), `doubts` (with about, placement, severity,
+            text and remedy),
             `conditions` (a mapping), `estimates` (for the summary table and the index over several runs, the unit at
             the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}}}),
             `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}), or a name of your

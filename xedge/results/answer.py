@@ -136,7 +136,8 @@ class Reading:
     def _by_speed(self) -> str:
         first, *others = self.steady
         if not others:
-            half, most = (words.milliseconds(self.measurement.estimate(first, p).bare) for p in (0.5, 0.99))
+            found = (self.measurement.estimate(first, p) for p in (0.5, 0.99))
+            half, most = (words.milliseconds(replace(estimate, low=None, high=None)) for estimate in found)
             told = f"half of the requests answered within {half}, 99 % within {most}"
             return f"{at(first) if len(self.measurement.placements) > 1 else first}: {told}"
         gaps = {p: self._difference(first, others[0], p) for p in (0.5, 0.99)}
@@ -175,7 +176,7 @@ class Reading:
             found += [self._latency(names[0], "half answered within", 0.5)]
             found += [self._latency(names[0], "99 % answered within", 0.99)] if self.shares else []
         if len(names) == 2:
-            gaps = {p: self._difference(*names, p) for p in (0.99, 0.5)}
+            gaps = {p: self._difference(names[0], names[1], p) for p in (0.99, 0.5)}
             p = next((p for p, gap in gaps.items() if gap.low is not None), 0.99)
             told = f"{names[1]} slower than {names[0]}, {words.level_name(p)}"
             found.append(Number(told, self._shown(gaps[p]), "ms", minor=True))

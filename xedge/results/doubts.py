@@ -62,14 +62,14 @@ def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
     """
     groups: dict[tuple[Severity, str], dict[str, list[str]]] = {}
     for doubt in listed:
-        about = groups.setdefault((doubt.severity, doubt.remedy), {}).setdefault(doubt.text, [])
-        about += [doubt.placement] if doubt.placement and doubt.placement not in about else []
+        names = groups.setdefault((doubt.severity, doubt.remedy), {}).setdefault(doubt.text, [])
+        names += [doubt.placement] if doubt.placement and doubt.placement not in names else []
     merged = []
     for (severity, remedy), about in groups.items():
         told: dict[str, list[str]] = {}
-        for text, names in about.items():
-            told.setdefault(" and ".join(names), []).append(text)
-        texts = (str(Doubt(names, severity, ", ".join(of))) for names, of in told.items())
+        for text, placements in about.items():
+            told.setdefault(" and ".join(placements), []).append(text)
+        texts = (str(Doubt(name, severity, ", ".join(of))) for name, of in told.items())
         merged.append(Doubt(None, severity, "; ".join(texts), remedy))
     return merged
 

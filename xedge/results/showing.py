@@ -44,6 +44,7 @@ def as_html(measurement: Measurement) -> str:
     badge = f'<span style="{style}">{mark} {standing(measurement)}</span>'
     numbers = "".join(f"<li>{escape(number.label)}: <b>{escape(str(number))}</b></li>" for number in answer.numbers)
     heads, *lines = _table(measurement)
+    lines = [[cell.replace("–", "\u2060–\u2060") for cell in line] for line in lines]  # an interval stays in one line
     return (
         f'<div><div class="{ON_TOP}"><p><b>{escape(str(answer))}</b></p><ul>{numbers}</ul></div>'
         f"<p>{badge} {escape(_headline(conditions))}</p>"

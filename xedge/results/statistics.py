@@ -56,11 +56,6 @@ class Estimate:
             return self.sampling_half_width
         return (self.high - self.low) / 2
 
-    @property
-    def bare(self) -> Self:
-        """The value without its interval."""
-        return replace(self, low=None, high=None)
-
     def widened(self, late: float, low: float | None = None, high: float | None = None) -> Self:
         """Return the estimate with an interval that reaches to `low` and `high`, because of a late sender's share."""
         if late <= 0:

@@ -86,7 +86,7 @@ class CsvReplay(Columns, frozen=True, kw_only=True, tag_field="kind", tag="csv")
 
     def as_texts(self) -> Texts:
         """Return the source of texts that reads this file."""
-        return Texts(path=self.path, column=(self.columns or [None])[0])
+        return Texts(path=self.path, column=self.columns[0] if self.columns else None)
 
     def _is_named(self, cells: list[str], decimal: str) -> bool:
         numbers = [cell for cell in cells if _is_number(cell.replace(decimal, "."))]
