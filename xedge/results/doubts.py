@@ -261,12 +261,10 @@ def other_delays(levels: Sequence[LinkLevel]) -> tuple[str, str] | None:
         return abs(ms - other_ms) > max(OTHER_DELAYS * other_ms, LINK_TOLERANCE_MS["p50_ms"])
 
     expected = [level.drawn_ms if level.published_ms is None else level.published_ms for level in levels]
-    off = [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]
-    if not off:
+    if not (off := [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]):
         return None
     told = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
-    where = ", ".join(number(ms) for _, ms in off)
-    source = "drawn" if off[0][0].published_ms is None else "published"
+    where, source = ", ".join(number(ms) for _, ms in off), "drawn" if off[0][0].published_ms is None else "published"
     if any(apart(level.effective_ms, level.drawn_ms) for level, _ in off):
         why, remedy = "nothing overtakes, so at this rate messages wait for those before them", SLOWER
     else:
