@@ -17,9 +17,10 @@ from benchmarks import (
     reproducibility,
     sender,
     text,
+    watch,
 )
 
-EACH = (edge, cloud, http, kafka, links, load, sender, container, instrument, report, reproducibility, text)
+EACH = (edge, cloud, http, kafka, links, load, sender, watch, container, instrument, report, reproducibility, text)
 ALL = {module.__name__.removeprefix("benchmarks."): module.main for module in EACH}
 
 wanted = sys.argv[1:] or list(ALL)

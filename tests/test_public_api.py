@@ -208,11 +208,13 @@ def test_environment_brings_every_declared_dependency():
 
 THIRD_PARTY = {
     "bs4": "beautifulsoup4",
+    "sklearn": "scikit-learn",
     "confluent_kafka": "confluent-kafka",
     "IPython": "ipykernel",
     "lazy_loader": "lazy-loader",
     "mlflow": "mlflow-skinny",
     "paho": "paho-mqtt",
+    "prometheus_client": "prometheus-client",
     "yaml": "pyyaml",
     "importlinter": "import-linter",
     "websocket": "websocket-client",

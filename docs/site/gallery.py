@@ -73,7 +73,7 @@ def _entry(stage: Path, notebook: Notebook, ran: Ran) -> str:
             cell["metadata"]["mystnb"] = {"image": {"alt": about.get("alt", "Figure")}}
             picture = picture or _save(stage, notebook.name, data, about)
     (stage / f"{notebook.name}.ipynb").write_text(json.dumps(executed), encoding="utf-8")
-    conclusion = str(ran.facts.get("conclusion") or "").partition("\n\n")[0]
+    conclusion = str(ran.facts.get("answer") or ran.facts.get("conclusion") or "").partition("\n\n")[0]
     parts = [f"## [{title}]({notebook.name}.ipynb)", picture, conclusion, _how(ran.facts)]
     return "\n\n".join(filter(None, parts))
 

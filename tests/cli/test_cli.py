@@ -377,7 +377,7 @@ def test_measure_of_a_scenario_that_cannot_be_meant(tmp_path: Path, text: str, w
     done = call("measure", path)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("xedge: ")
+    assert "\nxedge: " in f"\n{done.stderr}"
     assert "Traceback" not in done.stderr
     assert word in done.stderr
 

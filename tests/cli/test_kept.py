@@ -39,7 +39,11 @@ def notebook(tmp_path: Path) -> Path:
     ("arguments", "status", "words"),
     [
         (["--fail-if", "edge.p99_ms > 20"], 0, ""),
-        (["--fail-if", "edge.p99_ms > 20", "--fail-if", "edge.p99_ms > 9"], 4, "10.0 ± 1.0; failed by edge.p99_ms > 9"),
+        (
+            ["--fail-if", "edge.p99_ms > 20", "--fail-if", "edge.p99_ms > 9"],
+            4,
+            "10.0 (9.0–11.0); failed by edge.p99_ms > 9",
+        ),
         (["-f", "limits.yaml"], 4, "failed by edge.p99_ms > 5"),
         (["-p", "p99", "0", "--fail-if", "edge.p99_ms > 20"], 4, "edge.p99_ms has no value (saturated)"),
         (["--fail-if", "cloud.p99_ms > 20"], 2, "there is no number cloud.p99_ms in this run: it has edge.p99_ms"),

@@ -6,14 +6,17 @@ import io
 import itertools
 import logging
 import sys
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers import wait_until
 
 from xedge.core import progress
 from xedge.core.progress import Progress
+from xedge.core.telling import News, listening, tell
 
 SENTENCE = "20 000 requests in 41.2 s, 485/s, none lost"
 
@@ -45,7 +48,7 @@ def test_progress_refreshes_at_most_four_times_a_second(monkeypatch: pytest.Monk
     with Progress(100, "requests", "edge") as line:
         for _ in range(30):  # 0.6 s
             line.update(50)
-    assert terminal.getvalue().count("50/100") == 2
+    assert terminal.getvalue().count("50 of 100 requests") == 2
 
 
 def test_progress_without_a_terminal_only_logs(
@@ -114,7 +117,8 @@ def test_progress_in_jupyter_is_one_display(monkeypatch: pytest.MonkeyPatch) -> 
         line.finish(SENTENCE)
     half = "█" * 12 + "░" * 12
     assert states[1:] == [
-        {"text/plain": f"edge  {half}  10\u00a0000 of 20\u00a0000 requests"},
+        {"text/plain": f"edge  {half}   50 %  10\u00a0000 of 20\u00a0000 requests"},
+        {"text/plain": f"edge  {'█' * 24}  100 %  20\u00a0000 of 20\u00a0000 requests"},
         {"text/plain": SENTENCE},
     ]
 
@@ -156,3 +160,76 @@ def test_progress_tells_the_time_left_from_the_time_taken(elapsed_s: float, done
 
 def test_in_jupyter_is_false_here() -> None:
     assert not progress.in_jupyter()
+
+
+def test_progress_names_its_phases_and_ends_at_100_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = use_terminal(monkeypatch)
+    with Progress(10, "requests", "measuring") as line:
+        line.phase("echo")
+        line.phase("measuring 1 of 2 (edge)")
+        line.update(5)
+        line.live("200 answers/s")
+        line.finish(SENTENCE)
+    states = [state.strip() for state in terminal.getvalue().split("\r") if "%|" in state]
+    assert [state.partition("|")[0].split("  ")[0] for state in states] == [
+        "measuring",
+        "echo",
+        *["measuring 1 of 2 (edge)"] * 3,
+    ]
+    assert "200 answers/s" in states[-2]
+    assert "100 %" in states[-1]
+    assert "200 answers/s" not in states[-1]
+
+
+def test_progress_without_a_terminal_is_a_line_a_phase(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "xedge")
+    with Progress(10, "requests", "measuring") as line:
+        line.phase("echo")
+        for done in range(10):
+            line.phase("measuring 1 of 1 (edge)")
+            line.update(done)
+        for _ in range(2):
+            line.live("200 answers/s")
+        line.finish(SENTENCE)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["echo", "measuring 1 of 1 (edge)", "measuring 1 of 1 (edge): 200 answers/s", SENTENCE]
+
+
+def test_progress_tells_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a notebook's kernel tells `xedge report`: also a step that shows no line of its own, but no share of it."""
+    heard: list[News] = []
+    with listening(heard.append) as told:
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        for enabled in (True, False):
+            with Progress(10, "requests", "measuring", enabled=enabled) as line:
+                line.update(5)
+                line.phase("measuring 1 of 2\x1b[2J (edge)")
+                line.live("200 answers/s")
+            wait_until(lambda: heard and heard[-1].live == "200 answers/s", "the news come")
+            assert News(0.5 if enabled else None, "measuring 1 of 2[2J (edge)", "200 answers/s") in heard
+            heard.clear()
+        tell(News(0.5, "x" * 10_000))  # cut, so no JSON: not heard, and nothing breaks
+        tell(News(0.7, "last"))
+        wait_until(lambda: heard == [News(0.7, "last")], "what is well formed comes")
+    tell(News(0.9, "to nobody"))
+    assert not [thread for thread in threading.enumerate() if thread.name == "xedge-telling"]
+
+
+def test_progress_hears_of_the_step_under_way(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "xedge")
+    with Progress(4, "cells", "02_edge_vs_cloud") as line:
+        line.update(1)
+        line.hear(News(0.5, "measuring 1 of 2 (edge)"))
+        assert line.share == 1.5 / 4
+        line.hear(News(None, "measuring 2 of 2 (edge)", "200 answers/s"))
+        assert line.share == 1.5 / 4
+        line.update(2)
+        assert line.share == 2 / 4
+        line.finish(SENTENCE)
+    assert [record.getMessage() for record in caplog.records] == [
+        "02_edge_vs_cloud: measuring 1 of 2 (edge)",
+        "02_edge_vs_cloud: measuring 2 of 2 (edge)",
+        "02_edge_vs_cloud: measuring 2 of 2 (edge): 200 answers/s",
+        SENTENCE,
+    ]

@@ -327,15 +327,8 @@ def test_onnx_that_cannot_take_a_free_length_says_how_to_fix_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     "call",
     [
-        "operator.attrgetter",
-        "torch.load",
-        "aten.from_file.default",
-        "aten.save.default",
-        "aten.manual_seed.default",
-        "aten.nothing.default",
-        "os.system",
-        "aten",
-        "",
+        *("operator.attrgetter", "torch.load", "os.system", "aten", "", "aten.nothing.default"),
+        *("aten.from_file.default", "aten.save.default", "aten.manual_seed.default"),
     ],
 )
 def test_pt_whose_program_calls_anything_else_is_refused(tmp_path: Path, call: str) -> None:

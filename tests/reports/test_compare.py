@@ -37,22 +37,24 @@ def told(found: Compared) -> dict[str, bool | None]:
 def test_compare_says_what_was_asked_what_differs_and_by_how_much(tmp_path: Path) -> None:
     first = {"edge": {"p50_ms": number(10, 1, "10 ± 1"), "p99_ms": number(20, 3, "20 ± 3"), "knee_hz": number(400)}}
     second = {"edge": {"p50_ms": number(12, 1, "12 ± 1"), "p99_ms": number(23, 3, "23 ± 3"), "knee_hz": number(410)}}
+    first["edge"]["load"] = second["edge"]["load"] = number(0.5, text="0.5")
     a = put(tmp_path, "a", 50.0, estimates=first | {"cloud": {"p50_ms": number(1)}})
     b = put(tmp_path, "b", 100.0, estimates=second | {"far": {"p50_ms": number(None, text="saturated")}})
     found = compare(a, b)
     assert found.asked == {"rate_hz": ("50", "100")}
     assert found.conditions == {"noise floor": ("0.05 ms", "0.1 ms")}
-    assert told(found) == {"edge p50_ms": True, "edge p99_ms": False, "edge knee_hz": None}
+    assert told(found) == {"edge p50_ms": True, "edge p99_ms": False, "edge knee_hz": None, "edge load": None}
     said = str(found)
     assert "A: 03_probe a (VALID)" in said
     assert "  rate_hz: 50 and 100" in said
-    assert "numbers: 1 of 3 differ by more than noise" in said
-    assert "edge, p50: 10 ± 1 and 12 ± 1 ms: more than noise: 2.0 ± 1.4 ms higher in B" in said
-    assert "edge, p99: 20 ± 3 and 23 ± 3 ms: no difference is shown: 3.0 ± 4.2 ms higher in B" in said
+    assert "numbers: 1 of 4 differ by more than noise" in said
+    assert "edge, p50: 10 ± 1 and 12 ± 1 ms: more than noise: 2.0 (0.6–3.4) ms higher in B" in said
+    assert "edge, p99: 20 ± 3 and 23 ± 3 ms: no difference is shown: 3.0 (−1.2 to 7.2) ms higher in B" in said
     assert "10 /s higher in B; without intervals nobody knows whether that is noise" in said
+    assert "  edge, load: 0.5 in both\n" in said
     assert "only in A: cloud, p50_ms" in said
     assert "only in B: far, p50_ms" in said
-    assert "more than noise: 2.0 ± 1.4 ms lower in B" in str(compare(b, a))
+    assert "more than noise: 2.0 (0.6–3.4) ms lower in B" in str(compare(b, a))
 
 
 def test_compare_of_a_number_that_is_missing_says_so(tmp_path: Path) -> None:
@@ -104,7 +106,9 @@ def test_compare_of_saved_rows_pairs_their_replications(tmp_path: Path) -> None:
     assert told(compare(*runs_))["edge p50_ms"]
     mixed = compare(runs_[0], folders[1])
     assert told(mixed)["edge p50_ms"]
-    assert "–" not in str(mixed)  # what only one of them can have is no difference
+    assert not [
+        pair for pair in (*mixed.asked.values(), *mixed.conditions.values()) if "–" in pair
+    ]  # what only one of them can have is no difference
 
 
 def test_rows_of_another_study_are_left_to_their_intervals(tmp_path: Path) -> None:

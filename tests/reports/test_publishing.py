@@ -101,7 +101,8 @@ def test_publish_several_keeps_them_apart_under_the_worst_verdict(folder: Path) 
     assert [text.partition(":")[0] for text in found["conclusion"].split("\n\n")] == ["low", "high", "again"]
     assert "noise floor (echo) (high)" in found["conditions"]
     assert "noise floor (echo) (again)" not in found["conditions"]
-    assert {path.name for path in folder.iterdir()} == {"low", "high", "again", "record.json"}
+    assert {path.name for path in folder.iterdir()} == {"low", "high", "again", "tables", "record.json"}
+    assert {path.name for path in (folder / "tables").iterdir()} >= {"low-summary.csv", "again-differences.tex"}
 
 
 def test_a_link_that_lost_all_is_published_too(folder: Path) -> None:

@@ -190,7 +190,7 @@ def test_page_is_self_contained_and_small(page: Any, good: report.Run) -> None:
     assert all(tag["src"].startswith("data:") for tag in page.select("[src]"))
     assert "default-src 'none'" in page.select_one("meta[http-equiv]")["content"]
     assert [a["href"] for a in page.select("article a[href]")] == ["https://example.org"]
-    html = re.sub(r"data:[\w/+.-]+;base64,[\w+/=]+", "", good.html.read_text(encoding="utf-8"))
+    html = re.sub(r'"data:[^"]*"', "", good.html.read_text(encoding="utf-8"))
     assert len(html) < 40_000
     assert "url(" not in html
     assert page.select_one("p math msub").get_text() == "tdue"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import re
+import zlib
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -11,8 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 from sample_rows import measurement, with_status
 
+from xedge.core.exceptions import ConfigurationError
+from xedge.results import canvas, words
 from xedge.results import figures as plots
-from xedge.results import words
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,7 @@ def test_breakdown_draws_the_shares_of_the_mean(ax, whole):
 def test_over_time_draws_every_request_and_marks_the_unanswered(ax):
     lost = with_status("lost")
     artists = plots.over_time(ax, lost)
+    artists = [artist for artist in artists if artist.get_linestyle() == "None"]  # the marks, not the medians
     drawn = sum(int(np.isfinite(artist.get_ydata()).sum()) for artist in artists)
     assert drawn == len(lost.rows) - int((lost.rows["warm_up"] & (lost.rows["status"] == "lost")).sum())
     assert all(artist.get_rasterized() for artist in artists)
@@ -117,7 +122,8 @@ def test_figure_is_small_valid_svg_and_the_same_every_time():
 
 def test_figure_shows_itself_with_an_alternative_text_that_has_the_numbers(whole):
     data, metadata = whole.plot()._repr_mimebundle_()
-    assert set(data) == {"image/svg+xml", "text/plain"}
+    assert set(data) == {"image/svg+xml", "application/pdf", canvas.NARROW, "text/plain"}
+    assert base64.b64decode(data["application/pdf"]).startswith(b"%PDF-")
     alt = metadata["image/svg+xml"]["alt"]
     assert alt == data["text/plain"]
     p99 = words.milliseconds(whole.estimate("edge", 0.99))
@@ -139,3 +145,84 @@ def test_a_figure_touches_nothing_global(whole):
 def test_placements_differ_in_colour_and_in_line_style(ax, whole):
     lines = [line for line in plots.ecdf(ax, whole) if line.get_label() in whole.placements]
     assert len({line.get_color() for line in lines}) == len({line.get_linestyle() for line in lines}) == 2
+
+
+def test_over_time_draws_the_median_of_each_placement_in_its_line_style(ax, whole):
+    artists = plots.over_time(ax, whole)
+    x, y = curve(artists, "cloud")
+    assert len(x) == plots.MEDIANS
+    assert (np.diff(x) > 0).all()
+    assert np.median(y) == pytest.approx(whole.estimate("cloud", 0.5).value, rel=0.02)
+    styles = {
+        artist.get_label(): artist.get_linestyle() for artist in artists if artist.get_label() in whole.placements
+    }
+    assert len(set(styles.values())) == 2
+
+
+def test_parts_differ_without_colour(ax, whole):
+    """Neighbouring parts are of another hatch, or far enough apart as greys."""
+    plots.breakdown(ax, whole)
+    bars = [(bars[0].get_hatch(), mpl.colors.to_rgb(bars[0].get_facecolor())) for bars in ax.containers]
+    greys = [(hatch, np.dot(colour, (0.299, 0.587, 0.114))) for hatch, colour in bars]
+    for (hatch, grey), (next_hatch, next_grey) in itertools.pairwise(greys):
+        assert hatch != next_hatch or abs(grey - next_grey) > 0.15
+
+
+def test_figure_is_saved_as_its_name_says_and_the_same_every_time(whole, tmp_path):
+    for kind, begin in (("pdf", b"%PDF-"), ("svg", b"<?xml"), ("png", b"\x89PNG")):
+        first, second = (
+            whole.plot("tail", size=(3.4, 2.6)).save(tmp_path / "new" / f"{number}.{kind}").read_bytes()
+            for number in range(2)
+        )
+        assert first.startswith(begin)
+        assert first == second
+    with pytest.raises(ConfigurationError, match=r"saved as \.pdf, \.svg, \.png"):
+        whole.plot("tail").save(tmp_path / "tail.jpg")
+
+
+def test_text_of_a_pdf_is_text_in_truetype_fonts(whole, tmp_path):
+    """What IEEE and ACM check for: no Type 3 fonts."""
+    pdf = whole.plot("ecdf").save(tmp_path / "ecdf.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    assert any(b" Tj" in _inflated(stream) or b"] TJ" in _inflated(stream) for stream in streams)
+
+
+def _inflated(stream: bytes) -> bytes:
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:
+        return b""
+
+
+def test_panels_are_chosen_by_name_and_size(whole):
+    assert [ax.get_title(loc="left") for ax in whole.plot(["tail", "forest"]).axes] == [
+        "The tail: how many are slower",
+        "Paired differences, 95 % intervals",
+    ]
+    figure = whole.plot("ecdf", size=(3.4, 2.6))
+    assert figure.get_size_inches() == pytest.approx((3.4, 2.6))
+    assert len(figure.axes) == 1
+    with pytest.raises(ConfigurationError, match=r"no panel 'cdf': there are ecdf, tail, .*convergence"):
+        whole.plot(["cdf"])
+
+
+def test_a_narrow_screen_gets_one_panel_below_the_other(whole):
+    figure = whole.plot()
+    before = figure.svg()
+    wide, narrow = (ElementTree.fromstring(svg) for svg in (before, figure.narrow_svg()))
+    width, height = (float(narrow.get(name).removesuffix("pt")) for name in ("width", "height"))
+    assert width == pytest.approx(float(wide.get("width").removesuffix("pt")) / 2)
+    assert height == pytest.approx(float(wide.get("height").removesuffix("pt")) * 2)
+    assert figure.svg() == before
+    assert whole.plot("ecdf").narrow_svg() is None
+
+
+def test_the_verdict_below_a_figure_fits_its_width(whole):
+    figure = with_status("timeout").plot("tail", size=(3.4, 2.6))
+    figure.draw_without_rendering()
+    note = figure._supxlabel.get_window_extent()
+    assert note.x1 <= figure.bbox.x1
+    assert figure._supxlabel.get_text().count("\n") <= 2

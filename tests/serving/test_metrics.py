@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import json
 import logging
+import urllib.request
 
 import numpy as np
 import pytest
 from helpers import Client, Device, wait_until
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from xedge.cli.main import main
-from xedge.core.exceptions import ServiceError
+from xedge.core.exceptions import ConfigurationError, ServiceError
 from xedge.serving.broker import Broker
 from xedge.serving.external import ping
 from xedge.serving.metrics import Meter, Metrics
+from xedge.serving.openmetrics import Exporter
 from xedge.serving.services import EdgeMLService
 from xedge.serving.top import table, watch
 
 SECOND_NS = 10**9
+REFUSED = "refused_wrong_shape"
 pytestmark = pytest.mark.usefixtures("models")
 
 
@@ -116,6 +120,61 @@ def test_top_table_of_nothing_and_of_something():
     heads, row = table({"a/edge": (10.0, one)}, 13.0).splitlines()
     assert heads.split()[:2] == ["service", "answers/s"]
     assert row.split() == ["a/edge", "2", "0.25", "0", "0", "60", "3"]
+
+
+def scraped(address: str) -> dict[tuple[str, ...], float]:
+    """What a Prometheus would read there, by name and labels, taken apart by its own parser."""
+    request = urllib.request.Request(address, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=60) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [one for family in families for one in family.samples]
+        return {(one.name, *(value for _, value in sorted(one.labels.items()))): one.value for one in samples}
+
+
+def test_openmetrics_are_those_of_the_service(any_broker: Broker, prefix: str) -> None:
+    where, name = (any_broker.host, any_broker.port), f"{prefix}/edge"
+    exporter, read = Exporter(), dict[tuple[str, ...], float]()
+
+    def take(service: str, metrics: Metrics) -> None:
+        if not read:  # the first time somebody hears it, so that nothing is missed
+            for stamp in range(5):
+                device.request([0.0] * 32, timestamp_us=stamp)
+            device.request([0.0] * 3)
+        exporter.take(service, metrics)
+        read.update(scraped(address))
+        if read["xedge_requests_total", "answered", name] == 5 and ("xedge_requests_total", REFUSED, name) in read:
+            raise KeyboardInterrupt
+
+    options = {"topic_prefix": prefix, "metrics_interval_s": 0.2}
+    with (
+        exporter.serving(0) as address,
+        EdgeMLService("anomaly_detector", *where, **options),
+        Device(any_broker, prefix) as device,
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            watch(*where, prefix, io.StringIO(), timeout_s=120, on_metrics=take)
+        assert read["xedge_requests_total", "answered", name] == 5
+        assert read["xedge_requests_total", REFUSED, name] == 1
+        assert ("xedge_latency_seconds", "0.99", name) in read
+        assert read["xedge_heard_timestamp_seconds", name] > 1.7e9
+        with pytest.raises(ConfigurationError, match="give another port"), exporter.serving(int(address[17:-8])):
+            pass
+
+
+def test_openmetrics_of_an_idle_service_have_no_latency() -> None:
+    exporter = Exporter()
+    exporter.take("edge", Metrics("edge", 1, 1, 1, 1, 1, 0.5, 0.5, 0.5))
+    exporter.take("edge", Metrics("edge", 1, 2, 0, 0, 0))
+    value = exporter.registry.get_sample_value("xedge_latency_seconds", {"service": "edge", "quantile": "0.5"})
+    assert np.isnan(value)
+
+
+def test_top_serves_openmetrics_and_says_where(any_broker: Broker, prefix: str, capsys) -> None:
+    where = ["--broker-host", any_broker.host, "--broker-port", str(any_broker.port), "--topic-prefix", prefix]
+    assert main(["top", *where, "--openmetrics", "0", "--timeout", "0.1"]) == 0
+    assert "metrics for Prometheus at http://127.0.0.1:" in capsys.readouterr().err
 
 
 def test_metrics_do_not_change_answers(any_broker: Broker, prefix: str) -> None:

@@ -156,7 +156,7 @@ def test_publish_puts_the_largest_errors_on_top(tmp_path, monkeypatch):
         (check,) = (c for c in result.checks if number["label"].startswith(f"{c.queue} at") and c.statistic == "mean")
         estimate = record["estimates"][f"{check.queue} at utilisation 0.5"]["error of the mean_percent"]
         assert estimate["value"] == pytest.approx(100 * check.error.value)
-        assert float(number["value"]) == pytest.approx(estimate["value"], abs=0.1)
+        assert float(number["value"]) == pytest.approx(estimate["value"], abs=0.5)  # no more digits than its interval
         assert (number["unit"], number["detail"].partition("; ")[2]) == ("%", f"limit 5 %: {check.outcome}")
     assert means
     assert len(record["instrument"]) == 6

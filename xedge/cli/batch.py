@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def add(command: Adder) -> None:
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
+    _add_watch(sub)
     sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
     _add_limits(sub)
     sub = command("report", report, "xedge report 02_edge_vs_cloud -p rate_hz 200 -p encoding msgpack")
@@ -39,7 +41,7 @@ def add(command: Adder) -> None:
     _add_run(sub, "VALUE", "set a parameter", "the project's reports folder")
     _add_limits(sub)
     sub = command("sweep", sweep, "xedge sweep 02_edge_vs_cloud -p rate_hz 50,100,200 -p cloud_latency_ms 10,50")
-    sub.set_defaults(usual_level="info", again="failed")
+    sub.set_defaults(again="failed")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="path, stem or name")
     text = "values from a file, several as a list, of lists as a list of lists; -p goes before it"
     sub.add_argument("-f", "--file", metavar="FILE.yaml", help=text)
@@ -56,6 +58,19 @@ def _add_run(sub: argparse.ArgumentParser, value: str, about: str, default: str)
     sub.add_argument("-p", "--parameter", **pair, help=about)  # type: ignore[arg-type]
     sub.add_argument("--out", metavar="DIR", help=f"by default {default}")
     sub.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="longest a cell may take (1800)")
+    _add_watch(sub)
+
+
+def _add_watch(sub: argparse.ArgumentParser) -> None:
+    """Give a command --watch; without a terminal its progress is a log line a phase."""
+    text = "show rate, latency and fates while it measures; or XEDGE_WATCH=1"
+    sub.add_argument("--watch", action="store_true", help=text)
+    sub.set_defaults(usual_level="warning" if sys.stderr is not None and sys.stderr.isatty() else "info")
+
+
+def _watch(arguments: argparse.Namespace) -> None:
+    if arguments.watch:
+        os.environ["XEDGE_WATCH"] = "1"  # for the kernels of notebooks too
 
 
 def _add_limits(sub: argparse.ArgumentParser) -> None:
@@ -75,6 +90,7 @@ def measure(arguments: argparse.Namespace) -> int:
     from xedge.reports import estimates, publish, thresholds
     from xedge.runs.scenario import Scenario
 
+    _watch(arguments)
     limits, out = thresholds.read(arguments.fail_if), Path(arguments.out) if arguments.out else None
     scenario = Scenario.from_yaml(arguments.scenario)
     if unknown := [limit.name for limit in limits if limit.name.rpartition(".")[0] not in scenario.placements]:
@@ -100,6 +116,7 @@ def report(arguments: argparse.Namespace) -> int:
     """Run notebooks with parameters and export each as one HTML page; several files, or a list in one, compare runs."""
     from xedge.reports import parameters, run, sweeps
 
+    _watch(arguments)
     from_files = [values for file in arguments.file for values in parameters.load_sets(file)] or [{}]
     limits = [texts for file in arguments.file for texts in parameters.load_thresholds(file)] or [[]]
     sets = [values | dict(arguments.parameter) for values in from_files]
@@ -122,6 +139,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     """Run a notebook with every combination of values and compare the runs on one page; what is there is kept."""
     from xedge.reports import parameters, sweeps
 
+    _watch(arguments)
     grid = (parameters.load_file(arguments.file) if arguments.file else {}) | dict(arguments.parameter)
     options = {"again": arguments.again, "timeout_s": arguments.timeout}
     return _swept(sweeps.sweep(arguments.notebook, grid, arguments.out, **options))

@@ -51,7 +51,8 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
     when = run.record["started_at"][:19].replace("T", " ")
     changed = " ".join(f"{name}={text}" for name, text in run.changed.items())
     where = str(run.folder.relative_to(folder))
-    return when, run.notebook.stem, run.state, changed or "defaults", where, run.failure or "; ".join(run.headline)
+    result = run.headline[0] if run.record.get("answer") else "; ".join(run.headline)
+    return when, run.notebook.stem, run.state, changed or "defaults", where, run.failure or result
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -32,6 +32,8 @@ def add(command: Adder, service: Adder) -> None:
     add_broker(sub)
     sub.add_argument("--updates", type=int, metavar="N", help="end after N updates")
     sub.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
+    text = "serve them to Prometheus too, on this port of this machine; 0 takes a free one"
+    sub.add_argument("--openmetrics", type=int, metavar="PORT", help=text)
 
 
 def broker(arguments: argparse.Namespace) -> int:
@@ -87,7 +89,16 @@ def top(arguments: argparse.Namespace) -> int:
     """Show the metrics of running services, live, until Ctrl-C."""
     from xedge.serving.top import watch
 
-    watch(*_where(arguments), sys.stdout, arguments.updates, arguments.timeout)
+    how = *_where(arguments), sys.stdout, arguments.updates, arguments.timeout
+    if arguments.openmetrics is None:
+        watch(*how)
+        return 0
+    from xedge.serving.openmetrics import Exporter
+
+    exporter = Exporter()
+    with exporter.serving(arguments.openmetrics) as address:
+        print(f"metrics for Prometheus at {address}", file=sys.stderr, flush=True)
+        watch(*how, exporter.take)
     return 0
 
 

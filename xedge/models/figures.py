@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xedge.results.figures import ReportFigure, styled
+from xedge.results.canvas import ReportFigure, styled
 from xedge.scenario import vibration
 
 

@@ -116,9 +116,10 @@ class Difference:
         label, unit = estimates.split(self.name)
         if self.value is None:
             return f"{self.of}, {label}: {self.a} and {self.b}: {self.note}"
+        if self.value == 0:
+            return f"{self.of}, {label}: {self.a} {unit}".rstrip() + " in both"
         figure, interval = estimates.parts(abs(self.value), *self._ends())
-        amount = f"{figure} {interval}".strip() if "to" not in interval else f"{figure} ({interval})"
-        amount = f"{amount} {unit}".rstrip()
+        amount = f"{figure} ({interval}) {unit}".rstrip() if interval else f"{figure} {unit}".rstrip()
         which = "higher" if self.value > 0 else "lower"
         words = {
             True: f"more than noise: {amount} {which} in B",

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.tables import heading as heading
+from xedge.core.tables import split as split
 
-UNITS = {"ms": "ms", "s": "s", "hz": "/s", "mbps": "Mbit/s", "bytes": "bytes", "percent": "%"}
 NONE = "–"
 _FORM = "estimates is {of what: {name_unit: number, Estimate or {value, low, high, text}}}"
 
@@ -56,15 +57,3 @@ def parts(value: float, low: float | None, high: float | None) -> tuple[str, str
         return number(value), ""
     places = decimals(value, (high - low) / 2)
     return f"{value:.{places}f}".replace("-", "−"), interval(low, high, places)
-
-
-def split(name: str) -> tuple[str, str]:
-    """Return the label and unit of a name with its unit: "p99_ms" is ("p99", "ms"), "servers" ("servers", "")."""
-    label, _, suffix = name.rpartition("_")
-    return (label.replace("_", " "), UNITS[suffix]) if label and suffix in UNITS else (name.replace("_", " "), "")
-
-
-def heading(name: str) -> str:
-    """Return a name with its unit as a column's heading: "p99, ms"."""
-    label, unit = split(name)
-    return f"{label}, {unit}" if unit else label

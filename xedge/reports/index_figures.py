@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from xedge.reports import estimates
 from xedge.reports.conversion import as_text
 from xedge.reports.run_table import GOOD, Row, RunTable
+from xedge.results import canvas
 from xedge.results import figures as plots
 
 SMALL_INCHES = (2.5, 1.75)
@@ -35,8 +36,8 @@ def small_multiples(table: RunTable) -> dict[str, Any]:
 
 
 def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[str, str]:
-    with plots.styled():
-        figure = plots.ReportFigure(figsize=SMALL_INCHES)
+    with canvas.styled():
+        figure = canvas.ReportFigure(figsize=SMALL_INCHES)
         ax = figure.subplots()
         for of, curve in row.distributions.items():
             ax.plot(curve["latency_ms"], curve["share"], **(_look(names.index(of)) | {"linewidth": 1.5}))
@@ -53,14 +54,14 @@ def _small(row: Row, names: Sequence[str], span: np.ndarray[Any, Any]) -> dict[s
 
 
 def _look(place: int) -> dict[str, Any]:
-    return plots.LOOKS[place % len(plots.LOOKS)]
+    return canvas.LOOKS[place % len(canvas.LOOKS)]
 
 
 def _key(names: Sequence[str]) -> dict[str, str]:
     """Return the legend of the small figures, a figure of its own."""
-    with plots.styled():
+    with canvas.styled():
         width = min(7.0, 0.3 + sum(0.6 + 0.08 * len(name) for name in names))  # inches: a line and its words
-        figure = plots.ReportFigure(figsize=(width, 0.26 * (1 + (len(names) - 1) // 5)))
+        figure = canvas.ReportFigure(figsize=(width, 0.26 * (1 + (len(names) - 1) // 5)))
         ax = figure.subplots()
         ax.set_axis_off()
         for place, name in enumerate(names):
@@ -98,9 +99,9 @@ def _is_numeric(table: RunTable, name: str) -> bool:
 
 
 def _trend(table: RunTable, over: str, names: Sequence[str], groups: dict[str, list[Row]]) -> dict[str, str]:
-    with plots.styled():
+    with canvas.styled():
         lines, columns = (len(names) + 1) // 2, min(len(names), 2)
-        figure = plots.ReportFigure(figsize=(4.5 * columns, 2.7 * lines))
+        figure = canvas.ReportFigure(figsize=(4.5 * columns, 2.7 * lines))
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for ax, name in zip(axes, names, strict=False):
             _draw(ax, table, over, name, groups)

@@ -65,9 +65,10 @@ class Run:
 
     @property
     def headline(self) -> list[str]:
-        """Return the numbers on top of its page, each as a text: "edge, p99: 3.2 ms"."""
+        """Return what its page begins with: the answer in one sentence, then numbers such as "edge, p99: 3.2 ms"."""
         found = [page.headline(**number) for number in self.record.get("headline") or []]
-        return [f"{one['label']}: {one['value']} {one['unit']}".rstrip() for one in found]
+        numbers = [f"{one['label']}: {one['value']} {one['unit']}".rstrip() for one in found]
+        return [answer, *numbers] if (answer := self.record.get("answer")) else numbers
 
     @property
     def failure(self) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 from xedge.core import files
-from xedge.reports import estimates, fragments
+from xedge.reports import estimates, fragments, pictures
 from xedge.reports.conversion import as_text
 from xedge.results.doubts import Doubt, said_once
 
-EMBED_LIMIT_BYTES = 1_000_000
-_EMBED_TOTAL_BYTES = 5_000_000
+PAGE_BYTES = 1_000_000  # with its figures and its data: what is beyond lies beside it
+_TEXT_BYTES = 60_000  # of that, for words, code and tables
 _TEMPLATES = Path(__file__).with_name("templates")
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _KINDS = ["image/svg+xml", "image/png", "image/jpeg", "text/html", "text/markdown", "text/latex", "text/plain"]
@@ -25,12 +25,13 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | None = None) -> str:
     """Return the report as HTML: of the executed notebook, which is not changed, and of the `facts` in run.json.
 
-    Of the run's files in `folder` those up to 1 MB are put into the page, larger ones linked; `failing` is the index of
-    the cell that ended the run.
+    The page has all figures, and of the run's files in `folder` as many as keep it below 1 MB; the others are linked.
+    `failing` is the index of the cell that ended the run.
     """
     notebook = copy.deepcopy(notebook)
     for index, cell in enumerate(notebook.cells):
         cell.metadata["xedge"] = _role(cell, index, failing)
+    room = PAGE_BYTES - _TEXT_BYTES - pictures.number(notebook, facts["name"])
     title = _take_title(notebook) or facts["name"].replace("_", " ").capitalize()
     resources = {
         "xedge": {
@@ -46,7 +47,7 @@ def page(notebook: Any, facts: Mapping[str, Any], folder: Path, failing: int | N
             "code": any(cell.cell_type == "code" and cell.source.strip() for cell in notebook.cells),
             "parameters": [typed(row) for row in facts["parameters"]],
             "conditions": conditions(facts),
-            "downloads": _downloads(facts, folder),
+            "downloads": _downloads(facts, folder, room),
             "failing": failing is not None and failing >= 0,
         },
         "metadata": {"name": title, "path": str(folder)},
@@ -140,13 +141,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _downloads(facts: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+def _downloads(facts: Mapping[str, Any], folder: Path, room: int) -> list[dict[str, Any]]:
     downloads, total = [], 0
     own = files.json_text(facts).encode()  # run.json is written after the page
     for name in [*facts.get("files", []), "run.json", f"{facts['name']}.ipynb"]:
         path = folder / name
         size = len(own) if name == "run.json" else path.stat().st_size if path.is_file() else 0
-        inside = size <= EMBED_LIMIT_BYTES and total + size <= _EMBED_TOTAL_BYTES and path.suffix != ".ipynb"
+        inside = (total + size) * 4 // 3 <= room and path.suffix != ".ipynb"
         href, where = quote(name), f"{file_size(size)}, beside this page"
         if inside:
             total, where = total + size, file_size(size)
@@ -178,7 +179,7 @@ def _exporter() -> Any:
         filters={
             "markdown2html": _markdown(),
             "plain": _plain,
-            "base64": fragments.as_base64,
+            "svg_uri": pictures.svg_uri,
             "fragment": fragments.fragment,
             "formula": partial(fragments.formula, block=True),
         },

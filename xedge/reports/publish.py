@@ -17,6 +17,7 @@ from xedge.results.doubts import Doubt
 from xedge.results.evidence import COMPARED_LEVELS
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate
+from xedge.results.tables import PaperTable
 
 CURVE_POINTS = 60
 MOST_HEADLINES = 4
@@ -58,10 +59,19 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
         for part, file in shown.files.items():
             path = (name or part) if len(shown.files) == 1 else "-".join(filter(None, (name, part)))
             files.saved(partial(file.save, format="csv"), folder / path)
+        for part, table in _tables(study).items():
+            files.saved(table.save, folder / "tables" / "-".join(filter(None, (name, part))))
     told = Prose(shown.conclusion)
     if isinstance(study, Measurement):
         told.html = showing.conclusion_html(study)
     return told
+
+
+def _tables(study: Any) -> dict[str, PaperTable]:
+    """The tables of a measurement, or the one that a study offers with `table()`."""
+    if isinstance(study, Measurement):
+        return study.tables()
+    return {"table": PaperTable(study.table())} if hasattr(study, "table") else {}
 
 
 def findings(measurement: Measurement) -> Findings:

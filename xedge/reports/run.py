@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xedge.core import files, machine, paths
+from xedge.core import files, machine, paths, telling
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
 from xedge.reports import conversion, estimates, kept, kernel, thresholds
@@ -95,7 +95,7 @@ def run(
     facts = {"name": name, "run": folder.name, **facts}
     files.write_json(folder / "run.json", facts)
     began = time.monotonic()
-    with Progress(1, "cells", source.path.stem, enabled=progress) as line:
+    with Progress(1, "cells", source.path.stem, enabled=progress) as line, telling.listening(line.hear) as told:
 
         def show(done: int, total: int) -> None:
             line.total = total
@@ -104,7 +104,7 @@ def run(
                 on_cell(done, total)
 
         kept_env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
-        env = kept_env | {FOLDER_VARIABLE: str(folder)}
+        env = kept_env | {FOLDER_VARIABLE: str(folder)} | told
         execution = kernel.execute(source.path, values, env, timeout_s, show)
         facts |= {"status": execution.status, "duration_s": round(time.monotonic() - began, 3)}
         facts["error"] = _located(execution)

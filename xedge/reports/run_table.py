@@ -80,7 +80,7 @@ class Row:
 
     @property
     def headline(self) -> list[str]:
-        """Return the numbers on top of the run's page, each as a text."""
+        """Return what the run's page begins with, each as a text."""
         return self.run.headline if self.run is not None else []
 
     @property

@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,6 +13,9 @@ from xedge.core.tables import html_table
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
 from xedge.results.statistics import Estimate, FloatArray, as_sections, batches, paired_difference
 from xedge.results.words import level_name, milliseconds, senders_share
+
+if TYPE_CHECKING:
+    from xedge.results.canvas import ReportFigure
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,12 @@ class Comparison:
         gap = milliseconds(estimate if value >= 0 else turned_round(estimate))
         text = f"{gap} faster than {slower}{senders_share(estimate)}"
         return f"at {name} {faster} is {text}{' (no interval)' * (estimate.half_width is None)}"
+
+    def plot(self) -> "ReportFigure":
+        """Return the differences with their intervals as a forest plot."""
+        from xedge.results.certainty import comparison_figure
+
+        return comparison_figure(self)
 
     def _repr_html_(self) -> str:
         table = [(level_name(p), milliseconds(e), e.method) for p, e in self.differences.items()]

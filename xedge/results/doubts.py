@@ -222,24 +222,20 @@ def reconnected(of: Evidence) -> Iterator[Doubt]:
     trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
     if trials:
         named = ", ".join(str(trial.replication) for trial in trials)
-        text = f"the connection to the broker was lost and made again in replication {named}"
-        yield Doubt(
-            of.placement,
-            "severe",
-            f"{text}; requests that failed then tell of the broker, not of the service",
-            "look into the broker's log, then measure again",
+        text = (
+            f"the connection to the broker was lost and made again in replication {named}; requests that failed then "
         )
+        text += "tell of the broker, not of the service"
+        yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
 
 
 def link(of: Evidence) -> Iterator[Doubt]:
     """Links: the measured delay off from the requested one, at a level or message by message, or other losses."""
-    check = of.conditions.link_check.get(of.placement)
-    if check is None:
+    if (check := of.conditions.link_check.get(of.placement)) is None:
         return
     if (off_ms := check.off_ms.p50_ms or 0.0) > LINK_TOLERANCE_MS["p50_ms"]:
-        yield Doubt(
-            of.placement, "warning", f"the link was off by {off_ms:.3g} ms, message by message, at the median", SETTLE
-        )
+        text = f"the link was off by {off_ms:.3g} ms, message by message, at the median"
+        yield Doubt(of.placement, "warning", text, SETTLE)
     if check.lost.differing:
         text = f"{check.lost.measured} of the link's messages were lost where {check.lost.requested} were asked for"
         yield Doubt(of.placement, "warning", f"{text}: {check.lost.differing} differ", SETTLE)
@@ -259,12 +255,10 @@ def other_delays(levels: Sequence[LinkLevel]) -> tuple[str, str] | None:
         return abs(ms - other_ms) > max(OTHER_DELAYS * other_ms, LINK_TOLERANCE_MS["p50_ms"])
 
     expected = [level.drawn_ms if level.published_ms is None else level.published_ms for level in levels]
-    off = [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]
-    if not off:
+    if not (off := [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]):
         return None
     told = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
-    where = ", ".join(number(ms) for _, ms in off)
-    source = "drawn" if off[0][0].published_ms is None else "published"
+    where, source = ", ".join(number(ms) for _, ms in off), "drawn" if off[0][0].published_ms is None else "published"
     if any(apart(level.effective_ms, level.drawn_ms) for level, _ in off):
         why, remedy = "nothing overtakes, so at this rate messages wait for those before them", SLOWER
     else:

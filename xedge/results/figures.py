@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from xedge.results import statistics, words
+from xedge.core.exceptions import ConfigurationError
+from xedge.results import certainty, statistics, words
+from xedge.results.canvas import LOOKS, PANEL_INCHES, ReportFigure, styled
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
 
 if TYPE_CHECKING:
     from xedge.results.measurement import Measurement
 
-STYLE = Path(__file__).with_name("xedge.mplstyle")
 MANY_MARKS = 500  # above, marks become one image: as SVG each takes 150 bytes
 WARM_UP = "#bbbbbb"
 POINTS = 200  # of a curve
+MEDIANS = 24  # along a trial
+HATCHES = {"uplink": "//", "inference": "xx", "downlink": "\\\\", "residual": "-"}  # few lines: each adds to an SVG
 Curve = tuple[FloatArray, FloatArray]
 PART_COLOURS = dict(
     zip(PARTS, ("#717581", "#c3c6cc", "#92dadd", "#ffa90e", "#a96b59", "#4fa3ad", "#e2e4e7"), strict=True)
 )
-LOOKS: list[dict[str, Any]] = list(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"])
-
-
-def styled() -> AbstractContextManager[None]:
-    """Apply xedge's style inside the block only; nothing global changes."""
-    return style.context(STYLE)
 
 
 def look(measurement: Measurement, placement: str) -> dict[str, Any]:
@@ -82,7 +72,10 @@ def _curve(ax: Axes, measurement: Measurement, placement: str, curve: Curve, ban
 def legend(ax: Axes, columns: int = 3) -> None:
     """Put the legend into a band above the data, for which the vertical axis is made longer."""
     entries = len(ax.get_legend_handles_labels()[1])
-    band = 0.03 + 0.09 * math.ceil(entries / columns)
+    spec, whole = ax.get_subplotspec(), ax.get_figure(root=True)
+    height = float(whole.get_size_inches()[1]) if whole else PANEL_INCHES[1]
+    inches = max(height / (spec.get_gridspec().nrows if spec else 1) - 0.8, 0.5)  # without title and labels
+    band = 0.03 + 0.23 / inches * math.ceil(entries / columns)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * (high / low) ** band if ax.get_yscale() == "log" else high + band * (high - low))
     ax.legend(loc="upper center", ncols=min(columns, entries), columnspacing=1.2, handletextpad=0.5, borderaxespad=0)
@@ -150,10 +143,12 @@ def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
         share = (means[part] / means["latency"]).fillna(0).to_numpy(dtype=float)
         if share.max() < 0.005:
             continue
-        bars = ax.barh(range(len(names)), share, left=left, height=0.55, color=PART_COLOURS[part], label=part)
+        own: dict[str, Any] = {"color": PART_COLOURS[part], "hatch": HATCHES.get(part, ""), "edgecolor": "white"}
+        bars = ax.barh(range(len(names)), share, left=left, height=0.55, label=part, **own)
         texts = [words.percent(value) if value >= 0.08 else "" for value in share]
         colour = "white" if part in ("inference", "lateness") else "#111111"
-        ax.bar_label(bars, texts, label_type="center", fontsize=8, color=colour)
+        below = {"facecolor": PART_COLOURS[part], "edgecolor": "none", "pad": 1.0}
+        ax.bar_label(bars, texts, label_type="center", fontsize=8, color=colour, bbox=below)
         artists += list(bars)
         left += share
     known = [f"mean {ms:.{words.decimals(ms, None)}f} ms" if ms > 0 else "none answered" for ms in means["latency"]]
@@ -168,6 +163,7 @@ def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
 def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw every latency against its due time, replications on top of each other, the warm-up too, in grey.
 
+    The line is the median of all replications around that time: it shows a drift, and who is who in grey print.
     Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
     """
     rows = measurement.rows
@@ -181,7 +177,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
         lane = high * (high / low) ** 0.04
     many = len(rows) > MANY_MARKS
     looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
-    looks |= {"marker": "," if many else "o", "markersize": 2.5}  # pixels pack tightly
+    looks |= {"marker": "s", "markersize": 1, "antialiased": False} if many else {"marker": "o", "markersize": 2.5}
     artists: list[Artist] = []
     artists += ax.plot(due[warm_up], latency[warm_up], color=WARM_UP, **looks)
     for name in measurement.placements:
@@ -191,8 +187,8 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
         if failed.size:
             marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
             artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
-    entries = [(look(measurement, name)["color"], "o", name) for name in measurement.placements]
-    entries += [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
+        artists += _median(ax, due[own & ~unanswered], latency[own & ~unanswered], look(measurement, name), name)
+    entries = [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
     entries += [("#555555", "|", "no answer in time")] * bool(unanswered.any())
     for colour, marker, label in entries:  # marks that can be seen, for the legend alone
         ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
@@ -201,7 +197,19 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     return artists
 
 
+def _median(ax: Axes, due: FloatArray, latency: FloatArray, own: dict[str, Any], label: str) -> list[Artist]:
+    """Draw the median latency over `due`, as many requests to a point as are left of all in `MEDIANS` points."""
+    known = np.isfinite(latency)
+    order = np.argsort(due[known], kind="stable")
+    parts = np.array_split(order, max(1, min(MEDIANS, order.size // 10)))
+    points = [(np.median(due[known][part]), np.median(latency[known][part])) for part in parts if part.size]
+    x, y = np.array(points, dtype=float).reshape(-1, 2).T
+    below = ax.plot(x, y, color="white", linewidth=3.2)
+    return [*below, *ax.plot(x, y, label=label, **own)]
+
+
 Draw = Callable[[Axes, "Measurement"], list[Artist]]
+Panels = Mapping[Draw, str] | Sequence[str]
 PANELS: dict[Draw, str] = {
     ecdf: "Latency distribution",
     tail: "The tail: how many are slower",
@@ -210,38 +218,39 @@ PANELS: dict[Draw, str] = {
 }
 
 
-class ReportFigure(Figure):
-    """A figure that shows itself in a notebook as one small SVG with an alternative text, the same every time."""
+def chosen(panels: Panels) -> dict[Draw, str]:
+    """Return the panels meant by their names, one or several; those given with titles as they are.
 
-    alt: str = ""
-
-    def svg(self) -> str:
-        """Return the figure as SVG: text as text, no date, identifiers that depend on the content only."""
-        buffer = io.StringIO()
-        with styled():
-            metadata = {"Date": None, "Creator": None, "Title": self.alt}
-            self.savefig(buffer, format="svg", dpi=72, metadata=metadata)
-        return buffer.getvalue()
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        return {"image/svg+xml": self.svg(), "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
+    Raises:
+        ConfigurationError: no panel has that name.
+    """
+    if isinstance(panels, Mapping):
+        return dict(panels)
+    known = {draw.__name__: draw for draw in (*PANELS, *certainty.PANELS)}
+    names = [panels] if isinstance(panels, str) else list(panels)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigurationError(f"no panel {unknown[0]!r}: there are {', '.join(known)}, or give a function its title")
+    return {known[name]: (PANELS | certainty.PANELS)[known[name]] for name in names}
 
 
-def figure(measurement: Measurement, panels: Mapping[Draw, str] = PANELS) -> ReportFigure:
-    """Return the report's figure: `panels` with their titles, two beside each other; the verdict below unless VALID."""
-    columns = min(2, len(panels))
-    lines = math.ceil(len(panels) / columns)
+def figure(measurement: Measurement, panels: Panels = PANELS, size: tuple[float, float] | None = None) -> ReportFigure:
+    """Return the report's figure: `panels`, two beside each other; the verdict below unless VALID.
+
+    `size` is (width, height) in inches; by default each panel has 4.5 by 3.3.
+    """
+    drawn = chosen(panels)
+    columns = 1 if size and size[0] < PANEL_INCHES[0] else min(2, len(drawn))
+    lines = math.ceil(len(drawn) / columns)
     with styled():
-        report = ReportFigure(figsize=(4.5 * columns, 3.3 * lines))
+        report = ReportFigure(figsize=size or (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines))
         axes = report.subplots(lines, columns, squeeze=False).flat
-        for ax, (draw, title) in zip(axes, panels.items(), strict=False):
+        for ax, (draw, title) in zip(axes, drawn.items(), strict=False):
             draw(ax, measurement)
             ax.set_title(title)
-        for ax in list(axes)[len(panels) :]:
+        for ax in list(axes)[len(drawn) :]:
             ax.set_axis_off()
         about = f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}."
         report.alt = f"{about} {measurement.conclusion()}"
         if not measurement.verdict.valid:
-            text = textwrap.fill(textwrap.shorten(str(measurement.verdict), 420, placeholder=" …"), 150)
-            report.supxlabel(text, fontsize=8, color="#b42318", ha="left", x=0.01)
+            report.note(str(measurement.verdict))
     return report

@@ -22,9 +22,9 @@ from xedge.results.unfinished import Unfinished, is_unfinished
 from xedge.results.verdict import Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from xedge.results.figures import Draw, ReportFigure
+    from xedge.results.canvas import ReportFigure
+    from xedge.results.figures import Panels
+    from xedge.results.tables import PaperTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,11 +124,25 @@ class Measurement:
         share, most = share_estimate(of.met(deadline_ms)), share_estimate(of.met(deadline_ms, punctual=True))
         return share.widened((most.value or 0.0) - (share.value or 0.0), high=most.high)
 
-    def plot(self, panels: Mapping[Draw, str] | None = None) -> ReportFigure:
-        """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`."""
+    def plot(self, panels: Panels | None = None, size: tuple[float, float] | None = None) -> ReportFigure:
+        """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`.
+
+        `.save("figure.pdf")` writes it (or `.svg`, `.png`). Panels are named ("ecdf", "tail", "breakdown", "over_time",
+        "forest", "convergence": one or a list) or drawn by functions of your own, with their titles. `size` is (width,
+        height) in inches: (3.4, 2.6) is one panel in a column of a paper.
+
+        Raises:
+            ConfigurationError: no panel has that name.
+        """
         from xedge.results.figures import PANELS, figure
 
-        return figure(self, panels or PANELS)
+        return figure(self, panels or PANELS, size)
+
+    def tables(self) -> dict[str, PaperTable]:
+        """Return the tables for a paper by name, `summary`, `parts` and `differences`: CSV, DataFrame and LaTeX."""
+        from xedge.results.tables import tables_of
+
+        return tables_of(self)
 
     def save(self, path: str | Path, format: storage.Format | None = None) -> Path:  # noqa: A002
         """Write a folder with the rows, `conditions.json` and `verdict.json`, replacing a measurement there.

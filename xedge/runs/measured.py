@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +21,7 @@ from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
 from xedge.runs.calibration import check_links, noise_floor, with_levels
+from xedge.runs.live import INTERVAL_S, Live, asked
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
 from xedge.scenario.scenario import Replication, Scenario
@@ -33,6 +35,7 @@ def measure(
     *,
     strict: bool,
     progress: bool,
+    watch: bool | None,
     broker: Broker | None,
     calibration: Measurement | None,
     resume: str | Path | None,
@@ -47,18 +50,21 @@ def measure(
     running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
     replicated = [Replication.of(running, number) for number in range(replications)]
     plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
+    metrics_s = INTERVAL_S if asked(watch) else 0.0
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     with (
         broker as used,
         Sender() as sender,
         Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,
     ):
+        bar.phase("preparing")
         for name in scenario.placements:  # a model or source that does not fit is an error before anything is measured
             Requests(running, replicated[0], service(running, replicated[0], name, used))
         conditions: dict[str, Any] = {
             "scenario": scenario.as_dict(),
             "replications": replications,
             "strict": strict,
+            "watched": bool(metrics_s),
             "timeout_s": scenario.timeout_s,
             "started_at": began,
             "broker": used.describe() | {"qos": scenario.qos, "tcp_nodelay": True},
@@ -73,7 +79,9 @@ def measure(
             kept = _resumed(resume, conditions)
         else:
             if calibration is None:
+                bar.phase("echo: what broker and sender cost by themselves")
                 floor = noise_floor(used, sender, running, replicated[0].due_ns)
+                bar.phase("links: the delay asked for against the delay of an echo")
                 links = check_links(used, sender, running)
             else:
                 floor, links = _taken_over(calibration, scenario, used)
@@ -83,11 +91,11 @@ def measure(
         with kept.guarded():
             for number, (replication, name) in enumerate(plan):
                 if number not in kept:
-                    tick = _ticker(bar, kept.requests, replication.due_ns)
-                    kept.add(
-                        number,
-                        *fly(running, replication, service(running, replication, name, used), name, sender, tick),
-                    )
+                    bar.phase(f"measuring {number + 1} of {len(plan)} ({name})")
+                    answering = service(running, replication, name, used, metrics_s)
+                    with Live(answering).connected() if metrics_s else nullcontext() as live:
+                        tick = _ticker(bar, kept.requests, replication.due_ns, live)
+                        kept.add(number, *fly(running, replication, answering, name, sender, tick))
         measurement = Measurement(*kept.result())
         bar.finish(_sentence(measurement.rows, perf_counter() - begun))
     return measurement
@@ -105,9 +113,11 @@ def _resumed(folder: str | Path, conditions: dict[str, Any]) -> Unfinished:
     return kept
 
 
-def service(scenario: Scenario, replication: Replication, placement: str, broker: Broker) -> Service:
+def service(
+    scenario: Scenario, replication: Replication, placement: str, broker: Broker, metrics_s: float = 0.0
+) -> Service:
     """Return the service of a placement on the replication's links, not yet entered."""
-    setting = Setting(scenario.model, broker, scenario.qos, replication.link_seed, scenario.topic_prefix)
+    setting = Setting(scenario.model, broker, scenario.qos, replication.link_seed, scenario.topic_prefix, metrics_s)
     return service_of(scenario.placements[placement], setting)
 
 
@@ -150,8 +160,13 @@ def _order(scenario: Scenario, replication: int) -> list[str]:
     return list(scenario.placements)[:: 1 if replication % 2 == 0 else -1]
 
 
-def _ticker(bar: Progress, before: int, due_ns: NDArray[Any]) -> Callable[[float], None]:
-    return lambda elapsed_s: bar.update(before + int(np.searchsorted(due_ns, elapsed_s * 1e9)))
+def _ticker(bar: Progress, before: int, due_ns: NDArray[Any], live: Live | None) -> Callable[[float], None]:
+    def tick(elapsed_s: float) -> None:
+        bar.update(before + int(np.searchsorted(due_ns, elapsed_s * 1e9)))
+        if live is not None:
+            bar.live(live.text())
+
+    return tick
 
 
 def _sentence(rows: pd.DataFrame, elapsed_s: float) -> str:

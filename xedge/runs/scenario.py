@@ -17,6 +17,7 @@ class Scenario(scenario.Scenario, frozen=True, kw_only=True):
         *,
         strict: bool = True,
         progress: bool = True,
+        watch: bool | None = None,
         broker: Broker | None = None,
         calibration: Measurement | None = None,
         resume: str | Path | None = None,
@@ -30,6 +31,8 @@ class Scenario(scenario.Scenario, frozen=True, kw_only=True):
             replications: trials a placement, each on fresh seeds that all placements share.
             strict: a sender that could not keep time makes the measurement INVALID; False makes it a doubt.
             progress: show progress in the terminal or the notebook.
+            watch: show in it, once a second, the rate, latency and fates that the services tell of themselves; by
+                default if XEDGE_WATCH is set. An external service tells what it publishes, `--metrics-interval`.
             broker: one that runs already; by default one is started for the measurement.
             calibration: a measurement taken shortly before behind the same broker and links, whose noise floor and link
                 check are taken over instead of being measured again: for one of many points.
@@ -40,5 +43,12 @@ class Scenario(scenario.Scenario, frozen=True, kw_only=True):
             ConfigurationError, ModelError, BrokerError, ServiceError: what the measurement needs is not there.
         """
         return measure(
-            self, replications, strict=strict, progress=progress, broker=broker, calibration=calibration, resume=resume
+            self,
+            replications,
+            strict=strict,
+            progress=progress,
+            watch=watch,
+            broker=broker,
+            calibration=calibration,
+            resume=resume,
         )

@@ -167,7 +167,7 @@ class IsolatedService(ExternalService):
     def _command(self) -> list[str]:
         host, port = self.address
         options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", self.prefixes[0]]
-        options += ["--metrics-interval", "0", *self._options]
+        options += ["--metrics-interval", "0", *self._options]  # of two, the last holds
         if self._image is None:
             return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
         file = self.takes.kind == NUMBERS

@@ -113,13 +113,17 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix, queue."""
+    """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix, queue.
+
+    One that is watched publishes its metrics every `metrics_interval_s`; 0 is never.
+    """
 
     model: str
     broker: Broker
     qos: int = 0
     seed: int = 0
     prefix: str = ""
+    metrics_interval_s: float = 0.0
     max_queue: int = MAX_QUEUE
     max_queue_mib: float = MAX_QUEUE_MIB
 
@@ -143,6 +147,7 @@ def _edge(placement: Edge, setting: Setting) -> Service:
     if placement.run_in != "thread":
         words = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
         words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
+        words += ["--metrics-interval", str(setting.metrics_interval_s)]
         words += ["--max-queue", str(setting.max_queue), "--max-queue-mib", str(setting.max_queue_mib)]
         where = setting.broker.host, setting.broker.port, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
@@ -173,4 +178,4 @@ def options(placement: Served, setting: Setting) -> dict[str, Any]:
     hardware = {name: getattr(placement, name) for name in names}
     queue = {"max_queue": setting.max_queue, "max_queue_mib": setting.max_queue_mib}
     trial = {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
-    return where | hardware | queue | trial
+    return where | hardware | queue | trial | {"metrics_interval_s": setting.metrics_interval_s}

@@ -1,5 +1,6 @@
 """A live table of the metrics that running services publish."""
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import TextIO
 
@@ -16,12 +17,19 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 def watch(
-    host: str, port: int, topic_prefix: str, out: TextIO, updates: int | None = None, timeout_s: float | None = None
+    host: str,
+    port: int,
+    topic_prefix: str,
+    out: TextIO,
+    updates: int | None = None,
+    timeout_s: float | None = None,
+    on_metrics: Callable[[str, Metrics], None] | None = None,
 ) -> None:
     """Print the metrics of every service behind a broker as they come, until interrupted.
 
     An empty `topic_prefix` shows those one level down too. An `out` that is a terminal is redrawn, anything else gets a
-    table an update. Ends after so many `updates` or after `timeout_s`, where given.
+    table an update. Ends after so many `updates` or after `timeout_s`, where given. `on_metrics` is called with the
+    name of a service, which is its topic prefix and its own, and what it has published.
 
     Raises:
         BrokerError: no broker there.
@@ -29,7 +37,17 @@ def watch(
     below = Topics(topic_prefix).metrics("+")
     topics = [below] if topic_prefix else [below, f"+/{below}"]
     seen: dict[str, tuple[float, Metrics]] = {}
-    connection = Connection("xedge-top", host, port, topics, lambda topic, payload: _take(seen, topic, payload))
+
+    def take(topic: str, payload: bytes) -> None:
+        if (metrics := metrics_in(payload)) is not None:
+            name = printable(topic.rpartition("ml/inference/metrics/")[0] + metrics.service, LONGEST)
+            if name not in seen and len(seen) >= MOST:
+                return
+            seen[name] = perf_counter(), metrics
+            if on_metrics is not None:
+                on_metrics(name, metrics)
+
+    connection = Connection("xedge-top", host, port, topics, take)
     begun, shown, last = perf_counter(), 0, 0.0
     with connection.connected(10):
         while (updates is None or shown < updates) and (timeout_s is None or perf_counter() - begun < timeout_s):
@@ -55,12 +73,11 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _take(seen: dict[str, tuple[float, Metrics]], topic: str, payload: bytes) -> None:
+def metrics_in(payload: bytes) -> Metrics | None:
+    """Return the metrics in a message, None in somebody else's message on our topic."""
     try:
         metrics = msgspec.json.decode(payload, type=Metrics)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return  # somebody else's message on our topic
-    name = printable(topic.rpartition("ml/inference/metrics/")[0] + metrics.service, LONGEST)
+        return None
     metrics.refused = {printable(reason, LONGEST): count for reason, count in list(metrics.refused.items())[:LONGEST]}
-    if name in seen or len(seen) < MOST:
-        seen[name] = perf_counter(), metrics
+    return metrics

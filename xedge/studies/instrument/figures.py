@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from xedge.results.figures import LOOKS, ReportFigure, styled
+from xedge.results.canvas import LOOKS, ReportFigure, styled
 from xedge.results.statistics import ecdf, paired_difference
 from xedge.studies.instrument.result import LIMITS, SERVICE_TIMES, STATISTICS, InstrumentCheck
 from xedge.studies.points import known

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from xedge.results.figures import LOOKS, ReportFigure, styled
+from xedge.results.canvas import LOOKS, ReportFigure, styled
 from xedge.studies.inversion.result import PLACEMENTS, STATISTICS, Inversion
 from xedge.studies.points import known
 

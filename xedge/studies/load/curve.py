@@ -19,7 +19,7 @@ from xedge.results.words import level_name, milliseconds, number
 from xedge.studies.load.limits import STEADY, Limits
 
 if TYPE_CHECKING:
-    from xedge.results.figures import ReportFigure
+    from xedge.results.canvas import ReportFigure
 
 USEFUL = 5000  # requests a rate from which on its p99 is worth publishing; for p95 a fifth of them
 

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from xedge.results.figures import LOOKS, ReportFigure, plain_number, styled
+from xedge.results.canvas import LOOKS, ReportFigure, styled
+from xedge.results.figures import plain_number
 from xedge.results.words import level_name, number
 from xedge.studies.load.limits import STEADY, Limits
 

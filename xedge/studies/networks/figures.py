@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from xedge.results import figures as plots
+from xedge.results.canvas import LOOKS, ReportFigure, styled
 from xedge.results.conditions import typed
-from xedge.results.figures import ReportFigure, styled
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import ecdf
 from xedge.runs.calibration import Crossing
@@ -97,7 +97,7 @@ def crossings(links: Mapping[str, Crossing]) -> ReportFigure:
     with styled():
         canvas = ReportFigure(figsize=(9, 1.55 * len(links) + 0.5))
         axes = canvas.subplots(len(links), 1, sharex=True, squeeze=False)[:, 0]
-        for ax, (name, crossing), look in zip(axes, links.items(), plots.LOOKS, strict=False):
+        for ax, (name, crossing), look in zip(axes, links.items(), LOOKS, strict=False):
             over_time(ax, crossing, look["color"])
             ax.set_title(name)
         axes[-1].set_xlabel("sent, s after the start")

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from xedge.reports import publish
 from xedge.reports.study import Findings, Headline, Table
-from xedge.results import comparison, words
+from xedge.results import canvas, comparison, words
 from xedge.results import figures as plots
 from xedge.results.measurement import Measurement
 from xedge.results.verdict import Verdict, Word
@@ -84,11 +84,11 @@ class CopyOrServe:
                 rows.append(row)
         return pd.DataFrame(rows).set_index(["workers", "arrangement"])
 
-    def plot(self) -> plots.ReportFigure:
+    def plot(self) -> canvas.ReportFigure:
         """Return the figure: memory over workers with the line through it, and the latency with the most workers."""
         most = max(self.measurements)
-        with plots.styled():
-            report = plots.ReportFigure(figsize=(9, 3.6))
+        with canvas.styled():
+            report = canvas.ReportFigure(figsize=(9, 3.6))
             left, right = report.subplots(1, 2, width_ratios=(4, 5))
             ends = (0.8, int(self.memory["workers"].max()) + 0.2)
             for name in (COPY, *SHARED):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from xedge.core.exceptions import ModelError
 from xedge.reports.study import Findings, Headline, Table, changed
-from xedge.results.figures import ReportFigure, styled
+from xedge.results.canvas import ReportFigure, styled
 from xedge.results.statistics import Estimate
 from xedge.text.training.job import Outcome
 
