@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Client, Device, request_bytes, wait_until
+from paho.mqtt.enums import MQTTErrorCode
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.models.reference import reference_inputs
@@ -194,28 +195,38 @@ class Hoarder:
 @pytest.mark.parametrize("qos", [0, 1])
 def test_what_a_broker_does_not_take_is_kept_up_to_a_limit(monkeypatch, qos):
     monkeypatch.setattr(connections, "MAX_PENDING_BYTES", 1 << 20)
+    monkeypatch.setattr(connections, "WEIGH_NS", 0)
     with Hoarder() as connection:
         taken = 0
         for _ in range(20_000):  # sockets take some MiB
-            taken += connection.hand_over("t", b"x" * 1000, qos)
+            taken += connection.publish("t", b"x" * 1000, qos).rc == 0
             connection.flush()
-        client = connection._client
-        assert taken < 20_000
-        assert not connection.hand_over("t", b"x", qos)
-        assert sum(packet["to_process"] for packet in client._out_packet) == client.unwritten_bytes < 1.1 * 2**20
-        assert sum(len(message.payload) for message in client._out_messages.values()) == client.unacknowledged_bytes
-        assert client.unacknowledged_bytes < 1.1 * 2**20
+        assert 500 < taken < 20_000
+        assert connection.pending_bytes < 1.1 * 2**20
 
 
-def test_what_a_broker_has_taken_is_no_longer_pending(any_broker, prefix):
+def test_with_nobody_there_quality_of_service_1_keeps_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(connections, "MAX_PENDING_BYTES", 1 << 20)
+    monkeypatch.setattr(connections, "WEIGH_NS", 0)
+    with Hoarder() as connection:
+        connection._client._sock_close()
+        answers = {connection.publish("t", b"x" * 1000, 1).rc for _ in range(3000) if connection.flush() is None}
+        assert answers == {connections.NO_CONNECTION, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE}
+        assert 2**20 < connection.pending_bytes < 1.1 * 2**20
+
+
+def test_what_a_broker_has_taken_is_no_longer_pending_and_more_is_taken(any_broker, prefix, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_PENDING_BYTES", 50_000)
+    monkeypatch.setattr(connections, "WEIGH_NS", 0)
     connection = Connection("test", any_broker.host, any_broker.port, [], lambda *_: None)
     with connection.connected(30):
         for number in range(100):
-            assert connection.hand_over(f"{prefix}/t", b"x" * 5000, number % 2)
-        client = connection._client
-        assert client.unacknowledged_bytes == 50 * 5000
-        connection.turn_until(lambda: not client.unacknowledged_bytes and not client.want_write(), 60)
-        assert (client.unacknowledged_bytes, client.unwritten_bytes) == (0, 0)
+            assert connection.publish(f"{prefix}/t", b"x" * 5000, number % 2).rc == 0
+        connection.flush()
+        assert connection.publish(f"{prefix}/t", b"x", 1).rc != 0
+        connection.turn_until(lambda: not connection.pending_bytes, 60)
+        connection.flush()
+        assert connection.publish(f"{prefix}/t", b"x", 1).rc == 0
 
 
 @pytest.mark.skipif(not find_mosquitto(), reason="mosquitto is not installed")

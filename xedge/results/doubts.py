@@ -17,10 +17,8 @@ from xedge.results.steadiness import Steadiness
 from xedge.results.words import count, level_name, number, percent
 
 LATE_SHARE = 0.10  # of a percentile may be due to the sender, or as much as half of its interval
-FATES = {
-    **{"lost": "lost", "timeout": "timed out", "overloaded": "refused because the service's queue was full"},
-    **{"error": "answered with an error", "not_sent": "not sent"},
-}
+FATES = {"lost": "lost", "timeout": "timed out", "overloaded": "refused because the service's queue was full"}
+FATES |= {"error": "answered with an error", "not_sent": "not sent"}
 LINK_TOLERANCE_MS = {"p50_ms": 0.5, "p99_ms": 2.0}
 OTHER_DELAYS = 0.10  # so far may the delays that messages met be off from those published of a network
 
@@ -78,19 +76,15 @@ def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
 
 
 def unanswered(of: Evidence) -> Iterator[Doubt]:
-    """No request was answered."""
-    if not of.counts["ok"]:
-        requests = len(of.measured)
-        text = f"none of {count(requests)} requests was answered" if requests else "no request after the warm-up"
-        yield Doubt(of.placement, "severe", text, "see that the service runs and takes these inputs (xedge health)")
-
-
-def ended(of: Evidence) -> Iterator[Doubt]:
-    """A service ended by itself during a trial: what was not answered then tells of no place."""
+    """No request was answered, or the service ended by itself: what was not answered then tells of no place."""
     for trial in of.conditions.trials:
         if trial.placement == of.placement and trial.failure:
             text = f"the service ended in replication {trial.replication}: {trial.failure}"
             yield Doubt(of.placement, "severe", text, "mend what ended it, then measure again")
+    if not of.counts["ok"]:
+        requests = len(of.measured)
+        text = f"none of {count(requests)} requests was answered" if requests else "no request after the warm-up"
+        yield Doubt(of.placement, "severe", text, "see that the service runs and takes these inputs (xedge health)")
 
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
@@ -295,6 +289,6 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
 
 
 RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, ended, unsent, late, saturated, reconnected, failures, levels),
+    *(unanswered, unsent, late, saturated, reconnected, failures, levels),
     *(alike, transient, unsteady, drift, floor, link),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from xedge.results.doubts import Doubt, ended, late, said_once, saturated, turned_comparisons, unanswered, unsent
+from xedge.results.doubts import Doubt, late, said_once, saturated, turned_comparisons, unanswered, unsent
 from xedge.results.evidence import Evidence
 
 Word = Literal["INVALID", "SATURATED", "VALID"]  # the worst first, as in Severity
@@ -45,7 +45,7 @@ def judge(placements: Sequence[Evidence]) -> Verdict:
     turned = list(turned_comparisons(placements))
     for of in placements:
         sender = [*unsent(of), *late(of), *(doubt for doubt in turned if doubt.placement == of.placement)]
-        broken = [*unanswered(of), *ended(of), *(sender if of.conditions.strict else ())]
+        broken = [*unanswered(of), *(sender if of.conditions.strict else ())]
         stuck = [] if broken else list(saturated(of))
         words[of.placement] = "INVALID" if broken else "SATURATED" if stuck else "VALID"
         reasons += [*broken, *stuck]

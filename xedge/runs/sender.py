@@ -144,7 +144,7 @@ def _send_all(
     connection: Connection, topics: list[str], flight: Flight, replies: list[Any]
 ) -> tuple[int, NDArray[np.int64]]:
     topic_of = [topics[route] for route in flight.routes] or topics[:1] * len(flight.payloads)
-    payloads, publish, qos, window = flight.payloads, connection.publish, flight.qos, flight.window
+    payloads, qos, window = flight.payloads, flight.qos, flight.window
     parent, sent_ns = os.getppid(), np.full(len(payloads), -1, np.int64)
     gc.collect()
     gc.freeze()
@@ -160,7 +160,7 @@ def _send_all(
             while window and number - len(replies) >= window and perf_counter_ns() < due + flight.timeout_s * 1e9:
                 connection.turn(0.1)
             now_ns = perf_counter_ns()
-            if publish(topic_of[number], payload, qos).rc == 0:
+            if connection.publish(topic_of[number], payload, qos).rc == 0:
                 sent_ns[number] = now_ns - start_ns
             connection.flush()
             if left_ns < -1_000_000 and number % 16 == 0:  # behind schedule: still read what has come

@@ -18,43 +18,14 @@ from xedge.core.exceptions import BrokerError
 log = logging.getLogger(__name__)
 MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
 MAX_PENDING_BYTES = 32 << 20  # what waits to be written or acknowledged; what is published beyond is dropped
+NO_CONNECTION = MQTTErrorCode.MQTT_ERR_NO_CONN
+WEIGH_NS = 50_000_000  # how often that is weighed, where more than a few messages wait: a publish alone pays nothing
 _SECOND_NS = 1_000_000_000
 _FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
 
 
 class _Client(mqtt.Client):
-    """A client with limits: it ends the connection at a packet too large, and drops what it cannot send in time."""
-
-    unwritten_bytes = unacknowledged_bytes = 0
-
-    def publish(self, topic: str, payload: Any = None, qos: int = 0, *how: Any, **further: Any) -> mqtt.MQTTMessageInfo:
-        if qos and self.unacknowledged_bytes > MAX_PENDING_BYTES:
-            full = mqtt.MQTTMessageInfo(0)
-            full.rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
-            return full
-        info = super().publish(topic, payload, qos, *how, **further)
-        if qos and info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-            self.unacknowledged_bytes += len(payload or b"")
-        return info
-
-    def _do_on_publish(self, mid: int, *how: Any) -> MQTTErrorCode:
-        self.unacknowledged_bytes -= len(self._out_messages[mid].payload)
-        return super()._do_on_publish(mid, *how)
-
-    def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
-        if self.unwritten_bytes > MAX_PENDING_BYTES and command & 0xF0 == mqtt.PUBLISH and not qos:
-            return MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
-        self.unwritten_bytes += len(packet)
-        return super()._packet_queue(command, packet, mid, qos, info)
-
-    def _sock_send(self, buf: Any) -> int:
-        written = super()._sock_send(buf)
-        self.unwritten_bytes -= written
-        return written
-
-    def reconnect(self) -> MQTTErrorCode:
-        self.unwritten_bytes = 0  # paho forgets what was not written
-        return super().reconnect()
+    """A client that ends the connection instead of taking in a packet over the limit."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > MAX_PACKET_BYTES:
@@ -105,7 +76,8 @@ class Connection:
         client.on_socket_open = _set_nodelay
         # With a writer registered, paho leaves sending to turn(): many answers then leave in one go.
         client.on_socket_register_write = lambda _client, _data, _sock: None
-        self.publish = client.publish
+        self._weighed_ns = 0
+        self.publish: Callable[..., mqtt.MQTTMessageInfo] = client.publish
 
     def connect(self) -> None:
         """Open the connection.
@@ -147,15 +119,13 @@ class Connection:
             self._misc_ns = now_ns
             self._client.loop_misc()
 
-    def hand_over(self, topic: str, payload: bytes, qos: int) -> bool:
-        """Publish and return whether it leaves: now, or with QoS 1, which paho keeps, after the next reconnect."""
-        sent = self.publish(topic, payload, qos).rc
-        return sent == MQTTErrorCode.MQTT_ERR_SUCCESS or (qos > 0 and sent == MQTTErrorCode.MQTT_ERR_NO_CONN)
-
     def flush(self) -> None:
         """Send what has been published; what the socket does not take goes at the next turn."""
-        if self._client.want_write() and self._client.socket() is not None:
-            self._client.loop_write()
+        client = self._client
+        if client.want_write() and client.socket() is not None:
+            client.loop_write()
+        if len(client._out_packet) > 8 or len(client._out_messages) > 8 or self.publish == self._drop:
+            self._weigh()
 
     def wake(self) -> None:
         """End the present wait; may be called from any thread."""
@@ -240,6 +210,27 @@ class Connection:
         self.subscribed = not self.refused
         if self.subscribed:
             self._came_back()
+
+    def _weigh(self) -> None:
+        now_ns, client = perf_counter_ns(), self._client
+        if now_ns - self._weighed_ns < WEIGH_NS:
+            return
+        self._weighed_ns, was_full = now_ns, self.publish == self._drop
+        is_full = self.pending_bytes > MAX_PENDING_BYTES
+        self.publish = self._drop if is_full else client.publish
+        if is_full and not was_full:
+            log.warning("%s:%s takes too little: messages are dropped for now", self.host, self.port)
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much waits to be written, or with QoS 1 to be acknowledged."""
+        unwritten = sum(packet["to_process"] for packet in self._client._out_packet)
+        return unwritten + sum(len(message.payload) for message in self._client._out_messages.values())
+
+    def _drop(self, *_message: Any) -> mqtt.MQTTMessageInfo:
+        dropped = mqtt.MQTTMessageInfo(0)
+        dropped.rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+        return dropped
 
     def _came_back(self) -> None:
         if self._lost_ns:

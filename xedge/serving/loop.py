@@ -18,7 +18,7 @@ from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB, Capacity, Station
 from xedge.serving.background import Background
-from xedge.serving.connection import Connection
+from xedge.serving.connection import NO_CONNECTION, Connection
 from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
@@ -264,7 +264,8 @@ class ServiceLoop(Background):
         departed_ns = perf_counter_ns()
         topic, payload = self.answer(item, departed_ns)
         connection = self._connection
-        sent = connection is not None and connection.hand_over(topic, payload, self.qos)
+        rc = connection.publish(topic, payload, self.qos).rc if connection is not None else NO_CONNECTION
+        sent = rc == 0 or (self.qos > 0 and rc == NO_CONNECTION)  # paho keeps those of QoS 1 for the next connection
         self.counts["answered" if sent else "unanswered"] += 1
         if self._metrics_ns and sent:
             self._meter.latencies_ns.append(departed_ns - item.read_ns)
