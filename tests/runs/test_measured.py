@@ -312,7 +312,7 @@ def test_noise_fits_every_model(any_broker: Broker) -> None:
 def test_source_that_does_not_fit_the_model(any_broker: Broker, tmp_path: Path, own_broker: bool) -> None:
     before, interval = children_of(os.getpid()), sys.getswitchinterval()
     model = write_lookup_model(tmp_path / "lookup.onnx")
-    with pytest.raises(ConfigurationError, match="give a file, as source=.*, or source=xedge.Noise"):
+    with pytest.raises(ConfigurationError, match="give a file, as source="):
         quick(None if own_broker else any_broker, model=str(model), workload=Trace(due_s=[0.0, 0.1]))
     assert children_of(os.getpid()) == before
     assert sys.getswitchinterval() == interval
