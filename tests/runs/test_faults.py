@@ -82,6 +82,12 @@ def sound(measurement, n):
     return failed
 
 
+def silent(measurement, n):
+    """Return the rows that nothing came back for; a busy machine may answer others after a short time-out."""
+    failed = sound(measurement, n)
+    return failed[failed["received_ns"].isna()]
+
+
 def doubts(measurement):
     return "; ".join(map(str, measurement.checks()))
 
@@ -122,7 +128,7 @@ def test_a_broker_that_is_killed_for_good(prefix):
         broker.stop()
     folder = caught.value.__notes__[0].partition("kept in ")[2].partition(": ")[0]
     part = Measurement.load(folder)
-    failed = sound(part, 150)  # the first trial, to its end
+    failed = silent(part, 150)  # the first trial, to its end
     assert set(failed["status"]) <= {"not_sent", "timeout", "lost"}
     assert failed["error"].str.contains("the connection to the broker was away from").all()
     assert part.conditions["interrupted"]["ended"] == 1
@@ -227,7 +233,7 @@ def test_a_service_that_is_killed_is_said_and_the_next_trial_has_a_new_one(any_b
     asked = scenario(prefix, Edge(run_in="process"), timeout_s=1.0)
     with during(any_broker, prefix, lambda: os.kill(isolated_pids[0], signal.SIGKILL)):
         measurement = asked.measure(2, progress=False, broker=any_broker)
-    failed = sound(measurement, 300)
+    failed = silent(measurement, 300)
     assert set(failed["replication"]) == {0}
     assert set(failed["status"]) == {"timeout"}
     assert failed["error"].str.startswith("the service ended: its process ended by itself (SIGKILL)").all()
@@ -253,7 +259,7 @@ def test_a_service_that_stalls_for_good_is_said_and_its_process_goes(any_broker,
         measurement = scenario(prefix, Edge(run_in="process"), timeout_s=0.5).measure(
             1, progress=False, broker=any_broker
         )
-    failed = sound(measurement, 150)
+    failed = silent(measurement, 150)
     assert set(failed["status"]) == {"timeout"}
     assert failed["error"].str.contains("no xedge service answers").all()
     wait_until(lambda: isolated_pids[0] not in children_of(1), "the stalled process is gone")
@@ -287,7 +293,7 @@ def test_a_service_that_breaks_is_said_and_not_called_slow(any_broker, prefix):
     measurement = scenario(prefix, Breaking(breaks_after=90), timeout_s=0.5).measure(
         2, progress=False, broker=any_broker
     )
-    failed = sound(measurement, 300)
+    failed = silent(measurement, 300)
     assert len(failed) == 2 * 60
     assert failed["error"].str.contains("the service ended: RuntimeError: out of paper").all()
     assert measurement.verdict.word == "INVALID"
