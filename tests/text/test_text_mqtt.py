@@ -20,7 +20,8 @@ from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.link import Link
 from xedge.scenario.placements import Cloud, Edge, External
-from xedge.scenario.sources import CsvReplay, Texts
+from xedge.scenario.replay import CsvReplay
+from xedge.scenario.sources import Texts
 from xedge.serving.broker import Broker
 from xedge.serving.external import IsolatedService, ping
 from xedge.serving.inference import MLService

@@ -138,7 +138,7 @@ def _unusable(path: Path, why: str) -> ModelError:
 
 def _read(path: Path, content: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=content)
+        return msgspec.json.decode(path.read_text("utf-8"), type=content)
     except (OSError, ValueError, RecursionError) as exc:
         raise _unusable(path, f"it is missing or damaged ({exc})") from exc
 
