@@ -114,7 +114,6 @@ def test_a_broker_that_is_killed_and_comes_back(prefix, kind):
     failed = sound(measurement, 150)
     assert len(failed)
     assert failed["error"].str.contains("the connection to the broker was away from").all()
-    assert measurement.rows["status"].iloc[-1] == "ok" or (failed["status"] == "not_sent").any()
     assert "made again in replication 0" in doubts(measurement)
 
 
@@ -209,7 +208,6 @@ def test_a_connection_that_is_cut(any_broker, prefix):
         proxy.close()
     failed = sound(measurement, 150)
     assert failed["error"].str.contains("the connection to the broker was away from").all()
-    assert measurement.rows["status"].iloc[-1] == "ok"
     assert "made again in replication 0" in doubts(measurement)
 
 
