@@ -280,9 +280,12 @@ def test_external_text_service_gets_texts(any_broker: Broker, folder: Path, pref
     assert (measurement.rows["status"] == "ok").all()
 
 
-def test_source_of_the_wrong_kind_is_told_before_measuring(any_broker: Broker, folder: Path, models: Path) -> None:
-    with pytest.raises(ConfigurationError, match="CsvReplay makes numbers, the model takes text"):
-        measured(any_broker, source=CsvReplay(path="x.csv"))
+def test_source_of_the_wrong_kind_is_told_before_measuring(
+    any_broker: Broker, folder: Path, models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ConfigurationError, match="has no column text, title, description: it has a, b"):
+        measured(any_broker, source=CsvReplay(path=str(tmp_path / "x.csv")))
     with pytest.raises(ConfigurationError, match="Texts makes text, the model takes numbers"):
         measured(any_broker, model="anomaly_detector", source=Texts())
 
