@@ -109,6 +109,14 @@ def test_an_invalid_or_saturated_run_says_what_cannot_be_concluded():
     )
 
 
+def test_a_service_that_ended_is_the_reason_and_not_the_sender():
+    trials = [{"placement": "edge", "replication": 0, "failure": "killed by signal 9"}]
+    rows, told = measurement().rows, measurement().conditions | {"trials": trials}
+    assert Measurement(rows, told).answer().sentence == (
+        "Where to run it cannot be said from this run: edge broke off while it was measured."
+    )
+
+
 def test_a_placement_that_is_faster_at_the_median_only_asks_for_a_deadline():
     rows = [trial("edge", r, seed=1) for r in range(5)] + [trial("far", r, away_ms=2.0, seed=2) for r in range(5)]
     rows = pd.concat(rows, ignore_index=True)

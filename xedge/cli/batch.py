@@ -152,7 +152,7 @@ def _swept(result: Sweep) -> int:
 
 def _show(page: Path, sentence: str) -> None:
     """Print the page; with its sentence where no progress line on a terminal has said that."""
-    print(page if sys.stderr.isatty() else f"{page}: {sentence}")
+    print(page if sys.stderr.isatty() else f"{page}: {sentence.removesuffix(f': {page}')}")
 
 
 def _status(runs: Sequence[Run]) -> int:

@@ -30,6 +30,7 @@ def add(command: Adder) -> None:
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs in a folder and the folders in it, the newest last: when, what, how it came out."""
     from xedge.core import paths
+    from xedge.core.tables import text_table
     from xedge.reports import kept
 
     folder = Path(arguments.folder or paths.reports_dir()).resolve()
@@ -39,9 +40,7 @@ def runs(arguments: argparse.Namespace) -> int:
     elif found:
         rows = [_row(run, folder) for run in found]
         heads = ("started (UTC)", "notebook", "verdict", "parameters", "folder", "result")
-        widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
-        for row in [heads, *rows]:
-            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        print(text_table([heads, *rows]))
     else:
         print(f"no runs in {folder}")
     return 0

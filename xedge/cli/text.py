@@ -6,6 +6,7 @@ import os
 from xedge.cli.options import Adder, add_logging, log_settings, wait_for_end
 from xedge.core import logs
 from xedge.core.exceptions import ConfigurationError
+from xedge.core.tables import text_table
 from xedge.text.labels import TASKS
 from xedge.text.registry.versions import ModelVersion
 
@@ -41,9 +42,7 @@ def registry_list(arguments: argparse.Namespace) -> int:
     if len(rows) == 1:
         print("no versions: train and register one with `make text` or `xedge report 09_train_text`")
         return 0
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(text_table(rows))
     return 0
 
 

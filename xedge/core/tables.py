@@ -1,7 +1,10 @@
-"""Tables: as HTML with every cell escaped, for what shows itself in a notebook; and columns' names with their units."""
+"""Tables as aligned text and as HTML with every cell escaped, and columns' names with their units."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import ClassVar, TypeVar
+
+Row = TypeVar("Row")
 
 UNITS = {"ms": "ms", "s": "s", "hz": "/s", "mbps": "Mbit/s", "mb": "MB", "bytes": "bytes", "percent": "%"}
 
@@ -18,6 +21,18 @@ def heading(name: str) -> str:
     return f"{label}, {unit}" if unit else label
 
 
+def text_table(rows: Sequence[Sequence[str]], *, right: bool = False) -> str:
+    """Return rows, the first of them the heads, as lines whose columns begin, or with `right` end, below each other.
+
+    >>> print(text_table([("model", "kB"), ("vibration_cnn", "33")]))
+    model          kB
+    vibration_cnn  33
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    align = str.rjust if right else str.ljust
+    return "\n".join("  ".join(map(align, row, widths)).rstrip() for row in rows)
+
+
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table with `heads` above `rows`, the first cell of each row its heading.
 
@@ -30,3 +45,19 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         for first, *others in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class TableList(list[Row]):
+    """A list that shows itself as a table: a subclass names its `columns` and says in `cells` what one entry shows."""
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def cells(self, entry: Row) -> tuple[str, ...]:
+        """Return what the table says of one entry, a text a column; override."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return text_table([self.columns, *map(self.cells, self)])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.columns, map(self.cells, self))

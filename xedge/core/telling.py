@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
+from xedge.core.plain import printable
+
 VARIABLE = "XEDGE_PROGRESS_SOCKET"
 MOST_BYTES = 4096
 
@@ -62,9 +64,4 @@ def _hear(ear: socket.socket, hear: Callable[[News], None]) -> None:
     while said := ear.recv(MOST_BYTES):
         with suppress(ValueError, TypeError):
             news = News(**json.loads(said))
-            hear(News(news.share, _plain(news.phase), _plain(news.live)))
-
-
-def _plain(text: str) -> str:
-    """Only what can be printed: nothing that a terminal takes for a command."""
-    return "".join(letter for letter in str(text)[:300] if letter.isprintable())
+            hear(News(news.share, printable(news.phase), printable(news.live)))

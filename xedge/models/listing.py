@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xedge.core import paths
 from xedge.core.exceptions import ModelError
-from xedge.core.tables import html_table
+from xedge.core.tables import TableList
 from xedge.models.adopted import described
 from xedge.models.lookup import SUFFIXES, models_in
 from xedge.models.reference import ModelCard, read_card
@@ -22,30 +22,16 @@ class Listed:
     metrics: dict[str, float]
 
 
-class Models(list[Listed]):
+class Models(TableList[Listed]):
     """The models of a folder; shows itself as a table."""
 
-    _COLUMNS = ("model", "files, kB", "one input", "origin", "accuracy", "ROC-AUC")
+    columns = ("model", "files, kB", "one input", "origin", "accuracy", "ROC-AUC")
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (
-                model.name,
-                ", ".join(f"{suffix} {-(-size // 1000)}" for suffix, size in model.files.items()),
-                model.takes,
-                model.origin,
-                *(f"{model.metrics[key]:.3f}" if key in model.metrics else "" for key in ("accuracy", "roc_auc")),
-            )
-            for model in self
-        ]
-
-    def __repr__(self) -> str:
-        rows = [self._COLUMNS, *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-    def _repr_html_(self) -> str:
-        return html_table(self._COLUMNS, self._rows())
+    def cells(self, entry: Listed) -> tuple[str, ...]:
+        """Return what the table says of one model."""
+        files = ", ".join(f"{suffix} {-(-size // 1000)}" for suffix, size in entry.files.items())
+        metrics = (f"{entry.metrics[key]:.3f}" if key in entry.metrics else "" for key in ("accuracy", "roc_auc"))
+        return entry.name, files, entry.takes, entry.origin, *metrics
 
 
 def found(folder: Path | None = None) -> Models:

@@ -15,7 +15,7 @@ from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError, ModelNotFoundError
 from xedge.core.files import file_sha256
 from xedge.core.progress import Progress
-from xedge.core.tables import html_table
+from xedge.core.tables import TableList
 from xedge.models.kinds import NUMBERS, kind_in
 from xedge.models.lookup import REFERENCE_MODELS, model_path
 from xedge.scenario import vibration
@@ -45,32 +45,23 @@ class ModelCard:
         return all(file.is_file() and file_sha256(file) == sums[suffix] for suffix, file in files.items())
 
 
-class Cards(list[ModelCard]):
+class Cards(TableList[ModelCard]):
     """Model cards that show themselves as a table."""
 
-    _COLUMNS = ("model", "architecture", "parameters", "input", "ROC-AUC", "accuracy", "max difference", "built")
+    columns = ("model", "architecture", "parameters", "input", "ROC-AUC", "accuracy", "max difference", "built")
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (
-                card.name,
-                str(card.facts["architecture"]),
-                f"{card.facts['parameters']:,}" if card.facts["parameters"] is not None else "",
-                " × ".join(map(str, card.facts["input_shape"])),
-                *(f"{card.metrics[key]:.3f}" if key in card.metrics else "" for key in ("roc_auc", "accuracy")),
-                f"{card.facts['parity']['max_abs_difference']:.1e}",
-                card.facts["created_utc"][:10] + " (quick)" * bool((card.facts.get("training") or {}).get("quick")),
-            )
-            for card in self
-        ]
-
-    def __repr__(self) -> str:
-        rows = [self._COLUMNS, *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-    def _repr_html_(self) -> str:
-        return html_table(self._COLUMNS, self._rows())
+    def cells(self, entry: ModelCard) -> tuple[str, ...]:
+        """Return what the table says of one model."""
+        facts, metrics = entry.facts, entry.metrics
+        return (
+            entry.name,
+            str(facts["architecture"]),
+            f"{facts['parameters']:,}" if facts["parameters"] is not None else "",
+            " × ".join(map(str, facts["input_shape"])),
+            *(f"{metrics[key]:.3f}" if key in metrics else "" for key in ("roc_auc", "accuracy")),
+            f"{facts['parity']['max_abs_difference']:.1e}",
+            facts["created_utc"][:10] + " (quick)" * bool((facts.get("training") or {}).get("quick")),
+        )
 
 
 def read_card(path: Path) -> ModelCard:

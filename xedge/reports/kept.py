@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,7 @@ class Run:
     @property
     def changed(self) -> dict[str, str]:
         """Return the parameters that are not the notebook's defaults, as one types them."""
-        rows = self.record["parameters"]
-        return {row["name"]: conversion.as_text(row["value"]) for row in rows if row["changed"]}
+        return changed(self.record["parameters"])
 
     @property
     def headline(self) -> list[str]:
@@ -145,6 +144,11 @@ def state(facts: Mapping[str, Any]) -> str:
     """Return how the run came out whose run.json says `facts`: its verdict if it completed and has one, else a word."""
     status = str(facts.get("status", "missing"))
     return {"completed": facts.get("verdict") or status, "running": "unfinished"}.get(status, status)
+
+
+def changed(parameters: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return which of run.json's `parameters` are not the notebook's defaults, and their values as one types them."""
+    return {row["name"]: conversion.as_text(row["value"]) for row in parameters if row["changed"]}
 
 
 def now() -> str:

@@ -89,7 +89,7 @@ def run(
     values = notebook_parameters.convert(source.parameters, parameters or {})
     limits = thresholds.read(fail_if)
     facts = _facts(source, values)
-    changed = {row["name"]: conversion.as_text(row["value"]) for row in facts["parameters"] if row["changed"]}
+    changed = kept.changed(facts["parameters"])
     name = name or report_name(source.path)
     folder = kept.new_folder(Path(out_dir or paths.reports_dir()).resolve(), name, changed, facts["started_at"])
     facts = {"name": name, "run": folder.name, **facts}
@@ -130,7 +130,6 @@ def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
         value = values.get(parameter.name, parameter.default)
         about = {"default": parameter.default, "changed": value != parameter.default, "help": parameter.help}
         rows.append({"name": parameter.name, "value": value} | about)
-    changed = {row["name"]: conversion.as_text(row["value"]) for row in rows if row["changed"]}
     return {
         "notebook": notebook.name,
         "notebook_sha256": notebook.sha256,
@@ -138,7 +137,7 @@ def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
         "verdict": None,
         "error": None,
         "parameters": rows,
-        "command": conversion.command("report", notebook.name, changed),
+        "command": conversion.command("report", notebook.name, kept.changed(rows)),
         "started_at": kept.now(),
         "duration_s": None,
         "versions": machine.versions(),
@@ -208,11 +207,10 @@ def record(key: str, value: Any) -> None:
         key: `verdict` ("VALID", "INVALID" or "SATURATED"), `headline` (up to four mappings with label, value, unit and
             detail, the last two optional), `conclusion` (a sentence or two; an empty line begins a paragraph),
             `answer` (one sentence, with which the page then begins instead), `doubts` (with about, placement, severity,
-            text and remedy),
-            `conditions` (a mapping), `estimates` (for the summary table and the index over several runs, the unit at
-            the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395, "high": 425}}}),
-            `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}), or a name of your
-            own, which goes to run.json only.
+            text and remedy), `conditions` (a mapping), `estimates` (for the summary table and the index over several
+            runs, the unit at the end of each name: {"edge": {"p99_ms": estimate, "knee_hz": {"value": 410, "low": 395,
+            "high": 425}}}), `distributions` (what the index draws small: {"edge": {"latency_ms": […], "share": […]}}),
+            or a name of your own, which goes to run.json only.
         value: anything that JSON can hold; numbers and arrays of NumPy too.
 
     Raises:

@@ -93,9 +93,7 @@ class Reading:
         how = "how fast it is" if self.deadline_ms is None else f"whether it meets {self.deadline_ms:g} ms"
         asked = how if one else "where to run it"
         if verdict.word == "INVALID":
-            silent = [name for name, of in self.measurement.evidence.items() if not of.counts["ok"]]
-            why = f"{' and '.join(silent)} answered nothing" if silent else "the sender could not keep time"
-            text = f"{asked} cannot be said from this run: {why}"
+            text = f"{asked} cannot be said from this run: {self._broken()}"
         elif not self.steady:
             rate = words.number(max(of.rates_hz["offered_hz"] for of in self.measurement.evidence.values()))
             keeps = f"{saturated[0]} does not keep up" if one else "no placement keeps up"
@@ -106,6 +104,14 @@ class Reading:
             if any(doubt.severity == "severe" and doubt.placement not in saturated for doubt in checks):
                 text = f"under severe doubt, see below: {text[:1].lower()}{text[1:]}"
         return Answer(f"{text[:1].upper()}{text[1:]}.", self._numbers())
+
+    def _broken(self) -> str:
+        """Return why the run is INVALID: first what ended a service, which makes all else follow."""
+        trials = self.measurement.typed_conditions.trials
+        if ended := dict.fromkeys(str(trial.placement) for trial in trials if trial.failure):
+            return f"{' and '.join(ended)} broke off while it was measured"
+        silent = [name for name, of in self.measurement.evidence.items() if not of.counts["ok"]]
+        return f"{' and '.join(silent)} answered nothing" if silent else "the sender could not keep time"
 
     def _by_deadline(self) -> str:
         states = {name: meets(share) for name, share in self.shares.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from xedge.core.tables import html_table
+from xedge.core.tables import html_table, text_table
 from xedge.results import words
 from xedge.results.doubts import said_once
 from xedge.results.evidence import LEVELS
@@ -27,13 +27,11 @@ ON_TOP = "on-top"  # the class of what a page shows at its top, and so not once 
 
 def as_text(measurement: Measurement) -> str:
     """Return answer, numbers, doubts, table and what its columns mean, for a terminal."""
-    answer, lines = measurement.answer(), _table(measurement)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    answer, table = measurement.answer(), text_table(_table(measurement), right=True)
     numbers = [f"  {number.label}: {number}" for number in answer.numbers]
     listed = [f"  - {told}" for told in doubt_lines(measurement.checks())] or ["  no check raised a doubt"]
     verdict = f"Measurement: {standing(measurement)}"
-    return "\n".join([str(answer), *numbers, verdict, *listed, *table, _method(measurement)])
+    return "\n".join([str(answer), *numbers, verdict, *listed, table, _method(measurement)])
 
 
 def as_html(measurement: Measurement) -> str:

@@ -96,7 +96,7 @@ def measure(
                     with Live(answering).connected() if metrics_s else nullcontext() as live:
                         tick = _ticker(bar, kept.requests, replication.due_ns, live)
                         kept.add(number, *fly(running, replication, answering, name, sender, tick))
-        measurement = Measurement(*kept.result())
+            measurement = Measurement(*kept.result())
         bar.finish(_sentence(measurement.rows, perf_counter() - begun))
     return measurement
 

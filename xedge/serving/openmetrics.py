@@ -30,6 +30,10 @@ class Exporter:
         self._rate = Gauge("xedge_answers_per_second", rate, ["service"], registry=registry)
         latency = "from reading a request off the socket to handing over its result, in the last interval"
         self._latency = Gauge("xedge_latency_seconds", latency, ["service", "quantile"], registry=registry)
+        queued = "requests that the service held at the end of the last interval"
+        self._queued = Gauge("xedge_queued_requests", queued, ["service"], registry=registry)
+        size = "bytes of the requests that the service held at the end of the last interval"
+        self._queued_bytes = Gauge("xedge_queued_bytes", size, ["service"], registry=registry)
         self._uptime = Gauge("xedge_uptime_seconds", "since the service began", ["service"], registry=registry)
         heard = "when the service last published, seconds since 1970"
         self._heard = Gauge("xedge_heard_timestamp_seconds", heard, ["service"], registry=registry)
@@ -41,6 +45,8 @@ class Exporter:
         for fate, count in fates.items():
             self._requests.labels(name, fate).inc(count)
         self._rate.labels(name).set(metrics.throughput_hz)
+        self._queued.labels(name).set(metrics.queued)
+        self._queued_bytes.labels(name).set(metrics.queued_bytes)
         self._uptime.labels(name).set(metrics.uptime_s)
         self._heard.labels(name).set_to_current_time()
         for quantile, field in QUANTILES.items():

@@ -7,11 +7,24 @@ from typing import TextIO
 import msgspec
 
 from xedge.core.plain import printable
+from xedge.core.tables import text_table
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 from xedge.serving.metrics import Metrics
 
-HEADS = ("service", "answers/s", "p50 ms", "p95 ms", "p99 ms", "lost", "refused", "up s", "age s")
+HEADS = (
+    "service",
+    "answers/s",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "lost",
+    "refused",
+    "queued",
+    "oldest ms",
+    "up s",
+    "age s",
+)
 LONGEST, MOST = 60, 1000  # characters of a name, services shown: whoever reaches the broker can publish metrics
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -66,11 +79,11 @@ def table(seen: dict[str, tuple[float, Metrics]], now: float) -> str:
         latency = [f"{ms:.3g}" if ms is not None else "" for ms in (metrics.p50_ms, metrics.p95_ms, metrics.p99_ms)]
         refused = " ".join(f"{reason} {count}" for reason, count in sorted(metrics.refused.items())) or "0"
         counts = f"{metrics.throughput_hz:.4g}", *latency, str(metrics.lost), refused
-        rows.append((name, *counts, f"{metrics.uptime_s:.0f}", f"{now - at:.0f}"))
+        oldest = "" if metrics.oldest_ms is None else f"{metrics.oldest_ms:.3g}"
+        rows.append((name, *counts, str(metrics.queued), oldest, f"{metrics.uptime_s:.0f}", f"{now - at:.0f}"))
     if len(rows) == 1:
         return "no service has published metrics yet"
-    widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return text_table(rows, right=True)
 
 
 def metrics_in(payload: bytes) -> Metrics | None:
