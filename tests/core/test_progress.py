@@ -207,7 +207,7 @@ def test_progress_tells_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
                 line.phase("measuring 1 of 2\x1b[2J (edge)")
                 line.live("200 answers/s")
             wait_until(lambda: heard and heard[-1].live == "200 answers/s", "the news come")
-            assert News(0.5 if enabled else None, "measuring 1 of 2[2J (edge)", "200 answers/s") in heard
+            assert News(0.5 if enabled else None, "measuring 1 of 2\\x1b[2J (edge)", "200 answers/s") in heard
             heard.clear()
         tell(News(0.5, "x" * 10_000))  # cut, so no JSON: not heard, and nothing breaks
         tell(News(0.7, "last"))

@@ -151,7 +151,7 @@ def test_listing_tells_files_inputs_origin_and_accuracy(home: Path) -> None:
     export(LogisticRegression().fit(X, LABELS), X, "mine", card={"metrics": {"accuracy": 0.9}})
     export(LogisticRegression().fit(X, LABELS), X, "other")
     (folder / "other.onnx").write_bytes((folder / "mine.onnx").read_bytes() + b" ")
-    bare, broken, mine, other = found = listing.found()
+    bare, broken, mine, other = found = listing.list_models()
     assert (bare.takes, bare.origin, list(bare.files)) == ("float32 3 × any", "onnx file", ["onnx"])
     assert "cannot be used" in broken.origin
     assert (mine.takes, mine.origin, mine.metrics) == ("float32 4", "scikit-learn", {"accuracy": 0.9})

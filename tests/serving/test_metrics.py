@@ -116,10 +116,11 @@ def test_top_shows_every_service(any_broker: Broker, prefix: str) -> None:
 
 def test_top_table_of_nothing_and_of_something():
     assert "no service" in table({}, 0.0)
-    one = Metrics(service="edge", interval_s=1, uptime_s=60, received=2, answered=2, throughput_hz=2, p50_ms=0.25)
+    counts = {"received": 2, "answered": 2, "queued": 5, "oldest_ms": 31.4}
+    one = Metrics(service="edge", interval_s=1, uptime_s=60, throughput_hz=2, p50_ms=0.25, **counts)
     heads, row = table({"a/edge": (10.0, one)}, 13.0).splitlines()
     assert heads.split()[:2] == ["service", "answers/s"]
-    assert row.split() == ["a/edge", "2", "0.25", "0", "0", "60", "3"]
+    assert row.split() == ["a/edge", "2", "0.25", "0", "0", "5", "31.4", "60", "3"]
 
 
 def scraped(address: str) -> dict[tuple[str, ...], float]:

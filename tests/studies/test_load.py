@@ -329,7 +329,7 @@ def test_a_rate_that_answered_too_little_is_undecided_and_not_called_steady():
         assert curve.saturation("edge") == (None, None)
         assert curve.limit("edge").met_hz is None
         assert curve.verdict == "INVALID"
-        assert "was not decided at any of 1 rates tried" in curve.conclusion()
+        assert "not decided at any of 1 rates tried" in curve.conclusion()
         assert curve.findings().headline[0].value == "not decided"
         assert curve.listing()["p50, ms"].tolist() == ["–"]
 
@@ -491,7 +491,7 @@ def test_late_sender_everywhere_is_invalid():
     assert len(log) == 4  # two rates, twice each
     assert curve.verdict == "INVALID"
     assert any("INVALID" in doubt for doubt in curve.doubts())
-    assert "was not decided at any of 2 rates" in curve.conclusion()
+    assert "not decided at any of 2 rates" in curve.conclusion()
 
 
 def test_rate_tried_again_counts_as_the_second_time():

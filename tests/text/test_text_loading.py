@@ -521,6 +521,8 @@ def test_fork_of_a_process_alone_keeps_the_model_and_otherwise_loads_anew(regist
     script = """
 version()
 mine = id(text.get_model("topic"))
+while threading.active_count() > 1:  # the thread that loaded it is ending
+    time.sleep(0.001)
 same = lambda: version() + str(id(text.get_model("topic")) == mine)
 def child_of(work):
     return in_child_alone(work)

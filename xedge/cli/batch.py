@@ -164,8 +164,8 @@ def _status(runs: Sequence[Run]) -> int:
 
 def _crossed(checked: Sequence[dict[str, Any]]) -> int:
     """Say which limits were crossed and return the exit status, 0 if none was."""
-    for one in checked:
-        if one["state"] != "met":
-            print(f"xedge: {one['said']}", file=sys.stderr)
-    states = {one["state"] for one in checked}
+    for limit in checked:
+        if limit["state"] != "met":
+            print(f"xedge: {limit['said']}", file=sys.stderr)
+    states = {limit["state"] for limit in checked}
     return EXIT_USAGE if "unknown" in states else EXIT_CROSSED if "crossed" in states else 0

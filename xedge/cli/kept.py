@@ -34,11 +34,11 @@ def runs(arguments: argparse.Namespace) -> int:
     from xedge.reports import kept
 
     folder = Path(arguments.folder or paths.reports_dir()).resolve()
-    found = kept.below(folder)
+    entries = kept.below(folder)
     if arguments.json:
-        print(json.dumps([_facts(run) for run in found], indent=1, ensure_ascii=False))
-    elif found:
-        rows = [_row(run, folder) for run in found]
+        print(json.dumps([_facts(run) for run in entries], indent=1, ensure_ascii=False))
+    elif entries:
+        rows = [_row(run, folder) for run in entries]
         heads = ("started (UTC)", "notebook", "verdict", "parameters", "folder", "result")
         print(text_table([heads, *rows]))
     else:

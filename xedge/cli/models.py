@@ -18,6 +18,6 @@ def models(arguments: argparse.Namespace) -> int:
     from xedge.models import listing
 
     folder = Path(arguments.folder or paths.models_dir())
-    found = listing.found(folder)
-    print(found if found else f"no model in {folder}: `xedge build` makes the reference models")
+    listed = listing.list_models(folder)
+    print(listed if listed else f"no model in {folder}: `xedge build` makes the reference models")
     return 0

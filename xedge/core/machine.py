@@ -61,6 +61,6 @@ def _output(command: list[str]) -> str | None:
 @cache
 def _cpu_model() -> str:
     with suppress(OSError):
-        if found := re.search(r"(?mi)^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8", "replace")):
-            return found[1].strip()
+        if match := re.search(r"(?mi)^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8", "replace")):
+            return match[1].strip()
     return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()

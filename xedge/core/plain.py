@@ -18,4 +18,4 @@ def printable(text: str, most: int = MOST) -> str:
 
 def escaped(text: str) -> str:
     """Return `text` with the same characters as escapes, however long; tabs and line ends stay."""
-    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)

@@ -48,7 +48,7 @@ def from_file(source: Path, draft: Path, example: Any, output: int | str | None)
 
 
 def from_estimator(
-    estimator: Any, draft: Path, example: Any, output: int | str | None, given: Array | None, tolerance: float
+    estimator: Any, draft: Path, example: Any, output: int | str | None, parity_rows: Array | None, tolerance: float
 ) -> dict[str, Any]:
     """Write a fitted estimator or pipeline to `draft` and compare its answers with ONNX Runtime's.
 
@@ -72,7 +72,7 @@ def from_estimator(
     name = _keep_one(model.graph, Path(type(estimator).__name__), chosen)
     draft.write_bytes(model.SerializeToString())
     engine, method = OnnxEngine(draft), getattr(estimator, "predict_proba" if name == "probabilities" else "predict")
-    inputs = parity.parity_inputs(rows, given)
+    inputs = parity.parity_inputs(rows, parity_rows)
 
     def original(batch: Array) -> Array:
         answers = np.asarray(method(batch))

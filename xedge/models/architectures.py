@@ -126,7 +126,7 @@ def known_name(cls: type) -> str | None:
 
 def _is_allowed(module: str, also: str = "") -> bool:
     named = ["torch.nn", *architectures_of_kinds(), *os.environ.get(VARIABLE, "").split(","), also]
-    return any(f"{module}.".startswith(f"{one.strip()}.") for one in named if one.strip())
+    return any(f"{module}.".startswith(f"{prefix.strip()}.") for prefix in named if prefix.strip())
 
 
 def _imported(name: str, also: str) -> Factory:

@@ -88,11 +88,15 @@ def export(
         elif adopted.is_estimator(model):
             facts = adopted.from_estimator(model, drafts[0], example_input, output, parity_inputs, tolerance)
         else:
-            made = tracing.made_ready(model, example_input, output)
-            joined = isinstance(example_input, list | tuple) and isinstance(made[0], tracing.Joined | tracing.Chosen)
-            inputs = tracing.example_rows(made[1], parity.PARITY_INPUTS) if joined and parity_inputs is None else None
-            checked = parity.parity_inputs(made[1].numpy(), parity_inputs if inputs is None else inputs)
-            facts = _from_module(model, *made, drafts, init, output_name, free_axis, checked, tolerance)
+            prepared = tracing.made_ready(model, example_input, output)
+            joined = isinstance(example_input, list | tuple) and isinstance(
+                prepared[0], tracing.Joined | tracing.Chosen
+            )
+            inputs = (
+                tracing.example_rows(prepared[1], parity.PARITY_INPUTS) if joined and parity_inputs is None else None
+            )
+            checked = parity.parity_inputs(prepared[1].numpy(), parity_inputs if inputs is None else inputs)
+            facts = _from_module(model, *prepared, drafts, init, output_name, free_axis, checked, tolerance)
         whole = {"data_seed": None, "metrics": {}, "origin": "exported", **(card or {}), "name": name, **facts}
         _write_card(drafts, whole)
         has_pt = drafts[1].exists()

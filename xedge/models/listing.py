@@ -34,7 +34,7 @@ class Models(TableList[Listed]):
         return entry.name, files, entry.takes, entry.origin, *metrics
 
 
-def found(folder: Path | None = None) -> Models:
+def list_models(folder: Path | None = None) -> Models:
     """Return the models in `folder`, by default the project's, sorted by name; those of text are in the registry."""
     where = paths.models_dir() if folder is None else Path(folder)
     return Models(_listed(where / name) for name in models_in(where))

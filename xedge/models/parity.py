@@ -16,18 +16,18 @@ Array = NDArray[Any]
 PARITY_INPUTS = 1000
 
 
-def parity_inputs(like: Array, given: Array | None = None) -> Array:
-    """Return the inputs to compare the engines on: `given` as `like`'s type, or 1000 drawn around `like`.
+def parity_inputs(like: Array, wanted: Array | None = None) -> Array:
+    """Return the inputs to compare the engines on: `wanted` as `like`'s type, or 1000 drawn around `like`.
 
     `like` is an example batch, shape (n, ...). Numbers are drawn from a normal distribution with its mean and
     spread, each place by itself if there are eight examples or more; whole numbers between its smallest and
     largest. The draw is always the same one.
 
     Raises:
-        ConfigurationError: `given` holds fewer than 1000 inputs, or of another shape.
+        ConfigurationError: `wanted` holds fewer than 1000 inputs, or of another shape.
     """
-    if given is not None:
-        inputs = np.asarray(given, like.dtype)
+    if wanted is not None:
+        inputs = np.asarray(wanted, like.dtype)
         if inputs.shape[1:] != like.shape[1:] or len(inputs) < PARITY_INPUTS:
             raise ConfigurationError(
                 f"parity_inputs have shape {inputs.shape}: give {PARITY_INPUTS} or more of {like.shape[1:]}"

@@ -99,9 +99,9 @@ def _target(name: str) -> Any:
     where, _, rest = str(name).partition(".")
     operation, _, overload = rest.partition(".")
     if where == "aten" and operation.isidentifier() and overload.isidentifier() and operation not in _FILES:
-        found = getattr(getattr(torch.ops.aten, operation, None), overload, None)
-        if isinstance(found, torch._ops.OpOverload) and found._schema.returns:  # without one it acts on the process
-            return found
+        overloaded = getattr(getattr(torch.ops.aten, operation, None), overload, None)
+        if isinstance(overloaded, torch._ops.OpOverload) and overloaded._schema.returns:  # else it acts on the process
+            return overloaded
     if where == "operator" and rest in _ARITHMETIC:
         return getattr(operator, rest)
     if where == "torch" and rest in _SYMBOLIC:
@@ -134,7 +134,7 @@ def _again(value: Any, nodes: list[fx.Node], device: torch.device) -> Any:
         [(kind, what)] = value.items()
         if kind == "node":
             return nodes[what]
-        found = device if kind == "device" else getattr(torch, str(what), None)
-        if kind == "device" or _ENUMS.get(type(found)) == kind:
-            return found
+        constant = device if kind == "device" else getattr(torch, str(what), None)
+        if kind == "device" or _ENUMS.get(type(constant)) == kind:
+            return constant
     return {str(key): _again(part, nodes, device) for key, part in value.items()}

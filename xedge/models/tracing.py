@@ -51,7 +51,7 @@ class Chosen(nn.Module):
         return getattr(outputs, self.output)
 
 
-def made_ready(module: Any, given: Any, output: int | str | None) -> tuple[nn.Module, Tensor]:
+def made_ready(module: Any, inputs: Any, output: int | str | None) -> tuple[nn.Module, Tensor]:
     """Return a copy on the CPU in eval mode, of one input and one output, and the example that it was seen to take.
 
     Raises:
@@ -68,8 +68,8 @@ def made_ready(module: Any, given: Any, output: int | str | None) -> tuple[nn.Mo
     except Exception as exc:
         raise ModelError(f"{type(module).__name__} cannot be copied for the export: {exc}") from exc
     kinds = [p.dtype for p in ready.parameters() if p.is_floating_point()]
-    if isinstance(given, list | tuple) and given and all(np.ndim(part) for part in given):
-        parts = [_tensor(part, kinds) for part in given]
+    if isinstance(inputs, list | tuple) and inputs and all(np.ndim(part) for part in inputs):
+        parts = [_tensor(part, kinds) for part in inputs]
         if len({len(part) for part in parts}) > 1:
             shapes = " and ".join(str(tuple(part.shape)) for part in parts)
             raise ConfigurationError(f"example_input holds inputs of shapes {shapes}: give as many of each, (n, ...)")
@@ -77,15 +77,15 @@ def made_ready(module: Any, given: Any, output: int | str | None) -> tuple[nn.Mo
         wide = kinds[0] if kinds else torch.float32
         example = torch.cat([part.reshape(len(part), -1).to(wide) for part in parts], dim=1)
     else:
-        example = _tensor(given, kinds)
+        example = _tensor(inputs, kinds)
     if output is not None:
         ready = Chosen(ready, output).eval()
     _seen_to_work(ready, example)
     return ready, example
 
 
-def _tensor(given: Any, kinds: list[torch.dtype]) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)).clone()
+def _tensor(values: Any, kinds: list[torch.dtype]) -> Tensor:
+    tensor = torch.as_tensor(np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)).clone()
     return tensor.to(kinds[0] if kinds else torch.float32) if tensor.is_floating_point() else tensor
 
 
@@ -116,8 +116,8 @@ def _seen_to_work(module: nn.Module, example: Tensor) -> None:
 def _several(outputs: Any) -> str:
     named = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs) if np.iterable(outputs) else []
     shapes = {name: list(value.shape) if isinstance(value, Tensor) else type(value).__name__ for name, value in named}
-    told = ", ".join(f"{name!r}: {shape}" for name, shape in shapes.items())
-    return f"a {type(outputs).__name__}" + (f" of several outputs ({told})" if told else ", no tensor")
+    listed = ", ".join(f"{name!r}: {shape}" for name, shape in shapes.items())
+    return f"a {type(outputs).__name__}" + (f" of several outputs ({listed})" if listed else ", no tensor")
 
 
 def write_onnx(module: nn.Module, example: Tensor, path: Path, output_name: str, free_axis: int | None) -> None:

@@ -63,13 +63,13 @@ class Taken:
         recorded = (facts.get("estimates") or {}) if run.ok else {}
         parameters = {row["name"]: conversion.as_text(row["value"]) for row in facts["parameters"]}
         conditions = {name: text for name, text in page.conditions(facts) if name not in _OF_THE_RUN}
-        found: dict[str, list[tuple[Measurement, str]]] = {}
+        taken: dict[str, list[tuple[Measurement, str]]] = {}
         for label, measurement in _saved(run.folder):
             for placement in measurement.placements:
                 for of in (f"{label}: {placement}", placement):
                     if of in recorded:
-                        found.setdefault(of, []).append((measurement, placement))
-        known = {of: own[0] for of, own in found.items() if len(own) == 1}
+                        taken.setdefault(of, []).append((measurement, placement))
+        known = {of: own[0] for of, own in taken.items() if len(own) == 1}
         return cls(f"{run.notebook.stem} {run.folder.name} ({run.state})", parameters, conditions, recorded, known)
 
     @classmethod
@@ -152,9 +152,9 @@ class Compared:
             for name, (a, b) in pairs.items():
                 wide = len(a) + len(b) > _WIDE
                 lines += [f"  {name}:", f"    A: {a}", f"    B: {b}"] if wide else [f"  {name}: {a} and {b}"]
-        shown = [one for one in self.numbers if one.shown]
+        shown = [number for number in self.numbers if number.shown]
         lines += ["", f"numbers: {len(shown)} of {len(self.numbers)} differ by more than noise"]
-        lines += [f"  {one}" for one in sorted(self.numbers, key=lambda one: not one.shown)]
+        lines += [f"  {number}" for number in sorted(self.numbers, key=lambda number: not number.shown)]
         lines += [f"  only in {which}: {', '.join(names)}" for which, names in self.only.items() if names]
         if len(self.numbers) > 1:
             lines.append("Intervals of 95 %: of twenty numbers that are alike, one differs so by chance.")
@@ -197,17 +197,17 @@ def _missing(a: Taken, b: Taken) -> list[str]:
     return [f"{of}, {name}" for of, own in a.estimates.items() for name in own if name not in b.estimates.get(of, {})]
 
 
-def _difference(one: Taken, other: Taken, of: str, name: str) -> Difference:
-    a, b = one.estimates[of][name], other.estimates[of][name]
+def _difference(first: Taken, second: Taken, of: str, name: str) -> Difference:
+    a, b = first.estimates[of][name], second.estimates[of][name]
     words = of, name, str(a.get("text")), str(b.get("text"))
     if a["value"] is None or b["value"] is None:
         return Difference(*words, note="cannot be compared")
-    if name in _LEVELS and of in one.measurements and of in other.measurements:
-        rows_a, rows_b = (m.evidence[place] for m, place in (one.measurements[of], other.measurements[of]))
+    if name in _LEVELS and of in first.measurements and of in second.measurements:
+        rows_a, rows_b = (m.evidence[place] for m, place in (first.measurements[of], second.measurements[of]))
         if len(rows_a.latencies.keys() & rows_b.latencies.keys()) >= LEAST_PAIRS:
-            found = comparison.difference(rows_a, rows_b, _LEVELS[name])
-            if found.value is not None and math.isfinite(found.value) and found.low is not None:
-                return Difference(*words, found.value, found.low, found.high)
+            paired = comparison.difference(rows_a, rows_b, _LEVELS[name])
+            if paired.value is not None and math.isfinite(paired.value) and paired.low is not None:
+                return Difference(*words, paired.value, paired.low, paired.high)
     return Difference(*words, b["value"] - a["value"], *independent(a, b))
 
 

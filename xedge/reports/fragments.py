@@ -122,11 +122,11 @@ def _explain(soup: Any) -> None:
     """Fill the glossary with the words that occur on the page, in figures too, or take it away."""
     alts = (image.get("alt", "") for image in soup.select("img"))
     words = glossary.words_in(" ".join([soup.main.get_text(" "), *alts]) if soup.main else "")
-    for found in soup.select(".glossary"):
+    for section in soup.select(".glossary"):
         for word in words:
             for name, text in (("dt", word.word), ("dd", word.meaning)):
                 tag = soup.new_tag(name)
                 tag.string = text
-                found.append(tag)
+                section.append(tag)
         if not words:
-            found.find_parent("section").decompose()
+            section.find_parent("section").decompose()

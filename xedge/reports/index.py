@@ -84,9 +84,9 @@ def _compared(table: RunTable) -> str:
     writer.writeheader()
     writer.writerows(records)
     shared, differing = _conditions(table)
-    told: dict[str, dict[str, Any]] = {}  # the parameters with one value in all runs, as the first run tells them
+    constants: dict[str, dict[str, Any]] = {}  # the parameters with one value in all runs, as the first run tells them
     for parameter in (p for row in table.runs for p in row.facts["parameters"] if p["name"] not in table.varied):
-        told.setdefault(parameter["name"], page.typed(parameter))
+        constants.setdefault(parameter["name"], page.typed(parameter))
     return _rendered(
         "runs.html.j2",
         title=f"{_title(name)}: {len(table.rows)} runs compared",
@@ -98,7 +98,7 @@ def _compared(table: RunTable) -> str:
         ranges=list(_ranges(table))[:3],
         trends=index_figures.trends(table),
         small=index_figures.small_multiples(table),
-        shared=list(told.values()),
+        shared=list(constants.values()),
         conditions=shared,
         differing=differing,
         command=table.plan.get("command", "\n".join(row.facts["command"] for row in table.runs)),
@@ -169,5 +169,5 @@ def _conditions(table: RunTable) -> tuple[list[tuple[str, ...]], list[tuple[str,
     values: dict[str, dict[str, list[str]]] = {name: {} for name in names}
     for name, label in itertools.product(names, conditions):
         values[name].setdefault(conditions[label].get(name, "not recorded"), []).append(label)
-    shared = [(name, *found) for name, found in values.items() if len(found) == 1]
-    return shared, [(name, found) for name, found in values.items() if len(found) > 1]
+    shared = [(name, *labels) for name, labels in values.items() if len(labels) == 1]
+    return shared, [(name, labels) for name, labels in values.items() if len(labels) > 1]

@@ -125,8 +125,8 @@ def _draw(ax: Axes, table: RunTable, over: str, name: str, groups: dict[str, lis
         at.setdefault(as_text(row.parameters.get(over)), float(row.parameters[over]) if numeric else len(at))
     lines = [(title, rows, of) for title, rows in groups.items() for of in table.columns]
     for place, (title, rows, of) in enumerate(lines):
-        found = [(at[as_text(row.parameters.get(over))], row.number(of, name), row.state) for row in rows]
-        points = sorted((p for p in found if p[1].get("value") is not None), key=lambda point: point[0])
+        numbers = [(at[as_text(row.parameters.get(over))], row.number(of, name), row.state) for row in rows]
+        points = sorted((p for p in numbers if p[1].get("value") is not None), key=lambda point: point[0])
         if not points:
             continue
         look, label = _look(place), ", ".join(filter(None, [of, title if len(groups) > 1 else ""]))

@@ -65,8 +65,8 @@ class Run:
     @property
     def headline(self) -> list[str]:
         """Return what its page begins with: the answer in one sentence, then numbers such as "edge, p99: 3.2 ms"."""
-        found = [page.headline(**number) for number in self.record.get("headline") or []]
-        numbers = [f"{one['label']}: {one['value']} {one['unit']}".rstrip() for one in found]
+        entries = [page.headline(**number) for number in self.record.get("headline") or []]
+        numbers = [f"{entry['label']}: {entry['value']} {entry['unit']}".rstrip() for entry in entries]
         return [answer, *numbers] if (answer := self.record.get("answer")) else numbers
 
     @property
@@ -180,8 +180,8 @@ def new_folder(out: Path, name: str, changed: Mapping[str, str], started_at: str
 
 def below(folder: Path) -> list[Run]:
     """Return all runs in `folder` and the folders in it, in the order in which they started."""
-    found = [(path.parent, files.read_json(path)) for path in folder.rglob("run.json")]
-    runs = [Run.of(where, facts) for where, facts in found if {"name", "notebook", "parameters"} <= facts.keys()]
+    pairs = [(path.parent, files.read_json(path)) for path in folder.rglob("run.json")]
+    runs = [Run.of(where, facts) for where, facts in pairs if {"name", "notebook", "parameters"} <= facts.keys()]
     return sorted(runs, key=_order)
 
 
@@ -193,8 +193,8 @@ def best(*runs: Run) -> Run | None:
 def latest(home: Path) -> Run | None:
     """Return the run that belongs on top of a report's runs, of those that ended and have a page."""
     places = [home, *home.glob("*/")]
-    found = [(place, facts) for place in places if (facts := files.read_json(place / "run.json"))]
-    ended = [run for run in (Run.of(*one) for one in found) if run.status != "running" and run.html.is_file()]
+    pairs = [(place, facts) for place in places if (facts := files.read_json(place / "run.json"))]
+    ended = [run for run in (Run.of(*pair) for pair in pairs) if run.status != "running" and run.html.is_file()]
     return best(*ended)
 
 

@@ -78,10 +78,10 @@ def _role(cell: Any, index: int, failing: int | None) -> str:
 def _take_title(notebook: Any) -> str:
     """Take the heading that the first text begins with out of the notebook and return its words, "" without one."""
     cell = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
-    if cell is None or not (found := re.match(r"\s*#\s+(\S.*?)[# ]*(\n|$)", cell.source)):
+    if cell is None or not (match := re.match(r"\s*#\s+(\S.*?)[# ]*(\n|$)", cell.source)):
         return ""
-    cell.source = cell.source[found.end() :]
-    return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", found[1])
+    cell.source = cell.source[match.end() :]
+    return re.sub(r"[*_`]+(\S.*?)[*_`]+", r"\1", match[1])
 
 
 def headline(label: Any, value: Any, unit: Any = "", detail: Any = "", **_: Any) -> dict[str, str]:
@@ -125,7 +125,7 @@ def conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         "versions": [f"{name} {version}" for name, version in facts["versions"].items()],
         "commit": f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "not in git",
     }
-    limits = {f"limit {one['limit']}": one["said"] for one in facts.get("thresholds") or []}
+    limits = {f"limit {limit['limit']}": limit["said"] for limit in facts.get("thresholds") or []}
     return flat(rows) + flat(facts.get("conditions") or {}) + list(limits.items())
 
 

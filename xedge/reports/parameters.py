@@ -149,8 +149,8 @@ def _checked(name: str, value: Any, kind: Any, where: str, *, text: bool = True)
         advice = "; put it into quotes in the file" if is_bare else ""
         if (close := conversion.close_choice(value, kind)) is not None:
             advice = f": did you mean {close!r}?"
-        found = f"{value!r} ({type(value).__name__}), expected {conversion.words(kind)}{advice}"
-        raise ConfigurationError(f"{where}: parameter {name} is {found}") from exc
+        problem = f"{value!r} ({type(value).__name__}), expected {conversion.words(kind)}{advice}"
+        raise ConfigurationError(f"{where}: parameter {name} is {problem}") from exc
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
@@ -219,10 +219,10 @@ def load_thresholds(path: str | os.PathLike[str]) -> list[list[str]]:
     Raises:
         ConfigurationError: as `load_sets`, or a line that is no threshold.
     """
-    found = [each.get(THRESHOLDS) or [] for each in _load(path)]
-    for texts in found:
+    limits = [each.get(THRESHOLDS) or [] for each in _load(path)]
+    for texts in limits:
         thresholds.read(texts)
-    return found
+    return limits
 
 
 def _load(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

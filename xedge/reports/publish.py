@@ -61,10 +61,10 @@ def publish(study: Study | Measurement, name: str = "") -> Prose:
             files.saved(partial(file.save, format="csv"), folder / path)
         for part, table in _tables(study).items():
             files.saved(table.save, folder / "tables" / "-".join(filter(None, (name, part))))
-    told = Prose(shown.conclusion)
+    prose = Prose(shown.conclusion)
     if isinstance(study, Measurement):
-        told.html = showing.conclusion_html(study)
-    return told
+        prose.html = showing.conclusion_html(study)
+    return prose
 
 
 def _tables(study: Any) -> dict[str, PaperTable]:
@@ -144,14 +144,14 @@ def _merged(before: Mapping[str, Any], shown: Findings, name: str) -> dict[str, 
 def _lenient(measurements: Mapping[str, Measurement]) -> list[Doubt]:
     """The severe doubts that `strict=False` let pass: the page of a study must not hide them."""
     lenient = {name: each for name, each in measurements.items() if not each.typed_conditions.strict}
-    told = [(name, doubt) for name, each in lenient.items() for doubt in each.checks() if doubt.severity == "severe"]
-    return [replace(d, placement=": ".join(filter(None, (name, d.placement))) or None) for name, d in told]
+    doubts = [(name, doubt) for name, each in lenient.items() for doubt in each.checks() if doubt.severity == "severe"]
+    return [replace(d, placement=": ".join(filter(None, (name, d.placement))) or None) for name, d in doubts]
 
 
 def _joined(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The conditions of both; what differs is told apart by the name of the later one."""
-    told = {key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()}
-    return {**before, **told}
+    added = {key if before.get(key, value) == value else f"{key} ({name})": value for key, value in now.items()}
+    return {**before, **added}
 
 
 def _curve(measurement: Measurement, placement: str) -> dict[str, list[float]]:

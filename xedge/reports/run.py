@@ -95,7 +95,7 @@ def run(
     facts = {"name": name, "run": folder.name, **facts}
     files.write_json(folder / "run.json", facts)
     began = time.monotonic()
-    with Progress(1, "cells", source.path.stem, enabled=progress) as line, telling.listening(line.hear) as told:
+    with Progress(1, "cells", source.path.stem, enabled=progress) as line, telling.listening(line.hear) as heard:
 
         def show(done: int, total: int) -> None:
             line.total = total
@@ -104,7 +104,7 @@ def run(
                 on_cell(done, total)
 
         kept_env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
-        env = kept_env | {FOLDER_VARIABLE: str(folder)} | told
+        env = kept_env | {FOLDER_VARIABLE: str(folder)} | heard
         execution = kernel.execute(source.path, values, env, timeout_s, show)
         facts |= {"status": execution.status, "duration_s": round(time.monotonic() - began, 3)}
         facts["error"] = _located(execution)
@@ -119,8 +119,8 @@ def run(
 def _data(folder: Path, name: str) -> list[str]:
     """Return the files that the notebook has saved in the folder of its run."""
     own = {folder / file for file in ("run.json", "record.json", f"{name}.ipynb", f"{name}.html")}
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
-    return [str(path.relative_to(folder)) for path in found if path.name[0] != "."]
+    saved = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
+    return [str(path.relative_to(folder)) for path in saved if path.name[0] != "."]
 
 
 def _facts(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:

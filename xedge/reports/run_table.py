@@ -107,8 +107,8 @@ class RunTable:
         plan, runs = files.read_json(folder / PLAN), kept.below(folder)
         if planned := plan.get("runs", []):
             sha256 = plan["notebook_sha256"]
-            found = [standing(runs, sha256, cell["parameters"], cell.get("since", "")) for cell in planned]
-            rows = [Row(cell["label"], cell["parameters"], run) for cell, run in zip(planned, found, strict=True)]
+            standings = [standing(runs, sha256, cell["parameters"], cell.get("since", "")) for cell in planned]
+            rows = [Row(cell["label"], cell["parameters"], run) for cell, run in zip(planned, standings, strict=True)]
             return cls(folder, plan, rows)
         if not runs:
             raise ConfigurationError(f"no runs in {folder}: it has no folder with a run.json, as `xedge report` writes")

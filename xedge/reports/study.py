@@ -73,8 +73,8 @@ class Headline:
         figure, interval = self._parts()
         detail = "; ".join(filter(None, (f"{interval} (95 %)" if interval else "", self.detail)))
         unit = "" if isinstance(self.value, str) else self.unit
-        found = {"label": self.label, "value": figure, "unit": unit, "detail": detail}
-        return found | {"minor": True} if self.minor else found
+        entry = {"label": self.label, "value": figure, "unit": unit, "detail": detail}
+        return entry | {"minor": True} if self.minor else entry
 
     def _parts(self) -> tuple[str, str]:
         if isinstance(self.value, str):

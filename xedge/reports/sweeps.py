@@ -180,7 +180,7 @@ def _since(cells: list[_Cell], source: Notebook, out: Path, again: str) -> list[
     runs, before = kept.below(out), files.read_json(out / PLAN).get("runs", [])
     since, now = [], kept.now()
     for cell in cells:
-        begun = next((one.get("since", "") for one in before if one["parameters"] == cell.values), "")
+        begun = next((entry.get("since", "") for entry in before if entry["parameters"] == cell.values), "")
         run = standing(runs, source.sha256, cell.values, begun)
         repeat = run is not None and run.ok and (again == "all" or (again == "invalid" and not run.good))
         since.append(now if repeat else begun)

@@ -63,15 +63,15 @@ def read(texts: Sequence[str]) -> list[Threshold]:
 
 
 def _read(text: str) -> Threshold:
-    found = _FORM.fullmatch(text)
+    match = _FORM.fullmatch(text)
     try:
-        limit = float(found[3]) if found else math.nan
+        limit = float(match[3]) if match else math.nan
     except ValueError:
         limit = math.nan
-    if not found or not math.isfinite(limit) or "." not in found[1]:
+    if not match or not math.isfinite(limit) or "." not in match[1]:
         what = "expected what was measured, a side and a number, as in `edge.p99_ms > 20` (also >=, <, <=)"
         raise ConfigurationError(f"the threshold {text!r} cannot be read: {what}")
-    return Threshold(found[1], found[2], limit)
+    return Threshold(match[1], match[2], limit)
 
 
 def _estimates(facts: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:

@@ -89,18 +89,18 @@ class Reading:
     def answer(self) -> Answer:
         """Return the sentence, and the numbers."""
         verdict, checks = self.measurement.verdict, self.measurement.checks()
-        saturated, one = verdict.saturated, len(self.measurement.placements) == 1
+        saturated, alone = verdict.saturated, len(self.measurement.placements) == 1
         how = "how fast it is" if self.deadline_ms is None else f"whether it meets {self.deadline_ms:g} ms"
-        asked = how if one else "where to run it"
+        asked = how if alone else "where to run it"
         if verdict.word == "INVALID":
             text = f"{asked} cannot be said from this run: {self._broken()}"
         elif not self.steady:
             rate = words.number(max(of.rates_hz["offered_hz"] for of in self.measurement.evidence.values()))
-            keeps = f"{saturated[0]} does not keep up" if one else "no placement keeps up"
+            keeps = f"{saturated[0]} does not keep up" if alone else "no placement keeps up"
             text = f"{keeps} with {rate} requests/s, so {asked} at this rate cannot be said"
         else:
-            told = self._by_deadline() if self.shares else self._by_speed()
-            text = "; ".join([told, *(f"{name} cannot keep up with the rate" for name in saturated)])
+            statement = self._by_deadline() if self.shares else self._by_speed()
+            text = "; ".join([statement, *(f"{name} cannot keep up with the rate" for name in saturated)])
             if any(doubt.severity == "severe" and doubt.placement not in saturated for doubt in checks):
                 text = f"under severe doubt, see below: {text[:1].lower()}{text[1:]}"
         return Answer(f"{text[:1].upper()}{text[1:]}.", self._numbers())
@@ -120,9 +120,9 @@ class Reading:
         first, *others = [*good, *(name for name in self.shares if name not in good)]
         if not others:
             wanted = f", {words.percent(WANTED)} are wanted" if unsure else ""
-            told = "not decided, measure longer" if unsure else f"{first} {'meets' if good else 'misses'} the deadline"
-            told = at(first) if good and len(self.measurement.placements) > 1 else told
-            return f"{told}: {words.percentage(percent(self.shares[first]))} {within}{wanted}"
+            claim = "not decided, measure longer" if unsure else f"{first} {'meets' if good else 'misses'} the deadline"
+            claim = at(first) if good and len(self.measurement.placements) > 1 else claim
+            return f"{claim}: {words.percentage(percent(self.shares[first]))} {within}{wanted}"
         said = {name: f"{words.share(self.shares[name].value or 0.0)} %" for name in (first, *others)}
         said |= {name: f"{said[name]} (not shown to be enough)" for name in unsure}
         each = f"{', '.join(f'{name} {share}' for name, share in said.items())} {within}"
@@ -131,9 +131,9 @@ class Reading:
             gap = self._gap("the gap is", first, others[0])
             return f"{at(first)}: {said[first]} {within}, {rest}{f'; {gap}' if gap else ''}"
         if good:
-            told = "both meet the deadline" if not others[1:] else f"{' and '.join(good)} meet the deadline"
+            claim = "both meet the deadline" if not others[1:] else f"{' and '.join(good)} meet the deadline"
             faster = self._gap(f"{first} is faster by", first, others[0])
-            return f"{told}: {each}; {faster or 'either will do: the difference is within the noise'}"
+            return f"{claim}: {each}; {faster or 'either will do: the difference is within the noise'}"
         if unsure:
             return f"not decided for {' and '.join(unsure)}, measure longer: {each}, {words.percent(WANTED)} are wanted"
         nearest = (self.shares[first].low or 0.0) > (self.shares[others[0]].high or 0.0)
@@ -142,10 +142,10 @@ class Reading:
     def _by_speed(self) -> str:
         first, *others = self.steady
         if not others:
-            found = (self.measurement.estimate(first, p) for p in (0.5, 0.99))
-            half, most = (words.milliseconds(replace(estimate, low=None, high=None)) for estimate in found)
-            told = f"half of the requests answered within {half}, 99 % within {most}"
-            return f"{at(first) if len(self.measurement.placements) > 1 else first}: {told}"
+            levels = (self.measurement.estimate(first, p) for p in (0.5, 0.99))
+            half, most = (words.milliseconds(replace(estimate, low=None, high=None)) for estimate in levels)
+            claim = f"half of the requests answered within {half}, 99 % within {most}"
+            return f"{at(first) if len(self.measurement.placements) > 1 else first}: {claim}"
         gaps = {p: self._difference(first, others[0], p) for p in (0.5, 0.99)}
         faster = {p: first if (gap.value or 0.0) > 0 else others[0] for p, gap in gaps.items() if is_shown(gap)}
         if len(set(faster.values())) > 1:
@@ -174,19 +174,19 @@ class Reading:
         names = self.steady[:3]
         if self.shares:
             label = f"answered within {self.deadline_ms:g} ms"
-            found = [Number(f"{name}, {label}", percent(self.shares[name]), "%") for name in list(self.shares)[:3]]
+            numbers = [Number(f"{name}, {label}", percent(self.shares[name]), "%") for name in list(self.shares)[:3]]
         else:
             label = "99 % answered within"
-            found = [self._latency(name, label, 0.99) for name in names]
+            numbers = [self._latency(name, label, 0.99) for name in names]
         if len(names) == 1:
-            found += [self._latency(names[0], "half answered within", 0.5)]
-            found += [self._latency(names[0], "99 % answered within", 0.99)] if self.shares else []
+            numbers += [self._latency(names[0], "half answered within", 0.5)]
+            numbers += [self._latency(names[0], "99 % answered within", 0.99)] if self.shares else []
         if len(names) == 2:
             gaps = {p: self._difference(names[0], names[1], p) for p in (0.99, 0.5)}
             p = next((p for p, gap in gaps.items() if gap.low is not None), 0.99)
-            told = f"{names[1]} slower than {names[0]}, {words.level_name(p)}"
-            found.append(Number(told, self._shown(gaps[p]), "ms", minor=True))
-        return (*found, *(Number(f"{name}, {label}", "saturated") for name in self.measurement.verdict.saturated))[:4]
+            gap_label = f"{names[1]} slower than {names[0]}, {words.level_name(p)}"
+            numbers.append(Number(gap_label, self._shown(gaps[p]), "ms", minor=True))
+        return (*numbers, *(Number(f"{name}, {label}", "saturated") for name in self.measurement.verdict.saturated))[:4]
 
     def _latency(self, name: str, label: str, p: float) -> Number:
         return Number(f"{name}, {label}", self._shown(self.measurement.estimate(name, p)), "ms", minor=p < 0.99)

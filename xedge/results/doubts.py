@@ -67,10 +67,10 @@ def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
         names += [doubt.placement] if doubt.placement and doubt.placement not in names else []
     merged = []
     for (severity, remedy), about in groups.items():
-        told: dict[str, list[str]] = {}
+        by_names: dict[str, list[str]] = {}
         for text, placements in about.items():
-            told.setdefault(" and ".join(placements), []).append(text)
-        texts = (str(Doubt(name, severity, ", ".join(of))) for name, of in told.items())
+            by_names.setdefault(" and ".join(placements), []).append(text)
+        texts = (str(Doubt(name, severity, ", ".join(of))) for name, of in by_names.items())
         merged.append(Doubt(None, severity, "; ".join(texts), remedy))
     return merged
 
@@ -257,13 +257,13 @@ def other_delays(levels: Sequence[LinkLevel]) -> tuple[str, str] | None:
     expected = [level.drawn_ms if level.published_ms is None else level.published_ms for level in levels]
     if not (off := [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]):
         return None
-    told = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
+    met = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
     where, source = ", ".join(number(ms) for _, ms in off), "drawn" if off[0][0].published_ms is None else "published"
     if any(apart(level.effective_ms, level.drawn_ms) for level, _ in off):
         why, remedy = "nothing overtakes, so at this rate messages wait for those before them", SLOWER
     else:
         why, remedy = "they change slowly, so trials this short meet few of them", LONGER
-    return f"the delays that the network added in these trials have {told} where {where} ms are {source}: {why}", remedy
+    return f"the delays that the network added in these trials have {met} where {where} ms are {source}: {why}", remedy
 
 
 def replicated(placements: Sequence[Evidence]) -> Iterator[Doubt]:

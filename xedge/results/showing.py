@@ -29,7 +29,7 @@ def as_text(measurement: Measurement) -> str:
     """Return answer, numbers, doubts, table and what its columns mean, for a terminal."""
     answer, table = measurement.answer(), text_table(_table(measurement), right=True)
     numbers = [f"  {number.label}: {number}" for number in answer.numbers]
-    listed = [f"  - {told}" for told in doubt_lines(measurement.checks())] or ["  no check raised a doubt"]
+    listed = [f"  - {line}" for line in doubt_lines(measurement.checks())] or ["  no check raised a doubt"]
     verdict = f"Measurement: {standing(measurement)}"
     return "\n".join([str(answer), *numbers, verdict, *listed, table, _method(measurement)])
 
@@ -54,7 +54,7 @@ def as_html(measurement: Measurement) -> str:
 
 def doubts_html(measurement: Measurement) -> str:
     """Return what would make it wrong, each doubt once and with what to do, as a list."""
-    lines = "".join(f"<li>{escape(told)}</li>" for told in doubt_lines(measurement.checks()))
+    lines = "".join(f"<li>{escape(line)}</li>" for line in doubt_lines(measurement.checks()))
     return f"What would make it wrong:<ul>{lines}</ul>" if lines else "No check raised a doubt."
 
 
@@ -87,7 +87,7 @@ def explanation(measurement: Measurement) -> str:
 
 def conclusion(measurement: Measurement) -> str:
     """Return the answer, the explanation and the doubts as one paragraph."""
-    doubts = " ".join(f"{told[:1].upper()}{told[1:]}." for told in doubt_lines(measurement.checks()))
+    doubts = " ".join(f"{line[:1].upper()}{line[1:]}." for line in doubt_lines(measurement.checks()))
     verdict = "" if measurement.verdict.valid else f"{measurement.verdict.word}. "
     return f"{measurement.answer()} {verdict}{explanation(measurement)} {doubts or 'No check raised a doubt.'}"
 

@@ -152,10 +152,10 @@ def quantile_estimate(sections: Sections, p: float) -> Estimate:
         return Estimate(None, None, None, n, len(arrays), f"too few: n < {needed}", needed)
     long_enough = all(array.size >= shortest_section(p) for array in arrays)
     parts = [quantile(array, p) for array in arrays] if long_enough else []
-    found = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed, p)
-    if found.low is not None and found.low < 0 <= min(map(np.min, arrays)):
-        return replace(found, low=0.0, sampling_half_width=found.half_width)
-    return found
+    estimate = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed, p)
+    if estimate.low is not None and estimate.low < 0 <= min(map(np.min, arrays)):
+        return replace(estimate, low=0.0, sampling_half_width=estimate.half_width)
+    return estimate
 
 
 def mean_estimate(sections: Sections) -> Estimate:

@@ -79,10 +79,10 @@ def tables_of(measurement: Measurement) -> dict[str, PaperTable]:
     summary = summary.drop(columns=none if len(none) < len(fates) else ["ok", *none])
     runs = conditions.replications or measurement.rows["replication"].nunique()
     about = f"{runs} replication{'s' * (runs != 1)}, 95 % intervals. {measurement.verdict.word}."
-    found = {"summary": PaperTable(summary, f"Latency from the due time. {about}")}
+    tables = {"summary": PaperTable(summary, f"Latency from the due time. {about}")}
     parts = measurement.breakdown()
     parts["share_percent"] = 100 * parts.pop("share")
-    found["parts"] = PaperTable(parts, f"Where the time goes: parts of the latency. {about}")
+    tables["parts"] = PaperTable(parts, f"Where the time goes: parts of the latency. {about}")
     first, *others = measurement.placements
     compared = [measurement.compare(first, other) for other in others]
     each = [c.table().assign(placement=c.b, against=c.a) for c in compared if c.differences]
@@ -90,8 +90,8 @@ def tables_of(measurement: Measurement) -> dict[str, PaperTable]:
         rows = pd.concat(each, ignore_index=True)
         rows = rows.rename(columns={"low_ms": "difference_ms_low", "high_ms": "difference_ms_high"})
         rows = rows[["placement", "against", "level", *(name for name in rows if "difference" in name), "n"]]
-        found["differences"] = PaperTable(rows, f"Paired differences of the latency. {about}")
-    return found
+        tables["differences"] = PaperTable(rows, f"Paired differences of the latency. {about}")
+    return tables
 
 
 def _column(rows: pd.DataFrame, name: str) -> list[str]:

@@ -134,7 +134,7 @@ def delays_by_level(scenario: Scenario, replicated: Sequence[Replication]) -> di
         up, down = placement.links
         if (up.is_free and down.is_free) or up.segment_loss != 0 or down.segment_loss != 0:
             continue
-        each = [_crossing_ms(up, down, one.due_ns[:most], one.link_seed) for one in replicated]
+        each = [_crossing_ms(up, down, replication.due_ns[:most], replication.link_seed) for replication in replicated]
         effective, waited = np.concatenate(each, axis=1)
         effective, drawn = (delays[~np.isnan(delays)] for delays in (effective, effective - waited))
         published = dict(up.published_ms or []) if up.published_ms == down.published_ms else {}
@@ -155,8 +155,8 @@ def with_levels(
     links: dict[str, Any], scenario: Scenario, replicated: Sequence[Replication]
 ) -> dict[str, dict[str, Any]]:
     """Return the link check with what `delays_by_level` says of these trials as `by_level` of each placement."""
-    found = delays_by_level(scenario, replicated)
-    return {name: check | ({"by_level": found[name]} if name in found else {}) for name, check in links.items()}
+    delays = delays_by_level(scenario, replicated)
+    return {name: check | ({"by_level": delays[name]} if name in delays else {}) for name, check in links.items()}
 
 
 def quantiles_ms(values_ms: NDArray[Any]) -> dict[str, float]:

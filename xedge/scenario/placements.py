@@ -132,7 +132,7 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
             "servers": self.servers > 1,
             "boxes": self.boxes > 1,
         }
-        if self.run_in != "thread" and (wrong := [name for name, given in emulated.items() if given]):
+        if self.run_in != "thread" and (wrong := [name for name, value in emulated.items() if value]):
             raise ConfigurationError(
                 f"Edge(run_in={self.run_in!r}): {', '.join(wrong)} emulated in threads only; leave it out"
             )

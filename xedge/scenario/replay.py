@@ -74,7 +74,7 @@ class CsvReplay(Columns, frozen=True, kw_only=True, tag_field="kind", tag="csv")
 
     def table(self) -> Any:
         """Return the file as a pandas table."""
-        path = found(self.path)
+        path = located(self.path)
         head = []
         with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8-sig", newline="") as file:
             head = [line for line in (file.readline() for _ in range(3)) if line.strip()]
@@ -106,7 +106,7 @@ class ParquetReplay(Columns, frozen=True, kw_only=True, tag_field="kind", tag="p
 
     def table(self) -> Any:
         """Return the file as a pandas table."""
-        path = found(self.path)
+        path = located(self.path)
         with needed("parquet", "reading a Parquet file"):
             import pandas as pd
             import pyarrow  # noqa: F401 - pandas' own error names no extra
@@ -133,7 +133,7 @@ class ArrayReplay(Config, frozen=True, kw_only=True, tag_field="kind", tag="arra
     def inputs(self, n: int, shape: Sequence[int], seed: int) -> NDArray[Any]:  # noqa: ARG002 - replay draws nothing
         """Return n inputs (n, *shape): input 0, 1, 2, … of the file, beginning again at its end."""
         try:
-            loaded = np.load(found(self.path), allow_pickle=False)
+            loaded = np.load(located(self.path), allow_pickle=False)
             names = list(getattr(loaded, "files", []))
             name = self.array or (names[0] if len(names) == 1 else "")
             values = (loaded[name] if name in names else None) if names else loaded
@@ -171,9 +171,9 @@ class Rows(Config, frozen=True, kw_only=True, tag_field="kind", tag="rows", dict
             held = np.ascontiguousarray(_numbers(values, "source"))
             content = held.tobytes()
         dtype = "text" if isinstance(held, list) else held.dtype.name
-        made = cls(shape=list(np.shape(held)), dtype=dtype, sha256=hashlib.sha256(content).hexdigest())
-        msgspec.structs.force_setattr(made, "held", held)
-        return made
+        rows = cls(shape=list(np.shape(held)), dtype=dtype, sha256=hashlib.sha256(content).hexdigest())
+        msgspec.structs.force_setattr(rows, "held", held)
+        return rows
 
     @property
     def makes(self) -> str:
@@ -226,7 +226,7 @@ def source_of(value: Any) -> Any:
     )
 
 
-def found(path: str) -> Path:
+def located(path: str) -> Path:
     """Return the file as seen from the working folder, or from the project's if it is there."""
     file = Path(path).expanduser()
     below = project_root() / file

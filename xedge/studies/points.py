@@ -81,8 +81,8 @@ def with_interval(name: str, estimate: Estimate) -> dict[str, float | None]:
 def known(points: Iterable[tuple[float, Estimate]]) -> FloatArray:
     """Return place, value and half-width of the estimates that have a finite value, shape (3, n)."""
     finite = ((place, e) for place, e in points if e.value is not None and math.isfinite(e.value))
-    found = [(place, e.value, e.half_width or 0.0) for place, e in finite]
-    return np.array(found, dtype=np.float64).reshape(-1, 3).T
+    finite_points = [(place, e.value, e.half_width or 0.0) for place, e in finite]
+    return np.array(finite_points, dtype=np.float64).reshape(-1, 3).T
 
 
 def by_name(measurements: Mapping[float, Measurement]) -> dict[str, Measurement]:

@@ -116,7 +116,9 @@ class InstrumentCheck:
         """
         measurement = self.measurements[utilisation]
         service_time = SERVICE_TIMES[queue](mean_ms=self.mean_service_ms)
-        seeds = {(one["placement"], one["replication"]): one["link_seed"] for one in measurement.conditions["trials"]}
+        seeds = {
+            (trial["placement"], trial["replication"]): trial["link_seed"] for trial in measurement.conditions["trials"]
+        }
         measured, exact = [], []
         for replication, rows in measurement.evidence[queue].trials.items():
             kept = ~rows["warm_up"].to_numpy(dtype=bool)

@@ -40,7 +40,7 @@ class LoadCurve(Limits):
 
     def _meets(self, placement: str) -> str:
         if reason := self.undecided(placement):
-            return f"was not decided at any of {len(self.latest(placement))} rates tried: {reason}"
+            return f"is INVALID: not decided at any of {len(self.latest(placement))} rates tried: {reason}"
         limit, what = self.limit(placement), f"{self.deadline_ms:g} ms at {level_name(self.p)}"
         steady, saturated = self.saturation(placement)
         ends = f"; it saturates between {number(steady)} and {number(saturated)}/s" if steady and saturated else ""
@@ -71,11 +71,11 @@ class LoadCurve(Limits):
 
     def _doubts_of(self, placement: str) -> Iterator[str]:
         limit, latest = self.limit(placement), self.latest(placement)
-        for outcome, told in UNDECIDED.items():
+        for outcome, label in UNDECIDED.items():
             if probes := [probe for probe in latest.values() if probe.outcome == outcome]:
                 rates = ", ".join(number(probe.offered_hz) for probe in probes)
                 first = f"at {number(probes[0].offered_hz)}/s: " if len(probes) > 1 else ""
-                yield f"{placement} at {rates}/s: {told[0]} ({first}{probes[0].reason}); {told[1]}"
+                yield f"{placement} at {rates}/s: {label[0]} ({first}{probes[0].reason}); {label[1]}"
         if limit.met_hz and limit.failed_hz and not limit.resolved:
             yield f"{placement}: met and failed rate are further apart than {100 * self.resolution:g} %"
         failed_hz = limit.failed_hz or float("inf")

@@ -58,8 +58,8 @@ def judge(measurement: Measurement, placement: str, deadline_ms: float, p: float
     rate_hz = float(measurement.conditions["scenario"]["workload"]["rate_hz"])
     requests = len(measurement.evidence[placement].measured)
     power = 1e3 * answered_hz / means_ms if means_ms.size else np.zeros(1)
-    told = (outcome, reason, requests, answered_hz, p50, tail, power, fastest_ms, hopeless)
-    return Probe(measurement, placement, rate_hz, offered_hz, *told)
+    values = (outcome, reason, requests, answered_hz, p50, tail, power, fastest_ms, hopeless)
+    return Probe(measurement, placement, rate_hz, offered_hz, *values)
 
 
 def _outcome(

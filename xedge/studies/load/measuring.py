@@ -162,8 +162,11 @@ def _wanted(search: Search, probes: Sequence[Probe], placements: Sequence[str]) 
     """Which step which placements want to try next."""
     wanted: dict[int, list[str]] = {}
     for name in placements:
-        steps = {search.step(rate_hz): one for rate_hz, one in tried(probes, name).items()}
-        if sum(one.times for one in steps.values()) < MOST_PROBES and (step := search.next_step(steps)) is not None:
+        steps = {search.step(rate_hz): attempt for rate_hz, attempt in tried(probes, name).items()}
+        if (
+            sum(attempt.times for attempt in steps.values()) < MOST_PROBES
+            and (step := search.next_step(steps)) is not None
+        ):
             wanted.setdefault(step, []).append(name)
     return dict(sorted(wanted.items()))
 

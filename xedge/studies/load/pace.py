@@ -25,7 +25,7 @@ def doubt_of_pace(trials: Sequence[Steadiness], of: int) -> str:
     chance = 2 * math.sqrt(2 * sum(trial.swing**2 for trial in trials)) / offered
     if shortfall <= SHORTFALL and shortfall + chance <= UNNOTICED:
         return ""
-    told = f"answered {count(answered)} of {count(offered)} requests as they came"
+    counted = f"answered {count(answered)} of {count(offered)} requests as they came"
     if shortfall > SHORTFALL:
-        return f"{told}: too few to say that it keeps pace, and too short a time to say that it does not"
-    return f"{told}, but by chance alone that may be off by {percent(chance)}: the trials are too short"
+        return f"{counted}: too few to say that it keeps pace, and too short a time to say that it does not"
+    return f"{counted}, but by chance alone that may be off by {percent(chance)}: the trials are too short"

@@ -131,8 +131,8 @@ def memory_mb(pid: int) -> tuple[float, str]:
     """
     with suppress(OSError):
         said = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-        if found := re.search(r"^Pss:\s*(\d+)", said, re.MULTILINE):
-            return int(found[1]) * 1024 / 1e6, "PSS"
+        if match := re.search(r"^Pss:\s*(\d+)", said, re.MULTILINE):
+            return int(match[1]) * 1024 / 1e6, "PSS"
     said = _ps("-o", "rss=", "-p", str(pid))
     return (int(said) * 1024 / 1e6 if said.strip() else math.nan), "RSS"
 

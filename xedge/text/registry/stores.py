@@ -116,7 +116,9 @@ class Store:
 
     def numbers(self, name: str) -> list[str]:
         """Return the numbers of a model's versions, oldest first; none if there is no such model."""
-        return sorted((str(one.version) for one in self.client.search_model_versions(f"name = '{name}'")), key=int)
+        return sorted(
+            (str(version.version) for version in self.client.search_model_versions(f"name = '{name}'")), key=int
+        )
 
     def put(self, name: str, folder: Path) -> tuple[str, str | None, Path]:
         """Copy a version's files here; return the source and run to register, and the copy as read back."""

@@ -164,8 +164,8 @@ class TextConsumer:
                     received_ns = perf_counter_ns()
                     self.counts.update(received=len(messages), batches=1)
                     self.counts["answered"] += self.replier.answer(messages, producer)
-                    for one in messages:  # read, so they have both; a partition's offsets ascend
-                        self._done[cast("int", one.partition())] = cast("int", one.offset()) + 1
+                    for message in messages:  # read, so they have both; a partition's offsets ascend
+                        self._done[cast("int", message.partition())] = cast("int", message.offset()) + 1
                     meter.latencies_ns += [perf_counter_ns() - received_ns] * len(messages)
                 self._commit(consumer)
                 if 0 < self._metrics_interval_s <= perf_counter() - logged_s:
@@ -207,18 +207,18 @@ class TextConsumer:
 
     def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.counts["rebalances"] += 1
-        log.info("got partitions %s of %s", sorted(one.partition for one in partitions), self.topic)
+        log.info("got partitions %s of %s", sorted(partition.partition for partition in partitions), self.topic)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit(consumer)
         log.info("gave back partitions %s of %s", self._forget(partitions), self.topic)
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        given = self._forget(partitions)
-        log.warning("lost partitions %s of %s: others answer their messages again", given, self.topic)
+        revoked = self._forget(partitions)
+        log.warning("lost partitions %s of %s: others answer their messages again", revoked, self.topic)
 
     def _forget(self, partitions: list[TopicPartition]) -> list[int]:
-        places = sorted(one.partition for one in partitions)
+        places = sorted(partition.partition for partition in partitions)
         self._done = {place: offset for place, offset in self._done.items() if place not in places}
         return places
 

@@ -61,8 +61,10 @@ class Replier:
         """
         read = [self._read(message) for message in messages]
         pairs = zip(messages, read, strict=True)
-        predicted = iter(self._predicted([(message, one) for message, one in pairs if isinstance(one, TextMessage)]))
-        answers = [next(predicted) if isinstance(one, TextMessage) else one for one in read]
+        predicted = iter(
+            self._predicted([(message, entry) for message, entry in pairs if isinstance(entry, TextMessage)])
+        )
+        answers = [next(predicted) if isinstance(entry, TextMessage) else entry for entry in read]
         too_large = self._produce(producer, answers, keyed=True)
         errors = [answer for answer, _ in too_large if answer.topic == self._errors]
         lost = [(answer.source, reason) for answer, reason in too_large if answer.topic == self._out]
@@ -124,12 +126,12 @@ class Replier:
             raise  # no text is to blame
         except Exception as exc:
             if len(asked) > 1:
-                return [answer for one in asked for answer in self._predicted([one])]
+                return [answer for pair in asked for answer in self._predicted([pair])]
             return [self._refuse(asked[0][0], "engine", f"the model failed: {type(exc).__name__}: {exc}")]
         answers = []
-        for (message, request), *found in zip(asked, *results, strict=True):
+        for (message, request), *outcomes in zip(asked, *results, strict=True):
             name = _name(message) if request.id is None else request.id
-            answers.append(Answer(message, self._out, {"id": name, **dict(zip(self.predict, found, strict=True))}))
+            answers.append(Answer(message, self._out, {"id": name, **dict(zip(self.predict, outcomes, strict=True))}))
         return answers
 
 
