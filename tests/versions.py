@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, sealed
 from xedge.models.engines import OnnxEngine
 from xedge.text.features import BUCKETS, FEATURE_SPEC, encode_batch
 from xedge.text.labels import TASKS
@@ -45,5 +45,5 @@ def write_text_version(folder: Path, task: str = "topic", seed: int = 0) -> Path
         (folder / name).write_text(json.dumps(value))
     sums = {name: file_sha256(folder / name) for name in FILES[:-1]}
     card = {"task": task, "held_out": {"accuracy": 0.5 + seed / 100}, "sha256": sums}
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_text(json.dumps(sealed(card)))
     return folder

@@ -354,6 +354,19 @@ def test_read_card_refuses_what_is_no_card(tmp_path: Path, content: str | None) 
         zoo.read_card(tmp_path / "a.json")
 
 
+def test_card_that_was_edited_is_refused_and_one_in_another_layout_is_not(tmp_path: Path) -> None:
+    files = export(Gated(), EXAMPLE, "m", models_dir=tmp_path, card={"metrics": {"accuracy": 0.7}, "of": {2: "b"}})
+    facts = json.loads(files.card.read_text())
+    files.card.write_text(json.dumps(facts, sort_keys=True))
+    assert zoo.read_card(files.card).metrics == {"accuracy": 0.7}
+    files.card.write_text(json.dumps({**facts, "metrics": {"accuracy": 0.9}}))
+    with pytest.raises(ModelError, match=r"m\.json is damaged or was edited since it was written"):
+        zoo.read_card(files.card)
+    del facts["card_sha256"]  # as xedge wrote cards before it sealed them
+    files.card.write_text(json.dumps(facts))
+    assert zoo.read_card(files.card).is_intact()
+
+
 # --- any module
 
 

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from test_text_features import ANY_TEXT, ODD, odd
 
 from xedge.core.exceptions import ModelError, TextError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, sealed
 from xedge.models.engines import TorchEngine
 from xedge.text import model as module
 from xedge.text.features import encode_batch, padded
@@ -55,7 +55,7 @@ def agree(folder, name):
     """Write the checksum that a file has now into the card."""
     card = json.loads((folder / "card.json").read_text())
     card["sha256"][name] = file_sha256(folder / name)
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_text(json.dumps(sealed(card)))
 
 
 def refused(folder, name, words=""):
@@ -127,6 +127,20 @@ def test_swapped_labels_are_caught_by_the_checksum(folder):
     path = folder / "labels.json"
     path.write_text(path.read_text().replace("positive", "x").replace("negative", "positive").replace("x", "negative"))
     refused(folder, "labels.json", "damaged")
+
+
+@pytest.mark.parametrize("layout", [{"indent": 4}, {"sort_keys": True}, {"ensure_ascii": True}])
+def test_card_in_another_layout_is_the_same_card(folder, layout):
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card, **layout))
+    TextModel.load(folder)
+
+
+@pytest.mark.parametrize("name", ["held_out", "labels", "data", "created_at"])
+def test_card_that_says_something_else_is_refused(folder, name):
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, name: "better"}))
+    refused(folder, "card.json", "edited since it was written")
 
 
 def test_model_of_another_kind_is_refused(folder):

@@ -24,7 +24,8 @@ from versions import write_text_version
 
 from xedge.cli.main import EXIT_FAILED, main
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, sealed
+from xedge.text.kind import registered_folder
 from xedge.text.model import TextModel
 from xedge.text.registry import stores, versions
 from xedge.text.registry.registry import HISTORY, Registry
@@ -105,9 +106,10 @@ def test_versions_lists_newest_first_with_alias_and_accuracy(registry, add):
 
 
 def test_tags_are_kept_with_the_version(registry, tmp_path):
-    registry.register("topic", write_text_version(tmp_path / "v"), data="mine.csv", epochs=7)
+    made = registry.register("topic", write_text_version(tmp_path / "v"), data="mine.csv", epochs=7)
     tags = registry.connect().get_model_version("xedge-topic", "1").tags
-    assert tags == {"task": "topic", "accuracy": "0.5", "data": "mine.csv", "epochs": "7"}
+    card = file_sha256(made.folder / "card.json")
+    assert tags == {"task": "topic", "accuracy": "0.5", "data": "mine.csv", "epochs": "7", "card_sha256": card}
 
 
 def test_rollback_goes_back_step_by_step_and_then_says_there_is_no_more(registry, add):
@@ -273,6 +275,68 @@ def test_version_damaged_since_does_not_become_production(registry, add, how):
     assert (caught.value.reason, production(registry)) == ("corrupt", before)
 
 
+def forge(folder: Path) -> None:
+    """Put another whole, loadable version in the place of one: what each file says of the others agrees."""
+    forged = write_text_version(folder.with_name("forged"), seed=99)
+    shutil.rmtree(folder)
+    forged.rename(folder)
+
+
+def test_version_replaced_by_another_whole_one_is_refused_wherever_it_is_asked_for(registry, add, monkeypatch):
+    first, second = add(seed=1), add(seed=2)
+    for version in (first, second):
+        registry.promote("topic", version.version)
+    forge(second.folder)
+    assert TextModel.load(second.folder).task == "topic"  # by itself it is whole
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.where)
+    for ask in (lambda: registry.resolve("topic"), lambda: registered_folder("xedge-topic@production")):
+        with pytest.raises(
+            RegistryError, match=r"corrupt: its card\.json is missing, or not the one that was"
+        ) as caught:
+            ask()
+        assert caught.value.reason == "corrupt"
+    assert registry.rollback("topic").version == first.version  # the way back is open
+    (first.folder / "card.json").unlink()
+    with pytest.raises(RegistryError, match="xedge-topic/1, asked for as xedge-topic@production, .* is missing"):
+        registry.resolve("topic")
+
+
+def test_version_registered_before_checksums_of_cards_were_kept_still_resolves(registry, add):
+    made = add()
+    registry.connect().delete_model_version_tag("xedge-topic", made.version, stores.CARD_SHA256)
+    assert registry.promote("topic", made.version).folder == made.folder
+
+
+@pytest.mark.parametrize("original", ["there", "changed", "gone"])
+def test_copied_registry_has_its_own_files_only(registry, add, tmp_path, original):
+    made = add(seed=1)
+    registry.promote("topic", made.version)
+    copied = Registry(shutil.copytree(registry.where, tmp_path / "copy"))
+    if original == "changed":
+        forge(made.folder)
+    elif original == "gone":
+        shutil.rmtree(registry.where)
+    found = copied.resolve("topic")
+    assert found.folder.is_relative_to(tmp_path / "copy")
+    assert copied.load("topic", found).version == "1"
+    shutil.rmtree(found.folder)  # a copy that is not whole does not look into the original
+    with pytest.raises(RegistryError, match=r"files of xedge-topic/1 are not in .*copy.* whole folder") as caught:
+        copied.resolve("topic")
+    assert caught.value.reason == "corrupt"
+
+
+@pytest.mark.parametrize("source", ["{0}/outside", "{0}/registry/versions/xedge-topic/..", "../../outside", "outside"])
+def test_version_whose_files_lie_outside_of_the_registry_is_refused(registry, tmp_path, source):
+    write_text_version(tmp_path / "outside")
+    client = registry.connect()
+    client.create_registered_model("xedge-topic")
+    with closing(sqlite3.connect(registry._store.database)) as database, database:  # MLflow would refuse some of them
+        client.create_model_version("xedge-topic", "file:///somewhere")
+        database.execute("UPDATE model_versions SET source = ?", [source.format(tmp_path)])
+    with pytest.raises(RegistryError, match="files of xedge-topic/1 are not in the model registry"):
+        registry.promote("topic", 1)
+
+
 def register_in_a_process(folder: str, version: str, start: object) -> None:
     start.wait()  # type: ignore[attr-defined]
     Registry(folder).register("topic", version)
@@ -424,7 +488,7 @@ def test_sentiment_with_labels_of_its_own_is_refused(registry, tmp_path):
     (folder / "labels.json").write_text(json.dumps(labels))
     card = json.loads((folder / "card.json").read_text())
     card["sha256"]["labels.json"] = file_sha256(folder / "labels.json")
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_text(json.dumps(sealed(card)))
     with pytest.raises(ModelError, match="good, so-so, bad; sentiment needs positive, neutral, negative"):
         registry.register("sentiment", folder)
 

@@ -13,13 +13,14 @@ from xedge.core.exceptions import ConfigurationError, MeasurementError
 
 LEAST_FREE_BYTES = 20_000_000  # rows and page of an ordinary run
 _PROBE = bytes(100_000)
+_SEAL = "card_sha256"
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file, an empty one if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -98,3 +99,18 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain facts with `card_sha256`, the checksum of all the others, whatever their order and layout."""
+    return {**facts, _SEAL: _checksum(facts)}
+
+
+def is_as_sealed(facts: Mapping[str, Any]) -> bool:
+    """Return whether the facts are those that `sealed` saw; facts that were never sealed are taken as they are."""
+    return _SEAL not in facts or facts[_SEAL] == _checksum(facts)
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    plain = json.loads(json_text({name: value for name, value in facts.items() if name != _SEAL}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

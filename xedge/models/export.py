@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xedge.core import machine, paths
 from xedge.core.exceptions import ConfigurationError, ModelError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, sealed
 from xedge.models import adopted, architectures, parity, programs, tracing
 from xedge.models.kinds import architectures_of_kinds
 from xedge.models.lookup import REFERENCE_MODELS, SUFFIXES
@@ -178,7 +178,7 @@ def _write_card(drafts: list[Path], facts: dict[str, Any]) -> None:
     facts["sha256"] = {draft.suffix[1:]: file_sha256(draft) for draft in drafts[:2] if draft.exists()}
     facts["versions"] = machine.versions()
     facts["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
-    drafts[2].write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    drafts[2].write_text(json.dumps(sealed(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _cannot_be_saved(module: nn.Module, exc: Exception) -> str:

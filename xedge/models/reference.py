@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xedge.core import paths
 from xedge.core.exceptions import ConfigurationError, ModelError, ModelNotFoundError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, is_as_sealed
 from xedge.core.progress import Progress
 from xedge.core.tables import TableList
 from xedge.models.kinds import NUMBERS, kind_in
@@ -68,15 +68,17 @@ def read_card(path: Path) -> ModelCard:
     """Return the card in the file `path`.
 
     Raises:
-        ModelError: there is no such file, or it is not a model card.
+        ModelError: there is no such file, it is not a model card, or not as it was written.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ModelError(f"{path} is not a readable model card ({exc}): build or export the model again") from exc
     needed = {"name", "architecture", "parameters", "input_shape", "sha256", "parity", "created_utc"}
     if not isinstance(facts, dict) or not needed <= facts.keys():
         raise ModelError(f"{path} is not a model card: build or export the model again")
+    if not is_as_sealed(facts):
+        raise ModelError(f"{path} is damaged or was edited since it was written: build or export the model again")
     return ModelCard(path, facts)
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from xedge.core.exceptions import ModelError, TextError
-from xedge.core.files import file_sha256
+from xedge.core.files import file_sha256, is_as_sealed, read_json
 from xedge.models.engines import Engine, OnnxEngine
 from xedge.text.features import FEATURE_SPEC, encode, padded
 from xedge.text.labels import SENTIMENT_LABELS
@@ -52,9 +52,9 @@ class TextModel:
     def load(cls, folder: str | os.PathLike[str], version: str = "", engine: Engine | None = None) -> Self:
         """Return the model in `folder`, after checking its files and its golden outputs.
 
-        The card's checksums are those of the other files, and the model's answers to the texts in golden.json are
-        within 1e-4 of those it gave when it was trained. `version` is what the registry calls it; an `engine` has one
-        of these files in it already, by default model.onnx is loaded into ONNX Runtime.
+        The card is as it was written, its checksums are those of the other files, and the model's answers to the texts
+        in golden.json are within 1e-4 of those it gave when it was trained. `version` is what the registry calls it; an
+        `engine` has one of these files in it already, by default model.onnx is loaded into ONNX Runtime.
 
         Raises:
             ModelError: a file is missing, damaged, of another feature spec, or the answers are others; it names the
@@ -64,6 +64,8 @@ class TextModel:
         if not folder.is_dir():
             raise ModelError(f"{folder} is not a folder: name the folder of a text model's version")
         recorded = _read(folder / CARD, _Card).sha256
+        if not is_as_sealed(read_json(folder / CARD)):
+            raise _unusable(folder / CARD, "it is damaged or was edited since it was written")
         for path in (folder / name for name in FILES[:-1]):
             try:
                 checksum = file_sha256(path)

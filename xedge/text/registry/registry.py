@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from xedge.core.exceptions import ModelError, RegistryError, XedgeError
+from xedge.core.files import file_sha256
 from xedge.text import forks
 from xedge.text.model import CARD, TextModel, load_version
-from xedge.text.registry.stores import store_at
+from xedge.text.registry.stores import CARD_SHA256, store_at
 from xedge.text.registry.versions import PRODUCTION, ListedVersion, ModelVersion, Reference, configured, variable_of
 
 HISTORY = "xedge.production_before"  # tag of a model: the numbers that were production, oldest first
@@ -41,8 +42,10 @@ class Registry:
 
         With neither, it is what `XEDGE_TOPIC_MODEL` or `XEDGE_SENTIMENT_MODEL` names, else "production".
 
+        The card's checksum is kept with the version's entry and compared here; the card has those of the other files.
+
         Raises:
-            RegistryError: "unreachable", "no model" or "no version".
+            RegistryError: "unreachable", "no model", "no version", or "corrupt": another card, or files elsewhere.
             ConfigurationError: no such task, or the environment names a model in a way not understood.
         """
         asked = configured(task)
@@ -56,8 +59,11 @@ class Registry:
         with self._errors(task, f"asked for {asked}"):
             if (entry := self._store.find(asked)) is None:
                 raise self._nothing(asked)
-            version, source = entry
-            return ModelVersion(asked.name, version, asked.alias, self._store.get(asked.name, version, source))
+            number, source, checksum = entry
+            version = ModelVersion(asked.name, number, asked.alias, self._store.get(asked.name, number, source))
+        if checksum and not _has_card(version.folder, checksum):
+            raise self._corrupt(version, f"its {CARD} is missing, or not the one that was registered")
+        return version
 
     def register(self, task: str, folder: str | os.PathLike[str], **tags: object) -> ModelVersion:
         """Copy a folder that `xedge.text.training.train.train` wrote and return the new version; it gets no alias.
@@ -72,11 +78,13 @@ class Registry:
         name, folder = configured(task).name, Path(folder)
         load_version(folder, task)
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        tags = {"task": task, "accuracy": card.get("held_out", {}).get("accuracy", ""), **tags}
+        checksum = file_sha256(folder / CARD)
+        accuracy = card.get("held_out", {}).get("accuracy", "")
+        tags = {"task": task, "accuracy": accuracy, **tags, CARD_SHA256: checksum}
         with self._errors(task, f"registering {name}"), self._writing(makes=True) as client:
             source, run_id, copy = self._store.put(name, folder)
             try:
-                load_version(copy, task)
+                _check_copy(copy, task, checksum)
                 if not self._store.numbers(name):
                     _ensure_model(client, name)
                 kept = {key: str(value) for key, value in tags.items()}
@@ -149,13 +157,16 @@ class Registry:
         try:
             return load_version(version.folder, task, version.version)
         except ModelError as exc:
-            self._store.discard(version.folder)
-            asked = Reference(version.name, version.alias, "" if version.alias else version.version)
-            raise RegistryError(
-                f"{version.name}/{version.version}, asked for as {asked}, of the model registry {self.where} is "
-                f"corrupt: {exc}; `xedge registry rollback` puts the version before it in production",
-                "corrupt",
-            ) from exc
+            raise self._corrupt(version, str(exc)) from exc
+
+    def _corrupt(self, version: ModelVersion, why: str) -> RegistryError:
+        self._store.discard(version.folder)
+        asked = Reference(version.name, version.alias, "" if version.alias else version.version)
+        return RegistryError(
+            f"{version.name}/{version.version}, asked for as {asked}, of the model registry {self.where} is "
+            f"corrupt: {why}; `xedge registry rollback` puts the version before it in production",
+            "corrupt",
+        )
 
     def connect(self) -> Any:
         """Return MLflow's client of this registry, made at the first call; an embedded registry is made as well."""
@@ -223,6 +234,19 @@ class Registry:
                 f"{_reason_of(exc)}; {advice}",
                 "denied" if denied else "unreachable",
             ) from exc
+
+
+def _check_copy(copy: Path, task: str, checksum: str) -> None:
+    load_version(copy, task)
+    if not _has_card(copy, checksum):
+        raise ModelError(f"{copy / CARD} is another card")
+
+
+def _has_card(folder: Path, checksum: str) -> bool:
+    try:
+        return file_sha256(folder / CARD) == checksum
+    except OSError:
+        return False
 
 
 def _is_denied(exc: BaseException | None) -> bool:

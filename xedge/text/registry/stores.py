@@ -36,8 +36,10 @@ _TALKATIVE = {
     "mlflow.store.db.utils": logging.CRITICAL,  # tells errors with their traceback, and raises them as well
     "mlflow.store.model_registry.abstract_store": logging.WARNING,
 }
-_FIND = """SELECT v.version, v.source FROM model_versions v LEFT JOIN registered_model_aliases a
+CARD_SHA256 = "card_sha256"  # tag of a version: the checksum of its card, which holds those of its other files
+_FIND = f"""SELECT v.version, v.source, t.value FROM model_versions v LEFT JOIN registered_model_aliases a
     ON a.name = v.name AND a.version = v.version AND a.alias = :alias
+    LEFT JOIN model_version_tags t ON t.name = v.name AND t.version = v.version AND t.key = '{CARD_SHA256}'
     WHERE v.name = :name AND (v.version = :version OR a.alias = :alias) AND v.current_stage IS NOT 'Deleted_Internal'"""
 _NUMBERS = """SELECT version FROM model_versions
     WHERE name = :name AND current_stage IS NOT 'Deleted_Internal' ORDER BY version"""
@@ -98,8 +100,8 @@ class Store:
         """Return a context in which no other process of this project writes here; a server sees to it itself."""
         return nullcontext()
 
-    def find(self, reference: Reference) -> tuple[str, str] | None:
-        """Return the number and the source of a version, or None."""
+    def find(self, reference: Reference) -> tuple[str, str, str] | None:
+        """Return the number, the source and the card's checksum ("" if none was kept) of a version, or None."""
         client = self.client  # first: it sets what MLflow reads when it is imported
         from mlflow.exceptions import MlflowException
 
@@ -108,7 +110,7 @@ class Store:
                 entry = client.get_model_version(reference.name, reference.version)
             else:
                 entry = client.get_model_version_by_alias(reference.name, reference.alias)
-            return str(entry.version), str(entry.source)
+            return str(entry.version), str(entry.source), entry.tags.get(CARD_SHA256, "")
         except MlflowException as exc:
             if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
@@ -216,13 +218,13 @@ class FolderStore(Store):
                 raise RegistryError(f"{cannot} ({exc}): another process may hold it") from exc
             yield
 
-    def find(self, reference: Reference) -> tuple[str, str] | None:
-        """Return the number and the source of a version, or None, as the database has it."""
+    def find(self, reference: Reference) -> tuple[str, str, str] | None:
+        """Return what the database has of a version, or None."""
         asked = {"name": reference.name, "alias": reference.alias, "version": reference.version or -1}
         rows = self._read(_FIND, asked)
         if rows is None:
             return super().find(reference)
-        return (str(rows[0][0]), str(rows[0][1])) if rows else None
+        return (str(rows[0][0]), str(rows[0][1]), str(rows[0][2] or "")) if rows else None
 
     def numbers(self, name: str) -> list[str]:
         """Return the numbers of a model's versions, as the database has them."""
@@ -252,11 +254,21 @@ class FolderStore(Store):
         """Return the copy: it stays where it is."""
         return copy
 
-    def get(self, name: str, version: str, source: str) -> Path:  # noqa: ARG002
-        """Return the folder of a version's files."""
+    def get(self, name: str, version: str, source: str) -> Path:
+        """Return the folder of a version's files, inside this registry's folder whatever that was called before.
+
+        A RegistryError ("corrupt") if they are not there: files elsewhere, such as those of the registry that this one
+        was copied from, are never taken for it.
+        """
         path = Path(unquote(urlsplit(source).path) if source.startswith("file:") else source)
-        moved = self.folder.joinpath(*path.parts[-3:])  # the project's folder may have got another name since
-        return moved if moved.is_dir() else path
+        folder = self.folder / "versions" / name / path.name
+        if path.parts[-3:-1] == ("versions", name) and path.name != ".." and folder.is_dir():
+            return folder
+        raise RegistryError(
+            f"the files of {name}/{version} are not in the model registry {self.where}, but were put in {path}: copy "
+            f"the whole folder of a registry, or register that version here",
+            "corrupt",
+        )
 
     def advice(self, name: str, variable: str) -> str:  # noqa: ARG002
         """Return what to do when the database cannot be used."""

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from xedge.core import machine
 from xedge.core.exceptions import ConfigurationError
-from xedge.core.files import file_sha256, write_json
+from xedge.core.files import file_sha256, sealed, write_json
 from xedge.core.progress import Progress
 from xedge.models.export import export
 from xedge.text.architecture import TextClassifier
@@ -251,5 +251,5 @@ def _write(folder: Path, task: str, corpus: Corpus, module: TextClassifier, reci
     }
     write_json(folder / CARD, card)
     evaluation = evaluate(TextModel.load(folder), corpus)
-    write_json(folder / CARD, {**card, "held_out": evaluation.facts()})
+    write_json(folder / CARD, sealed({**card, "held_out": evaluation.facts()}))
     return evaluation
