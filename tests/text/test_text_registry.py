@@ -297,7 +297,7 @@ def test_version_replaced_by_another_whole_one_is_refused_wherever_it_is_asked_f
         assert caught.value.reason == "corrupt"
     assert registry.rollback("topic").version == first.version  # the way back is open
     (first.folder / "card.json").unlink()
-    with pytest.raises(RegistryError, match="xedge-topic/1, asked for as xedge-topic@production, .* is missing"):
+    with pytest.raises(RegistryError, match=r"xedge-topic/1, asked for as xedge-topic@production, .* is missing"):
         registry.resolve("topic")
 
 

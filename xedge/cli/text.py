@@ -77,6 +77,9 @@ def serve_http(arguments: argparse.Namespace) -> int:
         arguments.port,
         arguments.workers,
         tasks,
+        keys=http.find_keys(arguments.key_file),
+        rate_hz=arguments.rate,
+        connections=arguments.connections,
         access_log=arguments.access_log,
         log_config=logs.config(*log_settings(arguments)) if arguments.workers > 1 else None,
         ready=lambda sentence: print(sentence, flush=True),
@@ -114,6 +117,11 @@ def _add_serve_http(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--port", type=int, default=8000, metavar="P", help="port to listen on; 0 takes a free one (8000)")
     sub.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each with its models (1)")
     sub.add_argument("--task", default="both", choices=["topic", "sentiment", "both"], help="what to predict (both)")
+    sub.add_argument("--key-file", metavar="FILE", help="API keys, one a line; or in XEDGE_HTTP_KEYS")
+    sub.add_argument(
+        "--rate", type=float, default=0.0, metavar="HZ", help="most requests/s a key and worker (no limit)"
+    )
+    sub.add_argument("--connections", type=int, default=512, metavar="N", help="most connections of a worker (512)")
     sub.add_argument("--access-log", action="store_true", help="log every request")
 
 

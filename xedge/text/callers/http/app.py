@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -13,8 +14,9 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -24,11 +26,13 @@ from xedge import __version__
 from xedge.serving.messages import MAX_PAYLOAD_BYTES
 from xedge.text import get_model, predict_sentiment, predict_topic
 from xedge.text.callers.http import bodies
+from xedge.text.callers.http.keys import Keys, Rates
 from xedge.text.labels import TASKS
 
 log = logging.getLogger(__name__)
 FIRST_LOAD_S = 8.0  # a worker waits so long for its models, deaf to signals; docker stop kills after 10 s
 RETRY_S = 5.0  # from a failed load to the next
+OPEN_PATHS = ("/health", "/docs", "/openapi.json")  # for those who watch or look up: they answer no texts
 _json = msgspec.json.Encoder().encode
 
 
@@ -77,10 +81,13 @@ class Loader(threading.Thread):
 
 
 class Entrance:
-    """Lets a request in when the models have been tried once, and refuses a body longer than a message over MQTT."""
+    """Lets a request in that has a key, where there are keys, and keeps to its rate, once the models have been tried.
 
-    def __init__(self, app: ASGIApp, loader: Loader) -> None:
-        self.app, self._loader = app, loader
+    A body longer than a message over MQTT is refused.
+    """
+
+    def __init__(self, app: ASGIApp, loader: Loader, keys: Keys | None, rates: Rates | None) -> None:
+        self.app, self._loader, self._keys, self._rates = app, loader, keys, rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, counting what is read of its body."""
@@ -95,12 +102,35 @@ class Entrance:
             return message
 
         if scope["type"] == "http":
+            if (self._keys or self._rates) and (refusal := self._refusal(scope)):
+                await refusal(scope, receive, send)
+                return
             await self._loader.first_try()
         await self.app(scope, limited if scope["type"] == "http" else receive, send)
 
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that may not in; paths that answer no texts are open to everybody."""
+        if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
+            return None
+        caller: int | None = 0
+        if self._keys:
+            values = [value for name, value in scope["headers"] if name == b"authorization"]
+            caller = self._keys.number(values[0]) if len(values) == 1 else None
+        if caller is None:
+            words = "an API key is needed, and this is none that is known here: send Authorization: Bearer KEY"
+            return _answer({"error": words}, 401, {"WWW-Authenticate": "Bearer"})
+        if self._rates and (wait_s := self._rates.wait_s(caller)):
+            limit = f"at most {self._rates.rate_hz:g} requests/s{' a key' * bool(self._keys)}"
+            words = f"too many requests, {limit}: send it again in {math.ceil(wait_s)} s"
+            return _answer({"error": words}, 429, {"Retry-After": str(math.ceil(wait_s))})
+        return None
 
-def create_app(tasks: Sequence[str] = tuple(TASKS)) -> FastAPI:
+
+def create_app(tasks: Sequence[str] = tuple(TASKS), keys: Keys | None = None, rate_hz: float = 0.0) -> FastAPI:
     """Return the application; it loads the models when it starts up, or at its first request if it is mounted.
+
+    With `keys`, whoever asks must send one. With a `rate_hz` above 0 each key, or all together where there are no keys,
+    may ask so often a second.
 
     The model is called in the event loop itself: it takes 0.05 ms, handing it to a thread takes longer.
     """
@@ -118,11 +148,14 @@ def create_app(tasks: Sequence[str] = tuple(TASKS)) -> FastAPI:
 
     app = FastAPI(title="xedge text models", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.exception_handlers |= {RequestValidationError: _invalid, HTTPException: _refused, Exception: _broken}
-    app.add_middleware(Entrance, loader=loader)
-    refusals: dict[int | str, Any] = {status: {"model": bodies.Refusal} for status in (413, 422, 503)}
+    app.add_middleware(Entrance, loader=loader, keys=keys, rates=Rates(rate_hz) if rate_hz else None)
+    statuses = [*[401] * bool(keys), 413, 422, *[429] * bool(rate_hz), 503]
+    refusals: dict[int | str, Any] = {status: {"model": bodies.Refusal} for status in statuses}
+    told = [Security(HTTPBearer(auto_error=False, description="An API key"))] if keys else []  # for the description
 
     def answering(path: str, model: type[BaseModel], *needed: str) -> Callable[[Any], Any]:
-        post = app.post(path, responses={200: {"model": model}, **refusals}, response_class=Response)
+        responses = {200: {"model": model}, **refusals}
+        post = app.post(path, responses=responses, response_class=Response, dependencies=told)
         return post if set(needed) <= set(tasks) else lambda function: function
 
     @answering("/predict", bodies.BothAnswers, "topic", "sentiment")

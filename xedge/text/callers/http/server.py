@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from time import sleep
 from typing import Any, ClassVar
 
@@ -20,9 +21,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from xedge.core.exceptions import ServiceError, XedgeError
+from xedge.core.exceptions import ConfigurationError, ServiceError, XedgeError
 from xedge.text import reload_model
 from xedge.text.callers.http.app import create_app
+from xedge.text.callers.http.keys import ADVICE, Keys, Rates
 from xedge.text.labels import TASKS
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,9 @@ def serve(
     workers: int = 1,
     tasks: Sequence[str] = tuple(TASKS),
     *,
+    keys: Keys | None = None,
+    rate_hz: float = 0.0,
+    connections: int = MAX_CONNECTIONS,
     access_log: bool = False,
     log_config: dict[str, Any] | None = None,
     ready: Callable[[str], None] = print,
@@ -76,22 +81,36 @@ def serve(
         port: the port to listen on; 0 takes a free one.
         workers: processes, each with its models; one that dies is replaced.
         tasks: "topic", "sentiment" or both; `/predict` needs both.
+        keys: the API keys that are let in; None lets in everybody, on a loopback address only.
+        rate_hz: requests a second that a worker answers for each key, or for all together without keys; 0 is no limit.
+        connections: most connections of one worker.
         access_log: log every request.
         log_config: the workers' logging, as `logging.config.dictConfig` takes it.
         ready: called with a sentence once the first worker can answer.
 
     Raises:
         ServiceError: it cannot listen there.
+        ConfigurationError: other machines could reach it and there are no keys, or a limit makes no sense.
     """
+    if connections < 1:
+        raise ConfigurationError(f"--connections {connections}: at least one is needed")
+    if rate_hz:
+        Rates(rate_hz)
     listening = _listen(host, port)
+    if keys is None and not ip_address(listening.getsockname()[0]).is_loopback:
+        listening.close()
+        raise ConfigurationError(
+            f"--host {host} can be reached from other machines and there is no API key: {ADVICE}; or listen on 127.0.0.1"
+        )
     config = uvicorn.Config(
-        partial(ending_app, partial(create_app, tasks)), factory=True, workers=workers, access_log=access_log,
-        http=_LimitedProtocol, log_config=log_config, log_level=None, ws="none", server_header=False,
+        partial(ending_app, partial(create_app, tasks, keys, rate_hz)), factory=True, workers=workers,
+        access_log=access_log, http=partial(_LimitedProtocol, connections), log_config=log_config, log_level=None, ws="none", server_header=False,
         timeout_graceful_shutdown=ENDING_S,
     )  # fmt: skip
     own_host, own_port = listening.getsockname()[:2]
     url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{own_port}"
-    sentence = f"http service ready on {url} ({workers} worker{'s' if workers > 1 else ''})"
+    asked = f", {keys!r}" if keys else ""
+    sentence = f"http service ready on {url} ({workers} worker{'s' if workers > 1 else ''}{asked})"
     threading.Thread(target=_announce, args=(url, sentence, ready), name="xedge-http-ready", daemon=True).start()
     with listening:
         if workers > 1:
@@ -136,7 +155,7 @@ def _announce(url: str, sentence: str, ready: Callable[[str], None]) -> None:
 class _LimitedProtocol(HttpToolsProtocol):
     """One connection. Who does not send a whole request in time, or in too many headers, is refused and closed.
 
-    When a worker has `MAX_CONNECTIONS`, a new one takes the place of that which has kept an incomplete request
+    When a worker has `most` connections, a new one takes the place of that which has kept an incomplete request
     for the longest; if there is none, it is refused with status 503.
     """
 
@@ -145,12 +164,16 @@ class _LimitedProtocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
 
+    def __init__(self, most: int, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._most = most
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self._most:
             slowest = next(iter(self._incomplete), None)
             if slowest is None:
-                self._refuse(503, f"this worker has {MAX_CONNECTIONS} connections: try again later")
+                self._refuse(503, f"this worker has {self._most} connections: try again later")
                 return
             slowest._refuse(408, "the connection was needed for another request")
         self._wait_for_request()
