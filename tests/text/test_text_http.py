@@ -21,11 +21,13 @@ import httpx
 import pytest
 from helpers import children_of, is_alive, wait_until
 
+from xedge.core.exceptions import ConfigurationError
 from xedge.serving.broker import _free_port
 from xedge.serving.messages import MAX_PAYLOAD_BYTES
 from xedge.text import TOPICS, predict_sentiment, predict_topic
+from xedge.text.callers.http import Keys, create_app, find_keys, server
 from xedge.text.callers.http import app as application
-from xedge.text.callers.http import create_app, server
+from xedge.text.callers.http.keys import VARIABLE, Rates
 from xedge.text.registry.registry import Registry
 
 LIMIT_S = 180
@@ -235,6 +237,157 @@ def test_request_that_does_not_end_is_refused(service: Service) -> None:
             assert said(connection).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
+KEYS = ["0123456789abcdef-first", "second_key/of+16=chars", "the-third-of-them"]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def guarded(text_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service for other machines too, with three keys from a file, one request/s each."""
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    file.write_text(f"# of the press line\n{KEYS[0]}\n\n {KEYS[1]} \n{KEYS[2]}")
+    options = ["--host", "0.0.0.0", "--key-file", str(file), "--rate", "1", "--access-log", "--log-level", "debug"]
+    with serving(*options) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer(""),
+        bearer("0123456789abcdef-firsT"),
+        bearer(f"{KEYS[0]}0"),
+        bearer(KEYS[0][:-1]),
+        bearer(f"{KEYS[0]},{KEYS[1]}"),
+        bearer("é" * 20),
+        bearer("a" * 60_000),
+        {"Authorization": KEYS[0]},
+        {"Authorization": f"Basic {KEYS[0]}"},
+        {"X-API-Key": KEYS[0]},
+    ],
+)
+@pytest.mark.parametrize("path", ["/predict", "/nowhere", "/topic/", "//topic", "/docs/../topic"])
+def test_request_without_a_key_that_is_known_is_refused(guarded: Service, path: str, headers: dict[str, str]) -> None:
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+    answer = guarded.client.post(path, json={"text": TEXT}, headers=sent)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    assert "Authorization: Bearer KEY" in answer.json()["error"]
+
+
+def test_two_authorizations_are_none(guarded: Service) -> None:
+    both = [(b"Authorization", f"Bearer {key}".encode()) for key in KEYS]
+    assert guarded.client.post("/topic", json={"text": TEXT}, headers=both).status_code == 401
+
+
+def test_every_key_is_let_in_and_those_who_watch_need_none(guarded: Service) -> None:
+    assert "(1 worker, <3 API keys>)" in guarded.line
+    for key in KEYS[:2]:
+        answer = guarded.client.post("/topic", json={"text": TEXT}, headers=bearer(key))
+        assert answer.json() == predict_topic(TEXT)
+    assert guarded.client.get("/health").json()["status"] == "ok"
+    assert "401: <a href='#Refusal'>" in guarded.client.get("/docs").text
+    described = guarded.client.get("/openapi.json").json()
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    predict = described["paths"]["/predict"]["post"]
+    assert predict["security"] == [{"HTTPBearer": []}]
+    assert {"401", "429"} <= predict["responses"].keys()
+    assert "security" not in described["paths"]["/health"]["get"]
+
+
+def test_refused_body_is_not_waited_for(guarded: Service) -> None:
+    with raw(guarded) as connection:
+        connection.sendall(BEGUN)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_key_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(guarded: Service) -> None:
+    wait_until(
+        lambda: guarded.client.post("/topic", json={"text": "a"}, headers=bearer(KEYS[0])).status_code == 429,
+        "two requests within a second",
+    )
+    answer = guarded.client.post("/topic", json={"text": "a"}, headers=bearer(KEYS[2]))
+    assert answer.status_code == 200
+    answers = [guarded.client.post("/topic", content=b"no JSON", headers=bearer(KEYS[0])) for _ in range(40)]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json() == {"error": "too many requests, at most 1 requests/s a key: send it again in 1 s"}
+    wait_until(
+        lambda: guarded.client.post("/topic", json={"text": "a"}, headers=bearer(KEYS[0])).status_code == 200,
+        "the key is let in again",
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_keys_stand_nowhere(text_registry: Registry, workers: int) -> None:
+    options = ["--workers", str(workers), "--access-log", "--log-level", "debug"]
+    with serving(*options, XEDGE_HTTP_KEYS=" ".join(KEYS)) as running:
+        for key in (*KEYS, "wrong_key/of+16=chars"):
+            running.client.post("/topic", json={"text": TEXT}, headers=bearer(key))
+        shown = running.line + "".join(
+            running.client.get(path, headers=bearer(KEYS[0])).text
+            for path in ("/health", "/docs", "/openapi.json", "/nowhere")
+        )
+        shown += subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        _, out, err = running.end()
+    assert '"POST /topic HTTP/1.1" 200' in err
+    assert '"POST /topic HTTP/1.1" 401' in err
+    for key in (*KEYS, "wrong_key/of+16=chars"):
+        assert key not in shown + out + err
+
+
+def test_keys_show_nothing_and_errors_name_the_place_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = Keys(KEYS)
+    assert repr(keys) == "<3 API keys>"
+    assert not any(key in f"{vars(keys)}" for key in KEYS)
+    assert [
+        keys.number(f"{scheme} {key}".encode()) for scheme, key in zip(("Bearer", "bearer"), KEYS, strict=True)
+    ] == [0, 1]
+    file = tmp_path / "keys"
+    for content, words in (
+        ("", "there is no key"),
+        ("# only words\n", "there is no key"),
+        ("short", "key 1: a key has at least 16"),
+        (f"{KEYS[0]}\ntwo words with spaces", "key 2: "),
+        ("schlüsselschlüssel", "key 1: "),
+    ):
+        file.write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigurationError) as caught:
+            find_keys(file)
+        assert words in str(caught.value)
+        assert str(file) in str(caught.value)
+        assert not any(word in str(caught.value) for word in (KEYS[0], "two words", "schlüssel"))
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        find_keys(tmp_path / "nowhere")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert find_keys() is None
+    monkeypatch.setenv(VARIABLE, " ")
+    assert find_keys() is None
+    monkeypatch.setenv(VARIABLE, " ".join(KEYS))
+    assert repr(find_keys()) == "<3 API keys>"
+
+
+def test_rate_lets_a_second_of_requests_through_at_once_and_then_its_rate() -> None:
+    rates = Rates(4)
+    assert [rates.wait_s(0, 100.0) for _ in range(6)] == [0, 0, 0, 0, 0.25, 0.25]
+    assert rates.wait_s(1, 100.0) == 0  # another caller
+    assert [rates.wait_s(0, 100.25), rates.wait_s(0, 100.25)] == [0, 0.25]
+    assert [rates.wait_s(0, 500.0) for _ in range(5)] == [0, 0, 0, 0, 0.25]
+    slow = Rates(0.5)
+    assert [slow.wait_s(0, 0.0), slow.wait_s(0, 0.0), slow.wait_s(0, 2.0)] == [0, 2, 0]
+
+
+def test_connections_of_a_worker_can_be_fewer(text_registry: Registry) -> None:
+    with serving("--connections", "2") as running, ExitStack() as stack:
+        idle = [stack.enter_context(raw(running)) for _ in range(3)]
+        assert said(idle[0]).startswith(b"HTTP/1.1 408 ")
+
+
 def test_mounted_application_loads_at_its_first_request(text_registry: Registry) -> None:
     from starlette.applications import Starlette
 
@@ -418,13 +571,19 @@ def test_one_task_only(text_registry: Registry) -> None:
         (["--port", "{busy}"], 1, "cannot listen on"),
         (["--host", "203.0.113.1"], 1, "203.0.113.1"),
         (["--workers", "0"], 2, "--workers"),
+        (["--host", "0.0.0.0"], 2, "XEDGE_HTTP_KEYS"),
+        (["--host", "::"], 2, "listen on 127.0.0.1"),
+        (["--rate", "-1"], 2, "--rate -1"),
+        (["--rate", "nan"], 2, "--rate nan"),
+        (["--connections", "0"], 2, "--connections 0"),
+        (["--key-file", "{nowhere}"], 2, "cannot be read"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_a_line(options: list[str], status: int, words: str) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
-        given = [option.format(busy=busy.getsockname()[1]) for option in options]
+        given = [option.format(busy=busy.getsockname()[1], nowhere="/nowhere/keys") for option in options]
         command = [sys.executable, "-P", "-m", "xedge.cli", "serve", "http", *given]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == status

@@ -1,4 +1,4 @@
-"""Topic and sentiment over HTTP: the application with its loader, the bodies, keys and rates, the server with its limits."""
+"""Topic and sentiment over HTTP: the application, bodies, keys and rates, the server with its limits."""
 
 from xedge.core.extras import needed
 

@@ -100,11 +100,13 @@ def serve(
     if keys is None and not ip_address(listening.getsockname()[0]).is_loopback:
         listening.close()
         raise ConfigurationError(
-            f"--host {host} can be reached from other machines and there is no API key: {ADVICE}; or listen on 127.0.0.1"
+            f"--host {host} can be reached from other machines and there is no API key: {ADVICE}; or listen on "
+            "127.0.0.1"
         )
     config = uvicorn.Config(
         partial(ending_app, partial(create_app, tasks, keys, rate_hz)), factory=True, workers=workers,
-        access_log=access_log, http=partial(_LimitedProtocol, connections), log_config=log_config, log_level=None, ws="none", server_header=False,
+        access_log=access_log, http=partial(_LimitedProtocol, connections), log_config=log_config, log_level=None,
+        ws="none", server_header=False,
         timeout_graceful_shutdown=ENDING_S,
     )  # fmt: skip
     own_host, own_port = listening.getsockname()[:2]
