@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Processes that share the tests; many tests wait for a broker or a clock.
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help report text test test-all lint bench lab docs clean
+.PHONY: help report text test test-all lint bench soak licences lab docs clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,8 +43,13 @@ lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)
 bench: $(VENV)/ready-all ## print what xedge costs, as ratios against the limits
 	$(BIN)/python -m benchmarks
 
+licences: $(VENV)/ready-all ## list what is installed and under which licences
+	@$(BIN)/python docs/site/licences.py
+
+# JupyterLab asks pypi.org for a newer version and jupyterlab.github.io for news, unless told.
+QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 lab: $(VENV)/ready-lab ## open the notebooks in JupyterLab; further options in LAB="--ip=0.0.0.0 --port=8899"
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) $(QUIET) notebooks
 
 docs: $(VENV)/ready-docs ## build the site in build/docs: pages, reference, notebooks as they ran
 	@$(BIN)/python docs/site/build.py

@@ -224,6 +224,7 @@ BROUGHT = {
     "jinja2": "nbconvert",
     "jupyter_client": "nbclient",
     "nbformat": "nbclient",
+    "packaging": "pytest",
     "pydantic": "fastapi",
     "starlette": "fastapi",
     "traitlets": "nbclient",

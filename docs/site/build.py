@@ -14,6 +14,7 @@ ROOT = SITE.parents[1]
 sys.path.insert(0, str(SITE))
 
 import gallery  # noqa: E402
+import licences  # noqa: E402
 import reference  # noqa: E402
 
 from xedge.reports import run  # noqa: E402
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     stage_pages(stage)
     missing = gallery.write(stage, notebooks, folders)
     reference.write(stage)
+    licences.write(stage)
     status = sphinx(stage, out)
     print(f"{out / 'index.html'}: {len(notebooks) - len(missing)} of {len(notebooks)} notebooks as they ran")
     return status
@@ -72,7 +74,11 @@ def contents(names: list[str]) -> str:
     """Return the lists of pages that the site's side bar shows."""
     own = [name.removesuffix(".md") for name in names if name not in ("index.md", "quickstart.md")]
     own.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    lists = {"Start": ["quickstart", "gallery"], "Reference": ["reference", "commands"], "How it works": own}
+    lists = {
+        "Start": ["quickstart", "gallery"],
+        "Reference": ["reference", "commands", "licences"],
+        "How it works": own,
+    }
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{chr(10).join(pages)}\n```\n"
         for caption, pages in lists.items()
