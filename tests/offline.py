@@ -83,6 +83,6 @@ def asked(query: bytes) -> str:
 if __name__ == "__main__":
     ended, left = run(sys.argv[1:])
     for line in left:
-        print(f"left loopback: {line}", file=sys.stderr)
+        sys.stderr.write(f"left loopback: {line}\n")
     sys.stderr.flush()
     os._exit(LEFT if left else ended)
