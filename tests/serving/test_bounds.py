@@ -15,11 +15,12 @@ import pytest
 from helpers import Client, Device, request_bytes, wait_until
 from paho.mqtt.enums import MQTTErrorCode
 
+import xedge
 from xedge.core.exceptions import ConfigurationError
 from xedge.models.reference import reference_inputs
 from xedge.runs.sender import Flight, Sender
 from xedge.scenario.link import Link
-from xedge.scenario.placements import Edge
+from xedge.scenario.placements import Cloud, Edge
 from xedge.serving import connection as connections
 from xedge.serving.broker import Broker, find_mosquitto
 from xedge.serving.connection import Connection
@@ -114,16 +115,37 @@ def test_metrics_say_how_much_waits_and_how_long(broker, prefix):
     assert (Metrics("edge", 1, 1, 0, 0, 0).queued, Metrics("edge", 1, 1, 0, 0, 0).oldest_ms) == (0, None)
 
 
-def test_limits_that_hold_nothing_are_refused_and_a_setting_carries_them(broker):
+def test_limits_that_hold_nothing_are_refused_and_a_placement_carries_them(broker):
     with pytest.raises(ConfigurationError, match="max_queue=0"):
         EdgeMLService("anomaly_detector", max_queue=0)
     with pytest.raises(ConfigurationError, match="max_queue_mib=-1"):
         EdgeMLService("anomaly_detector", max_queue_mib=-1)
-    setting = Setting("anomaly_detector", broker, max_queue=7, max_queue_mib=0.5)
-    service = service_of(Edge(), setting)
-    assert (service.max_queue, service.max_queue_mib) == (7, 0.5)
-    isolated = service_of(Edge(run_in="process"), setting)
+    for wrong in ({"max_queue": 0}, {"max_queue_mib": 0}):
+        with pytest.raises(ConfigurationError, match="max_queue"):
+            Edge(**wrong)
+    limits, setting = {"max_queue": 7, "max_queue_mib": 0.5}, Setting("anomaly_detector", broker)
+    for placement in (Edge(**limits), Cloud(**limits)):
+        service = service_of(placement, setting)
+        assert (service.max_queue, service.max_queue_mib) == (7, 0.5)
+    assert [box.max_queue for box in service_of(Edge(boxes=2, **limits), setting).services] == [7, 7]
+    isolated = service_of(Edge(run_in="process", **limits), setting)
     assert "--max-queue 7 --max-queue-mib 0.5" in " ".join(isolated._command())
+
+
+def test_limits_in_a_scenario_bound_its_services_and_stand_in_its_conditions(any_broker, tmp_path):
+    """A batch of one takes 20 ms, 50 are answered a second and 400 asked: most find ten before them."""
+    (tmp_path / "scenario.yaml").write_text(
+        "model: anomaly_detector\nworkload: {kind: constant, rate_hz: 400, duration_s: 1}\nplacements:\n"
+        "  edge: {tier: edge, max_batch: 1, max_queue: 10, service_time: {kind: deterministic, mean_ms: 20}}\n"
+    )
+    scenario = xedge.Scenario.from_yaml(tmp_path / "scenario.yaml")
+    measurement = scenario.measure(1, progress=False, broker=any_broker)
+    refused = measurement.rows[measurement.rows["status"] == "overloaded"]
+    assert len(refused) > 200
+    assert refused["error"].str.startswith("overloaded: the queue is full (10 requests or 64 MiB").all()
+    conditions = measurement.conditions
+    assert conditions["scenario"]["placements"]["edge"]["max_queue"] == 10
+    assert [facts["max_queue"] for facts in conditions["trials"]] == [10]
 
 
 def megabytes(pid, which):

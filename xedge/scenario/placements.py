@@ -8,6 +8,7 @@ from xedge.core.config import Config, kind_of
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.link import Direction, Link
 from xedge.scenario.service_times import ServiceTime
+from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 
 Count = Annotated[int, Meta(ge=1)]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -47,7 +48,7 @@ def check_hardware(
 
 
 class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
-    """What the tiers that xedge itself serves share: links, hardware stood for, batches."""
+    """What the tiers that xedge itself serves share: links, hardware stood for, batches, limits of the queue."""
 
     link: Link | None = None
     uplink: Link | None = None
@@ -57,6 +58,8 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
     servers: Count = 1
     threads: Count = 1
     max_batch: Count = 64
+    max_queue: Count = MAX_QUEUE
+    max_queue_mib: Annotated[float, Meta(gt=0)] = float(MAX_QUEUE_MIB)
 
     wants = dict.fromkeys(
         ("link", "uplink", "downlink"), "a link, as xedge.Link(delay_ms=20) or xedge.Link.preset('cloud-europe')"
@@ -112,6 +115,9 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         servers: how many batches may be in inference at once; needs compute_scale or service_time.
         threads: the engine's intra-op threads.
         max_batch: most requests given to the engine at once; 1 turns batching off.
+        max_queue: most requests that the service (each box) holds; further ones are refused and have `overloaded` in
+            their row.
+        max_queue_mib: most MiB of requests that it holds.
         run_in: "thread", "process" or "container". Links are emulated in threads only.
         image: the container's image (see containers/README.md).
         cpus: how much processor time the container may use; 0.5 is half a core.
@@ -148,7 +154,7 @@ class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
 
     Args:
         link, uplink, downlink: as of `Edge`; by default 50 ms each way.
-        compute_scale, service_time, servers, threads, max_batch: as of `Edge`.
+        compute_scale, service_time, servers, threads, max_batch, max_queue, max_queue_mib: as of `Edge`.
         device: "cpu" or "cuda".
     """
 

@@ -14,7 +14,6 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.scenario.placements import Cloud, Edge, External, Placement, Served
 from xedge.scenario.routes import box_prefixes, box_seeds, random_routes
 from xedge.scenario.sources import InputSpec
-from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 from xedge.serving.broker import Broker, address
 from xedge.serving.external import ExternalService, IsolatedService
 from xedge.serving.inference import MLService
@@ -113,7 +112,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix, queue.
+    """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix.
 
     One that is watched publishes its metrics every `metrics_interval_s`; 0 is never.
     """
@@ -124,8 +123,6 @@ class Setting:
     seed: int = 0
     prefix: str = ""
     metrics_interval_s: float = 0.0
-    max_queue: int = MAX_QUEUE
-    max_queue_mib: float = MAX_QUEUE_MIB
 
 
 @singledispatch
@@ -148,7 +145,7 @@ def _edge(placement: Edge, setting: Setting) -> Service:
         words = ["--compute-scale", str(placement.compute_scale), "--threads", str(placement.threads)]
         words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
         words += ["--metrics-interval", str(setting.metrics_interval_s)]
-        words += ["--max-queue", str(setting.max_queue), "--max-queue-mib", str(setting.max_queue_mib)]
+        words += ["--max-queue", str(placement.max_queue), "--max-queue-mib", str(placement.max_queue_mib)]
         where = setting.broker.host, setting.broker.port, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
@@ -174,8 +171,7 @@ def options(placement: Served, setting: Setting) -> dict[str, Any]:
     """Return what an `MLService` takes: broker, prefix, links, threads and the hardware stood for."""
     uplink, downlink = placement.links
     where = {"broker_host": setting.broker.host, "broker_port": setting.broker.port, "topic_prefix": setting.prefix}
-    names = ("compute_scale", "service_time", "servers", "threads", "max_batch")
+    names = ("compute_scale", "service_time", "servers", "threads", "max_batch", "max_queue", "max_queue_mib")
     hardware = {name: getattr(placement, name) for name in names}
-    queue = {"max_queue": setting.max_queue, "max_queue_mib": setting.max_queue_mib}
     trial = {"uplink": uplink, "downlink": downlink, "qos": setting.qos, "seed": setting.seed}
-    return where | hardware | queue | trial | {"metrics_interval_s": setting.metrics_interval_s}
+    return where | hardware | trial | {"metrics_interval_s": setting.metrics_interval_s}
