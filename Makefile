@@ -43,6 +43,9 @@ lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)
 bench: $(VENV)/ready-all ## print what xedge costs, as ratios against the limits
 	$(BIN)/python -m benchmarks
 
+soak: $(VENV)/ready-all ## keep all services at half their ceiling for an hour (MINUTES=60); prints the page to open
+	@$(BIN)/xedge report 16_soak -f notebooks/parameters/soak.yaml $(if $(MINUTES),-p minutes $(MINUTES))
+
 licences: $(VENV)/ready-all ## list what is installed and under which licences
 	@$(BIN)/python docs/site/licences.py
 

@@ -106,7 +106,7 @@ def test_worker_that_has_died_is_told(folder: Path) -> None:
 def test_machine_without_ps_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ServiceError, match="install procps"):
-        arrangements._below(None)
+        arrangements.processes_below(None)
 
 
 def test_service_that_dies_makes_rows_with_an_error(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
@@ -127,6 +128,8 @@ class IsolatedService(ExternalService):
         options: more words for `xedge serve edge`.
     """
 
+    tier = "edge"
+
     def __init__(
         self, model: str, host: str, port: int, topic_prefix: str, image: str | None, cpus: float | None, *options: str
     ) -> None:
@@ -135,6 +138,11 @@ class IsolatedService(ExternalService):
         self.address, self.prefixes, self._service = (host, port), [prefix], ""
         self._model, self._image, self._cpus, self._options = model_path(model, ".onnx"), image, cpus, options
         self._run_in = "container" if image else "process"
+
+    @property
+    def guard(self) -> subprocess.Popen[bytes]:
+        """The process that it runs below."""
+        return self._guard
 
     @cached_property
     def takes(self) -> InputSpec:
@@ -169,7 +177,7 @@ class IsolatedService(ExternalService):
         options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", self.prefixes[0]]
         options += ["--metrics-interval", "0", *self._options]  # of two, the last holds
         if self._image is None:
-            return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
+            return [sys.executable, "-P", "-m", "xedge.cli", "serve", self.tier, *options, "--model", str(self._model)]
         file = self.takes.kind == NUMBERS
         volume = f"{self._model}:/app/models/model.onnx:ro" if file else f"{self._model.parent}:/app/models:ro"
         run = [container_engine(), "run", "--rm", "--name", f"xedge-{self._own}", "--network", "host"]

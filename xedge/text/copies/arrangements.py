@@ -103,7 +103,7 @@ def _over_http(folder: Path) -> Iterator[Arrangement]:
         try:
             if (problem := children.wait_ready(guard, said, is_ready, timeout_s=60)) is not None:
                 raise ServiceError(f"the HTTP service did not get ready: {problem}")
-            with closing(Arrangement("http", folder, [host, port], {}, service=_below(guard))) as arrangement:
+            with closing(Arrangement("http", folder, [host, port], {}, service=processes_below(guard))) as arrangement:
                 yield arrangement
         finally:
             children.end(guard)
@@ -115,7 +115,7 @@ def _over_mqtt(folder: Path) -> Iterator[Arrangement]:
     with Broker(name=name) as at, IsolatedService(str(folder), at.host, at.port, name, None, None) as service:
         (host, port), topics = service.address, Topics(*service.prefixes)
         where = [host, str(port), topics.request, topics.result("worker-{}")]
-        shared = {"service": _below(service._guard), "broker": _below(at._guard)}
+        shared = {"service": processes_below(service.guard), "broker": processes_below(at._guard)}
         with closing(Arrangement("mqtt", folder, where, at.describe(), **shared)) as arrangement:
             yield arrangement
 
@@ -137,8 +137,8 @@ def memory_mb(pid: int) -> tuple[float, str]:
     return (int(said) * 1024 / 1e6 if said.strip() else math.nan), "RSS"
 
 
-def _below(guard: Popen[bytes] | None) -> list[int]:
-    """The processes that a guard runs; itself is of the measuring, not of the measured."""
+def processes_below(guard: Popen[bytes] | None) -> list[int]:
+    """Return the processes that a guard runs; itself is of the measuring, not of the measured."""
     pairs = [[int(word) for word in line.split()] for line in _ps("-A", "-o", "pid=,ppid=").splitlines()]
     pids = [guard.pid] if guard is not None else []
     for above in pids:  # grows while it is read
