@@ -1,11 +1,15 @@
 """Files written whole or not at all, in places that are known to take them, or elsewhere; and checksums."""
 
+import glob
 import hashlib
 import json
+import os
+import platform
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from xedge.core.exceptions import ConfigurationError, MeasurementError
 LEAST_FREE_BYTES = 20_000_000  # rows and page of an ordinary run
 _PROBE = bytes(100_000)
 _SEAL = "card_sha256"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -93,6 +98,60 @@ def saved(save: Callable[[Path], Any], target: Path) -> Path:
             continue
         raise MeasurementError(f"{failed}: it is saved in {elsewhere}")
     raise MeasurementError(f"{failed}, nor could any other folder: it is not saved")
+
+
+def put_in_place(new: Path, target: Path) -> None:
+    """Give the file or folder `new` the name `target`; what had that name gets the name of `new`.
+
+    On Linux there is no moment without a `target`; elsewhere one lies between two renames.
+    """
+    if not target.exists():
+        new.rename(target)
+        return
+    try:
+        _exchange(new, target)
+    except (AttributeError, OSError):  # not on this system, or not on this disk
+        aside = new.with_name(f"{new.name}.old")
+        target.rename(aside)
+        try:
+            new.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
+        aside.rename(new)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    import ctypes
+
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), "cannot exchange two names")
+
+
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """Yield a folder beside `target` that goes afterwards, and clear what a process that was killed has left there."""
+    own = f".{target.name}-{platform.node()}-"
+    for stale in target.parent.glob(f"{glob.escape(own)}*-*"):
+        if not _is_running(stale.name.rsplit("-", 2)[-2]):
+            if not target.exists() and (aside := next(stale.glob("*.old"), None)):
+                aside.rename(target)
+            shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{own}{os.getpid()}-", dir=target.parent) as folder:
+        yield Path(folder)
+
+
+def _is_running(pid: str) -> bool:
+    if os.name != "posix" or not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of somebody else
+        return True
+    return True
 
 
 def file_sha256(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from xedge.core.exceptions import MeasurementError, MissingExtraError
+from xedge.core.files import put_in_place, scratch_beside
 from xedge.results.rows import COLUMNS
 
 Format = Literal["csv", "parquet"]
@@ -31,21 +31,13 @@ def write(
         raise MeasurementError(f"{target} is there and is not a measurement: give a folder that is not there yet")
     chosen = _format(wanted)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
+    with scratch_beside(target) as scratch:
+        (new := scratch / "new").mkdir()
         write_rows(rows, new / "rows", chosen)
         for name, content in ((_CONDITIONS, conditions), ("verdict.json", verdict)):
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (new / name).write_text(f"{text}\n", encoding="utf-8")
-        if target.exists():
-            target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)  # what was measured before is not lost to a failing save
-            raise
+        put_in_place(new, target)  # what was measured before is lost neither to a failing save nor to a kill
     return target
 
 
