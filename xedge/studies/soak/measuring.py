@@ -17,7 +17,7 @@ from xedge.studies.soak.result import Soak
 from xedge.studies.soak.services import SERVICES
 
 SAMPLES = 60  # of each service, as far as `LONGEST_S` and `SHORTEST_S` allow
-SHORTEST_S, LONGEST_S = 1.0, 15.0  # from one sample to the next
+SHORTEST_S, LONGEST_S = 0.25, 15.0  # from one sample to the next
 PROC = Path("/proc")
 
 
