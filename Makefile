@@ -14,7 +14,7 @@ help: ## list these targets
 EXTRAS_lab  := lab
 EXTRAS_text := lab,text,http
 EXTRAS_docs := lab,docs
-EXTRAS_all  := lab,metrics,text,http,kafka,cluster,docs,test,lint
+EXTRAS_all  := lab,metrics,text,http,kafka,cluster,signing,docs,test,lint
 
 $(VENV)/ready-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xedge needs Python 3.11 or newer: make PYTHON=python3.12")'

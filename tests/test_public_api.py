@@ -212,6 +212,7 @@ THIRD_PARTY = {
     "confluent_kafka": "confluent-kafka",
     "IPython": "ipykernel",
     "lazy_loader": "lazy-loader",
+    "model_signing": "model-signing",
     "mlflow": "mlflow-skinny",
     "paho": "paho-mqtt",
     "prometheus_client": "prometheus-client",
@@ -266,6 +267,7 @@ TEXT_EXTRAS = {name: ["text"] for name in ANSWERING.split()} | {
     "callers/http/server": ["text", "http"],
     "callers/kafka/consumer": ["text", "kafka"],
     "callers/spark": ["text", "cluster"],
+    "registry/signing": ["text", "signing"],
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -25,9 +26,10 @@ from versions import write_text_version
 from xedge.cli.main import EXIT_FAILED, main
 from xedge.core.exceptions import ConfigurationError, ModelError, RegistryError
 from xedge.core.files import file_sha256, sealed
+from xedge.text import get_model
 from xedge.text.kind import registered_folder
 from xedge.text.model import TextModel
-from xedge.text.registry import stores, versions
+from xedge.text.registry import signing, stores, versions
 from xedge.text.registry.registry import HISTORY, Registry
 from xedge.text.registry.versions import ModelVersion, Reference
 
@@ -335,6 +337,68 @@ def test_version_whose_files_lie_outside_of_the_registry_is_refused(registry, tm
         database.execute("UPDATE model_versions SET source = ?", [source.format(tmp_path)])
     with pytest.raises(RegistryError, match="files of xedge-topic/1 are not in the model registry"):
         registry.promote("topic", 1)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> list[Path]:
+    """A private key, its public half, and the public half of another one."""
+    pytest.importorskip("model_signing", reason="model-signing is not installed: pip install xedge[signing]")
+    serialization = importlib.import_module("cryptography.hazmat.primitives.serialization")
+    ec = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec")
+    paths = [tmp_path / name for name in ("key.pem", "key.pub", "other.pub")]
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    own, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    paths[0].write_bytes(own.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    for path, key in zip(paths[1:], (own, other), strict=True):
+        path.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return paths
+
+
+def test_version_that_was_signed_is_taken_with_its_key_only(registry, add, keys, monkeypatch, tmp_path):
+    unsigned = add(seed=1)
+    monkeypatch.setenv(signing.SIGN_WITH, str(keys[0]))
+    signed = add(seed=2)
+    monkeypatch.delenv(signing.SIGN_WITH)
+    monkeypatch.setenv(signing.TRUST, str(keys[1]))
+    assert registry.promote("topic", signed.version).folder == signed.folder
+    copied = Registry(shutil.copytree(registry.where, tmp_path / "copy"))
+    assert copied.resolve("topic").folder.is_relative_to(tmp_path / "copy")
+    with pytest.raises(RegistryError, match=r"is not signed, and XEDGE_TRUSTED_KEY asks for a signature"):
+        registry.promote("topic", unsigned.version)
+    monkeypatch.setenv(signing.TRUST, str(keys[2]))
+    with pytest.raises(RegistryError, match="does not sign these files with the key of XEDGE_TRUSTED_KEY") as caught:
+        registry.resolve("topic")
+    assert caught.value.reason == "corrupt"
+
+
+@pytest.mark.parametrize("name", ["labels.json", "card.json", "model.onnx", "model.pt", "more.py", "model.sig"])
+def test_version_changed_after_it_was_signed_is_refused(registry, add, keys, monkeypatch, name):
+    monkeypatch.setenv(signing.SIGN_WITH, str(keys[0]))
+    made = add()
+    monkeypatch.setenv(signing.TRUST, str(keys[1]))
+    signing.check(made.folder)
+    with (made.folder / name).open("ab") as file:
+        file.write(b" ")
+    if name == "model.sig":  # a space after JSON changes nothing
+        (made.folder / name).write_bytes((made.folder / name).read_bytes().replace(b'"sig"', b'"gis"'))
+    with pytest.raises(ModelError, match="does not sign these files"):
+        signing.check(made.folder)
+    monkeypatch.setenv("XEDGE_TOPIC_MODEL", str(made.folder))
+    with pytest.raises(RegistryError, match="does not sign these files"):
+        get_model("topic")
+
+
+@pytest.mark.parametrize("variable", [signing.SIGN_WITH, signing.TRUST])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
+)
+def test_key_that_is_none_is_told_with_how_to_make_one(add, keys, monkeypatch, tmp_path, variable, content):
+    made = add()
+    if content is not None:
+        (tmp_path / "mine.pem").write_bytes(content)
+    monkeypatch.setenv(variable, str(tmp_path / "mine.pem"))
+    with pytest.raises(ConfigurationError, match=rf"{variable}: .*mine.pem holds no .* openssl ecparam"):
+        signing.sign(made.folder) if variable == signing.SIGN_WITH else signing.check(made.folder)
 
 
 def register_in_a_process(folder: str, version: str, start: object) -> None:

@@ -141,7 +141,10 @@ def _open(task: str, version: ModelVersion, registry: Registry | None) -> TextMo
 
     if registry is not None:
         return registry.load(task, version)
+    from xedge.text.registry import signing
+
     try:
+        signing.check(version.folder)
         return load_version(version.folder, task, version.version)
     except ModelError as exc:
         raise RegistryError(f"{variable_of(task)}: {exc}", "corrupt") from exc

@@ -15,6 +15,7 @@ from xedge.core.exceptions import ModelError, RegistryError, XedgeError
 from xedge.core.files import file_sha256
 from xedge.text import forks
 from xedge.text.model import CARD, TextModel, load_version
+from xedge.text.registry import signing
 from xedge.text.registry.stores import CARD_SHA256, store_at
 from xedge.text.registry.versions import PRODUCTION, ListedVersion, ModelVersion, Reference, configured, variable_of
 
@@ -63,20 +64,25 @@ class Registry:
             version = ModelVersion(asked.name, number, asked.alias, self._store.get(asked.name, number, source))
         if checksum and not _has_card(version.folder, checksum):
             raise self._corrupt(version, f"its {CARD} is missing, or not the one that was registered")
+        try:
+            signing.check(version.folder)
+        except ModelError as exc:
+            raise self._corrupt(version, str(exc)) from exc
         return version
 
     def register(self, task: str, folder: str | os.PathLike[str], **tags: object) -> ModelVersion:
         """Copy a folder that `xedge.text.training.train.train` wrote and return the new version; it gets no alias.
 
-        The copy is loaded and checked against its golden outputs before the registry hears of it. `tags` are further
-        facts to keep with the version.
+        Where `XEDGE_SIGNING_KEY` is set, the folder is signed. The copy is loaded and checked against its golden
+        outputs before the registry hears of it. `tags` are further facts to keep with the version.
 
         Raises:
-            ModelError: `folder` is not an intact version for this task.
-            RegistryError: the copy is damaged ("corrupt"), or the registry cannot be written ("unreachable").
+                    ModelError: `folder` is not an intact version for this task.
+                    RegistryError: the copy is damaged ("corrupt"), or the registry cannot be written ("unreachable").
         """
         name, folder = configured(task).name, Path(folder)
         load_version(folder, task)
+        signing.sign(folder)
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         checksum = file_sha256(folder / CARD)
         accuracy = card.get("held_out", {}).get("accuracy", "")
