@@ -397,7 +397,7 @@ def test_key_that_is_none_is_told_with_how_to_make_one(add, keys, monkeypatch, t
     if content is not None:
         (tmp_path / "mine.pem").write_bytes(content)
     monkeypatch.setenv(variable, str(tmp_path / "mine.pem"))
-    with pytest.raises(ConfigurationError, match=rf"{variable}: .*mine.pem holds no .* openssl ecparam"):
+    with pytest.raises(ConfigurationError, match=rf"{variable}: .*mine.pem holds no .*`openssl ecparam"):
         signing.sign(made.folder) if variable == signing.SIGN_WITH else signing.check(made.folder)
 
 
