@@ -23,7 +23,7 @@ WARM_UP = 0.2  # of the samples: what a service still takes then is not growth
 
 @dataclass(frozen=True)
 class Changed:
-    """What changed from the second fifth of the samples to the last: their medians; the first fifth is warm-up.
+    """What changed from the first tenth after the warm-up to the last tenth of the samples: their medians.
 
     `drift_ms` is by how much the p50 rose over all samples but the warm-up, with its 95 % interval (Theil and Sen).
     """
@@ -84,8 +84,9 @@ class Soak:
     def changed(self, service: str) -> Changed:
         """Return what changed of a service."""
         own = self.samples[self.samples["service"] == service]
-        fifth = max(1, round(WARM_UP * len(own)))
-        early, late, rest = own.iloc[fifth : 2 * fifth], own.iloc[-fifth:], own.iloc[fifth:]
+        rest = own.iloc[max(1, round(WARM_UP * len(own))) :]
+        tenth = max(1, len(own) // 10)
+        early, late = rest.iloc[:tenth], rest.iloc[-tenth:]
         held = {
             name: (float(early[name].median()), float(late[name].median()))
             for name in ("rss_mb", "descriptors", "threads")
