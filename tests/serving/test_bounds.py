@@ -145,7 +145,7 @@ def test_limits_in_a_scenario_bound_its_services_and_stand_in_its_conditions(any
     assert refused["error"].str.startswith("overloaded: the queue is full (10 requests or 64 MiB").all()
     conditions = measurement.conditions
     assert conditions["scenario"]["placements"]["edge"]["max_queue"] == 10
-    assert [facts["max_queue"] for facts in conditions["trials"]] == [10]
+    assert conditions["services"]["edge"]["max_queue"] == 10
 
 
 def megabytes(pid, which):
