@@ -17,6 +17,7 @@ from xedge.studies.soak.result import Soak
 from xedge.studies.soak.services import SERVICES
 
 SAMPLES = 60  # of each service, as far as `LONGEST_S` and `SHORTEST_S` allow
+FEWEST = 5
 SHORTEST_S, LONGEST_S = 0.25, 15.0  # from one sample to the next
 PROC = Path("/proc")
 
@@ -54,26 +55,30 @@ def watch(
         raise ConfigurationError("a soak reads what processes hold from /proc: it needs Linux")
     part_s = minutes * 60 / len(services)
     sample_s = min(max(part_s / SAMPLES, SHORTEST_S), LONGEST_S)
-    count = max(5, round(part_s / sample_s))
     samples: list[dict[str, Any]] = []
     ceilings: dict[str, float] = {}
-    with Progress(count * len(services), "samples", "watching", progress) as bar:
-        for name in services:
+    with Progress(round(60 * minutes), "s", "watching", progress) as bar:
+        for turn, name in enumerate(services):
             bar.phase(f"{name}: what it can do at most")
             with SERVICES[name]() as watched:
                 ceilings[name] = max(watched.flood() for _ in range(2))
                 bar.phase(f"{name}: {share * ceilings[name]:.0f} requests/s")
-                began = perf_counter()
-                for number in range(count):
+                began, number = perf_counter(), 0
+                while (gone_s := perf_counter() - began) < part_s or number < FEWEST:
+                    bar.update(round(turn * part_s + min(gone_s, part_s)))
                     latency_ms = watched.ask(share * ceilings[name], sample_s, 1000 * seed + number)
                     answered = np.isfinite(latency_ms)
                     row = {"service": name, "at_s": perf_counter() - began, "requests": len(latency_ms)}
                     row |= {"answered": int(answered.sum()), "p50_ms": quantile(latency_ms, 0.5)}
                     samples.append(row | {"p99_ms": quantile(latency_ms, 0.99)} | held(watched.pids))
-                    bar.update(len(samples))
+                    number += 1
         requests = sum(row["requests"] for row in samples)
         bar.finish(f"{len(services)} services watched for {minutes:g} min, {requests} requests")
-    conditions = {"host": machine.host(), "versions": machine.versions(), "git_commit": machine.git_commit()}
+    conditions: dict[str, Any] = {
+        "host": machine.host(),
+        "versions": machine.versions(),
+        "git_commit": machine.git_commit(),
+    }
     conditions |= {"minutes": minutes, "share": share, "seed": seed, "sample_s": sample_s}
     return Soak(pd.DataFrame(samples), ceilings, share, conditions)
 

@@ -87,16 +87,15 @@ class Soak:
         rest = own.iloc[max(1, round(WARM_UP * len(own))) :]
         tenth = max(1, len(own) // 10)
         early, late = rest.iloc[:tenth], rest.iloc[-tenth:]
-        held = {
-            name: (float(early[name].median()), float(late[name].median()))
-            for name in ("rss_mb", "descriptors", "threads")
-        }
+        rss, descriptors, threads = (
+            (float(early[name].median()), float(late[name].median())) for name in ("rss_mb", "descriptors", "threads")
+        )
         slope, _, low, high = theilslopes(rest["p50_ms"], rest["at_s"])
         lasted_s = float(rest["at_s"].iloc[-1] - rest["at_s"].iloc[0])
         requests = int(own["requests"].sum())
         drift = float(slope * lasted_s), float(low * lasted_s), float(high * lasted_s)
         missing = requests - int(own["answered"].sum())
-        return Changed(*held.values(), float(rest["p50_ms"].median()), drift, missing, requests)
+        return Changed(rss, descriptors, threads, float(rest["p50_ms"].median()), drift, missing, requests)
 
     def table(self) -> pd.DataFrame:
         """Return a row a service: what was asked, what it held early and late, and how far its median drifted."""
@@ -167,7 +166,12 @@ class Soak:
         more = {name: one.held_more for name, one in changed.items()}
         drift = {name: 100 * one.drift_ms[0] / one.p50_ms for name, one in changed.items()}
         missing = {name: one.missing for name, one in changed.items()}
-        columns = {"memory_growth_mb": growth, "held_more": more, "p50_drift_percent": drift, "without_result": missing}
+        columns: dict[str, Mapping[str, float]] = {
+            "memory_growth_mb": growth,
+            "held_more": more,
+            "p50_drift_percent": drift,
+            "without_result": missing,
+        }
         estimates = {name: {column: values[name] for column, values in columns.items()} for name in self.services}
         most = {column: max(values.values()) for column, values in columns.items()}
         labels = ("memory grew by at most", "descriptors and threads by", "median latency rose by", "without a result")

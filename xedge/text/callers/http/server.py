@@ -103,9 +103,10 @@ def serve(
             f"--host {host} can be reached from other machines and there is no API key: {ADVICE}; or listen on "
             "127.0.0.1"
         )
+    protocol: Any = partial(_LimitedProtocol, connections)
     config = uvicorn.Config(
         partial(ending_app, partial(create_app, tasks, keys, rate_hz)), factory=True, workers=workers,
-        access_log=access_log, http=partial(_LimitedProtocol, connections), log_config=log_config, log_level=None,
+        access_log=access_log, http=protocol, log_config=log_config, log_level=None,
         ws="none", server_header=False,
         timeout_graceful_shutdown=ENDING_S,
     )  # fmt: skip
