@@ -41,9 +41,15 @@ def test_service_that_stays_as_it_is_has_no_problems() -> None:
     result = soaked()
     assert result.changed("edge").problems == []
     assert result.conclusion().startswith(
-        "Every service stayed as it was.\n\nedge, 4000 requests/s, 50% of its ceiling, for 60.0"
+        "Every service stayed as it was.\n\nedge, 4000 requests/s, 50 % of its ceiling, for 60.0"
     )
     assert "all 5000 requests have a result" in result.conclusion()
+
+
+def test_busy_machine_is_doubted() -> None:
+    busy = Soak(samples(), {"edge": 8000.0}, 0.5, {"load_average_before": 7.2})
+    assert "Doubt: the machine had other work before (load average 7.2)" in busy.conclusion()
+    assert "Doubt" not in Soak(samples(), {"edge": 8000.0}, 0.5, {"load_average_before": 0.4}).conclusion()
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def watch(
                                  "service, a share between 0 and 1, and minutes above 0")  # fmt: skip
     if not (PROC / "self" / "statm").is_file():
         raise ConfigurationError("a soak reads what processes hold from /proc: it needs Linux")
+    load_before = machine.load_average()
     part_s = minutes * 60 / len(services)
     sample_s = min(max(part_s / SAMPLES, SHORTEST_S), LONGEST_S)
     samples: list[dict[str, Any]] = []
@@ -79,7 +80,13 @@ def watch(
         "versions": machine.versions(),
         "git_commit": machine.git_commit(),
     }
-    conditions |= {"minutes": minutes, "share": share, "seed": seed, "sample_s": sample_s}
+    conditions |= {
+        "load_average_before": load_before,
+        "minutes": minutes,
+        "share": share,
+        "seed": seed,
+        "sample_s": sample_s,
+    }
     return Soak(pd.DataFrame(samples), ceilings, share, conditions)
 
 

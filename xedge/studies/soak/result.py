@@ -14,10 +14,11 @@ from scipy.stats import theilslopes
 from xedge.reports.study import Findings, Headline, Table
 from xedge.results import canvas
 from xedge.results import figures as plots
-from xedge.results.words import number
+from xedge.results.words import number, percent
 
 MEMORY_MB = 20.0  # more growth than this is a leak
 DRIFT_SHARE = 0.1  # of the median latency; what is less is of no consequence, however sure
+BUSY_LOAD = 1.0  # of others, on average over the minute before
 WARM_UP = 0.2  # of the samples: what a service still takes then is not growth
 
 
@@ -98,11 +99,10 @@ class Soak:
         return Changed(rss, descriptors, threads, float(rest["p50_ms"].median()), drift, missing, requests)
 
     def table(self) -> pd.DataFrame:
-        """Return a row a service: what was asked, what it held early and late, and how far its median drifted."""
+        """Return a row a service: what was asked, what it held early and late, and its median with the drift."""
         rows = {}
         for name in self.services:
             changed, own = self.changed(name), self.samples[self.samples["service"] == name]
-            value, low, high = changed.drift_ms
             rows[name] = {
                 "minutes": round(float(own["at_s"].iloc[-1]) / 60, 1),
                 "requests/s": round(self.share * self.ceilings_hz[name]),
@@ -111,8 +111,7 @@ class Soak:
                 "memory, MB": "{:.1f} → {:.1f}".format(*changed.memory_mb),
                 "descriptors": "{:.0f} → {:.0f}".format(*changed.descriptors),
                 "threads": "{:.0f} → {:.0f}".format(*changed.threads),
-                "p50, ms": number(changed.p50_ms),
-                "its drift, ms": f"{value:+.3f} ({low:+.3f} to {high:+.3f})",
+                "p50, ms": f"{number(changed.p50_ms)} ({changed.drift_ms[0]:+.2g})",
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -120,13 +119,19 @@ class Soak:
         """Return whether every service stayed as it was, and a sentence for each."""
         problems = {name: found for name in self.services if (found := self.changed(name).problems)}
         first = "Every service stayed as it was." if not problems else f"Not as before: {', '.join(problems)}."
-        return "\n\n".join([first, *(self._sentence(name) for name in self.services)])
+        sentences = [first, *(self._sentence(name) for name in self.services)]
+        if (load := self.conditions.get("load_average_before") or 0.0) > BUSY_LOAD:
+            sentences.append(
+                f"Doubt: the machine had other work before (load average {load:.1f}), which moves latencies: close "
+                "other programs and repeat it."
+            )
+        return "\n\n".join(sentences)
 
     def _sentence(self, name: str) -> str:
         changed = self.changed(name)
         minutes = float(self.samples.loc[self.samples["service"] == name, "at_s"].iloc[-1]) / 60
         rate_hz = self.share * self.ceilings_hz[name]
-        asked = f"{rate_hz:.0f} requests/s, {self.share:.0%} of its ceiling, for {minutes:.1f} min"
+        asked = f"{rate_hz:.0f} requests/s, {percent(self.share)} of its ceiling, for {minutes:.1f} min"
         if found := changed.problems:
             return f"{name}, {asked}: {'; '.join(found)}."
         return (
@@ -177,7 +182,9 @@ class Soak:
         labels = ("memory grew by at most", "descriptors and threads by", "median latency rose by", "without a result")
         units = ("MB", "", "%", f"of {sum(one.requests for one in changed.values())} requests")
         headline = [
-            Headline(label, round(most[column], 1), unit, max(values, key=values.__getitem__))
+            Headline(
+                label, round(most[column], 1), unit, max(values, key=values.__getitem__) if most[column] > 0 else ""
+            )
             for label, unit, (column, values) in zip(labels, units, columns.items(), strict=True)
         ]
         return Findings(
