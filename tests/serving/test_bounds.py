@@ -198,13 +198,14 @@ def test_far_beyond_its_ceiling_memory_stays_flat_and_every_request_is_answered_
 @pytest.mark.parametrize("times", [2, 8])
 def test_a_minute_beyond_its_ceiling_loses_no_request_and_takes_no_memory(any_broker, prefix, models, times):
     options = ["--model", str(models / "anomaly_detector.onnx"), "--compute-scale", "200", "--max-batch", "1"]
+    features = np.array(INPUT, np.float32)
     with served(any_broker, prefix, *options) as pid, Sender() as sender:
         where = (any_broker.host, any_broker.port, [prefix], "sensor")
-        payloads = [encode_request("sensor", k, INPUT, request_id=k) for k in range(1000)]
+        payloads = [encode_request("sensor", k, features, request_id=k) for k in range(1000)]
         flood = sender.fly(Flight(*where, np.zeros(1000, np.int64).tobytes(), payloads, 120.0, window=64))
         ceiling_hz = 1000 / (flood.replies[-1][0] - flood.start_ns) * 1e9
         before, n = megabytes(pid, "VmRSS"), round(times * ceiling_hz * 60)
-        payloads = [encode_request("sensor", k, INPUT, request_id=k) for k in range(n)]
+        payloads = [encode_request("sensor", k, features, request_id=k) for k in range(n)]
         due_ns = np.round(np.arange(n) / (times * ceiling_hz) * 1e9).astype(np.int64)
         log = sender.fly(Flight(*where, due_ns.tobytes(), payloads, 120.0))
         grown = megabytes(pid, "VmHWM") - before
