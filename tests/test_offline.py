@@ -88,10 +88,10 @@ def test_notebook_server_asks_nobody_for_updates_or_news(tmp_path: Path) -> None
     options = re.findall(r"--LabApp\S+", (ROOT / "Makefile").read_text("utf-8"))
     assert len(options) == 2
     code = """import json, subprocess, sys, time, urllib.request
-port, command = 18888, [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--port", "18888"]
+port, command = 18888, [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port", "18888"]
 server = subprocess.Popen([*command, "--IdentityProvider.token=", *sys.argv[1:]], stderr=subprocess.DEVNULL)
 for path in ("status", "lab/api/update", "lab/api/news"):
-    for _ in range(600):
+    for _ in range(1800):
         try:
             base = "" if path.startswith("lab") else "api/"
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/{base}{path}", timeout=30) as answer:
