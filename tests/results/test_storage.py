@@ -11,19 +11,13 @@ from time import perf_counter
 
 import pytest
 from helpers import wait_until
-from sample_rows import trial
+from saving import ROWS, save, save_for_ever
 
 from xedge.core import files
 from xedge.results import storage
 
 KILLS = 1000
-ROWS = trial(n=200)
-
-
-def save(folder: Path, mark: int) -> None:
-    """Save a measurement in which rows and conditions have the same mark."""
-    rows = ROWS.assign(payload_bytes=mark)
-    storage.write(folder, rows, {"mark": mark}, {"word": "VALID"}, None)
+PRELOADED = ["xedge.results.measurement", "pyarrow.parquet", "pandas.io.parquet"]
 
 
 def whole(folder: Path) -> int:
@@ -32,14 +26,6 @@ def whole(folder: Path) -> int:
     assert set(rows["payload_bytes"]) == {conditions["mark"]}
     assert len(rows) == len(ROWS)
     return int(conditions["mark"])
-
-
-def save_for_ever(folder: Path, first: int, begun: object) -> None:
-    mark = first
-    while True:
-        save(folder, mark)
-        begun.set()  # type: ignore[attr-defined]
-        mark += 1
 
 
 def test_measurement_that_is_saved_again_and_again_is_there_at_every_moment(tmp_path: Path) -> None:
@@ -95,7 +81,7 @@ def test_what_a_killed_save_left_is_cleared_by_the_next_and_others_are_let_be(tm
 @pytest.mark.long
 def test_a_thousand_kills_while_saving_leave_a_whole_measurement_each_time(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_storage"])
+    context.set_forkserver_preload(PRELOADED)
     rng, target, seen = random.Random(3), tmp_path / "m", set[int]()
     save(target, 0)
     began = perf_counter()

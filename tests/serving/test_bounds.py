@@ -197,7 +197,8 @@ def test_far_beyond_its_ceiling_memory_stays_flat_and_every_request_is_answered_
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
 @pytest.mark.parametrize("times", [2, 8])
 def test_a_minute_beyond_its_ceiling_loses_no_request_and_takes_no_memory(any_broker, prefix, models, times):
-    options = ["--model", str(models / "anomaly_detector.onnx"), "--compute-scale", "200", "--max-batch", "1"]
+    options = ["--model", str(models / "anomaly_detector.onnx"), "--compute-scale", "200"]
+    options += ["--max-batch", "1", "--max-queue", "500"]  # which even a busy machine has answered in two minutes
     features = np.array(INPUT, np.float32)
     with served(any_broker, prefix, *options) as pid, Sender() as sender:
         where = (any_broker.host, any_broker.port, [prefix], "sensor")
@@ -216,7 +217,7 @@ def test_a_minute_beyond_its_ceiling_loses_no_request_and_takes_no_memory(any_br
     )
     assert np.frombuffer(log.sent_ns, np.int64).min() >= 0
     assert sorted(answer["request_id"] for _, answer in answers) == list(range(n))
-    assert {answer["reason"] for is_error, answer in answers if is_error} <= {"overloaded"}
+    assert {answer["reason"] for is_error, answer in answers if is_error} == {"overloaded"}
     assert grown < 50
 
 
