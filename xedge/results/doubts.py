@@ -270,7 +270,7 @@ def link(of: Evidence) -> Iterator[Doubt]:
 def one_client(of: Evidence) -> Iterator[Doubt]:
     """The network is that of one client among those measured: a slower one has a longer way."""
     links = of.conditions.scenario.placements.get(of.placement)
-    uplink = links and (links.uplink or links.link)
+    uplink = None if links is None else links.uplink or links.link
     name, _, kind = (uplink.source or "" if uplink else "").partition(" (")
     if uplink is None or not kind.startswith("across") or name not in presets():
         return

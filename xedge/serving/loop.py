@@ -227,8 +227,7 @@ class ServiceLoop(Background):
         assert batch is not None
         for item in batch.requests:
             item.started_ns = batch.started_ns
-        timed = self._held and not self._times_ns
-        begun_ns, cpu_ns = perf_counter_ns(), thread_time_ns() if timed else 0
+        begun_ns, cpu_ns = perf_counter_ns(), thread_time_ns() if self._held else 0
         results = self.infer(batch.requests)
         if len(results) < len(batch.requests):
             for item in set(batch.requests).difference(results):
@@ -237,11 +236,11 @@ class ServiceLoop(Background):
         if not self._held:
             self._station.release(perf_counter_ns())
             return results
-        if timed:  # a pause of this machine is none of the hardware stood for, and is not multiplied
+        if self._times_ns:
+            took_ns = next(self._times_ns)
+        else:  # a pause of this machine is none of the hardware stood for, and is not multiplied
             computed_ns = thread_time_ns() - cpu_ns
             took_ns = perf_counter_ns() - begun_ns + round((self.compute_scale - 1) * computed_ns)
-        else:
-            took_ns = next(self._times_ns)
         self._station.end(results, batch.started_ns + took_ns)
         return results
 
