@@ -15,7 +15,8 @@ from xedge.core.exceptions import MeasurementError
 from xedge.results import comparison, rows, showing, storage
 from xedge.results import conditions as known
 from xedge.results.answer import Answer, Reading
-from xedge.results.doubts import Doubt, doubts
+from xedge.results.doubt import Doubt
+from xedge.results.doubts import doubts
 from xedge.results.evidence import Evidence
 from xedge.results.statistics import Estimate, FloatArray, quantile, share_estimate
 from xedge.results.unfinished import Unfinished, is_unfinished

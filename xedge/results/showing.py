@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xedge.core.tables import html_table, text_table
 from xedge.results import words
-from xedge.results.doubts import said_once
+from xedge.results.doubt import said_once
 from xedge.results.evidence import LEVELS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xedge.results.conditions import Conditions
-    from xedge.results.doubts import Doubt
+    from xedge.results.doubt import Doubt
     from xedge.results.measurement import Measurement
 
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
