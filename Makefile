@@ -52,7 +52,7 @@ licences: $(VENV)/ready-all ## list what is installed and under which licences
 # JupyterLab asks pypi.org for a newer version and jupyterlab.github.io for news, unless told.
 QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 lab: $(VENV)/ready-lab ## open the notebooks in JupyterLab; further options in LAB="--ip=0.0.0.0 --port=8899"
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) $(QUIET) notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(QUIET) $(LAB) notebooks
 
 docs: $(VENV)/ready-docs ## build the site in build/docs: pages, reference, notebooks as they ran
 	@$(BIN)/python docs/site/build.py
