@@ -197,7 +197,7 @@ def test_far_beyond_its_ceiling_memory_stays_flat_and_every_request_is_answered_
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
 @pytest.mark.parametrize("times", [2, 8])
 def test_a_minute_beyond_its_ceiling_loses_no_request_and_takes_no_memory(any_broker, prefix, models, times):
-    options = ["--model", str(models / "anomaly_detector.onnx"), "--compute-scale", "200"]
+    options = ["--model", str(models / "anomaly_detector.onnx"), "--compute-scale", "20"]
     options += ["--max-batch", "1", "--max-queue", "500"]  # which even a busy machine has answered in two minutes
     features = np.array(INPUT, np.float32)
     with served(any_broker, prefix, *options) as pid, Sender() as sender:
