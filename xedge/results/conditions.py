@@ -109,6 +109,8 @@ class _Trial(_Part, frozen=True):
     counts: dict[str, float] = {}
     sender_reconnects: int = 0
     failure: str = ""
+    known_by: str = "request_id"
+    foreign: int = 0
 
     @property
     def reconnects(self) -> int:

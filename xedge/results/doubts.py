@@ -166,9 +166,8 @@ def levels(of: Evidence) -> Iterator[Doubt]:
     if beyond and not any(saturated(of)):
         limit_ms = of.conditions.timeout_ms
         than = f"{limit_ms:.0f} ms, the time-out" if math.isfinite(limit_ms) else "the time-out"
-        yield Doubt(
-            of.placement, "severe", f"{', '.join(beyond)} not known, only that it is more than {than}", PATIENCE
-        )
+        text = f"{', '.join(beyond)} not known, only that it is more than {than}"
+        yield Doubt(of.placement, "severe", text, PATIENCE)
 
 
 def alike(of: Evidence) -> Iterator[Doubt]:
@@ -222,11 +221,20 @@ def reconnected(of: Evidence) -> Iterator[Doubt]:
     trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
     if trials:
         named = ", ".join(str(trial.replication) for trial in trials)
-        text = (
-            f"the connection to the broker was lost and made again in replication {named}; requests that failed then "
-        )
-        text += "tell of the broker, not of the service"
+        text = f"the connection to the broker was lost and made again in replication {named}; requests that failed then"
+        text += " tell of the broker, not of the service"
         yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
+
+
+def foreign(of: Evidence) -> Iterator[Doubt]:
+    """Messages from elsewhere on the trial's result topics, or answers that cannot be told from such."""
+    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement]
+    if any(trial.known_by == "timestamp_us" for trial in trials):
+        text = "answers carry no request_id: one from elsewhere with a request's time stamp would be taken for its own"
+        yield Doubt(of.placement, "warning", text, "serve with a newer xedge, or on a broker that others cannot reach")
+    if strangers := sum(trial.foreign for trial in trials):
+        text = f"{count(strangers)} messages on its result topics answered none of the requests and were left out"
+        yield Doubt(of.placement, "note", text, "see who else publishes there; an ACL (containers/README.md) stops it")
 
 
 def link(of: Evidence) -> Iterator[Doubt]:
@@ -289,6 +297,6 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
 
 
 RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, unsent, late, saturated, reconnected, failures, levels),
+    *(unanswered, unsent, late, saturated, reconnected, foreign, failures, levels),
     *(alike, transient, unsteady, drift, floor, link),
 )

@@ -14,6 +14,7 @@ from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
+from xedge.serving.endpoint import Endpoint
 from xedge.serving.services import EchoService
 
 DEVICE = "xedge-echo"
@@ -179,7 +180,7 @@ def _summary(crossing: Crossing) -> dict[str, Any]:
 
 def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:
     prefix, qos = scenario.topic_prefix, scenario.qos
-    return EchoService(DEVICE, broker.host, broker.port, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
+    return EchoService(DEVICE, *broker.address, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
 
 
 def _round_trips(
@@ -205,5 +206,5 @@ def _round_trips(
 def _answered(received_ns: NDArray[np.float64], echo: EchoService) -> NDArray[np.bool_]:
     answered: NDArray[np.bool_] = ~np.isnan(received_ns)
     if not answered.any():
-        raise MeasurementError(f"the echo behind {echo.broker_host}:{echo.broker_port} answered nothing")
+        raise MeasurementError(f"the echo behind {Endpoint.at(*echo.address).place} answered nothing")
     return answered

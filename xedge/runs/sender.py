@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError, MeasurementError
+from xedge.core.exceptions import BrokerError, MeasurementError, XedgeError
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 
@@ -27,6 +27,7 @@ READS_PER_TURN = 4  # a reply costs 40 µs: never let a heap of them stand betwe
 class Flight(msgspec.Struct):
     """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and where to.
 
+    `host` may be a URL, as in `xedge.serving.endpoint`; a password stands where that says, not here.
     `routes` (uint8 bytes) says to which of the topic `prefixes` each request goes; empty is all to the first.
     """
 
@@ -128,15 +129,13 @@ def fly(flight: Flight) -> Log:
     def on_message(topic: str, payload: bytes) -> None:
         replies.append((perf_counter_ns(), topic in errors, payload))
 
-    connection = Connection("xedge-sender", flight.host, flight.port, answers, on_message, flight.qos, READS_PER_TURN)
     try:
-        connection.connect()
-        connection.wait_subscribed(10)
-        start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
-    except BrokerError as exc:
+        where = flight.host, flight.port
+        connection = Connection("xedge-sender", *where, answers, on_message, flight.qos, READS_PER_TURN)
+        with connection.connected(10):
+            start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
+    except XedgeError as exc:
         return Log(0, b"", [], str(exc))
-    finally:
-        connection.close()
     return Log(start_ns, sent_ns.tobytes(), replies, "", connection.reconnects, connection.outages)
 
 
