@@ -89,8 +89,7 @@ def unanswered(of: Evidence) -> Iterator[Doubt]:
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
     """Over 1 % of the requests were never sent: the service had less to do than was asked for."""
-    share = of.counts["not_sent"] / max(len(of.measured), 1)
-    if share > 0.01:
+    if (share := of.counts["not_sent"] / max(len(of.measured), 1)) > 0.01:
         yield Doubt(of.placement, "severe", f"{percent(share, 1)} of the requests were not sent (at most 1 %)", QUIETER)
 
 
@@ -219,8 +218,7 @@ def transient(of: Evidence) -> Iterator[Doubt]:
 def reconnected(of: Evidence) -> Iterator[Doubt]:
     """The broker went away during a trial: what was not sent or answered then is neither's fault."""
     trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
-    if trials:
-        named = ", ".join(str(trial.replication) for trial in trials)
+    if named := ", ".join(str(trial.replication) for trial in trials):
         text = f"the connection to the broker was lost and made again in replication {named}; requests that failed then"
         text += " tell of the broker, not of the service"
         yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
@@ -232,8 +230,8 @@ def foreign(of: Evidence) -> Iterator[Doubt]:
     if any(trial.known_by == "timestamp_us" for trial in trials):
         text = "answers carry no request_id: one from elsewhere with a request's time stamp would be taken for its own"
         yield Doubt(of.placement, "warning", text, "serve with a newer xedge, or on a broker that others cannot reach")
-    if strangers := sum(trial.foreign for trial in trials):
-        text = f"{count(strangers)} messages on its result topics answered none of the requests and were left out"
+    if messages := sum(trial.foreign for trial in trials):
+        text = f"{count(messages)} messages on its result topics answered none of the requests and were left out"
         yield Doubt(of.placement, "note", text, "see who else publishes there; an ACL (containers/README.md) stops it")
 
 

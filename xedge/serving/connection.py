@@ -205,14 +205,17 @@ class Connection:
 
     def _disconnected(self, *_: Any) -> None:
         if not self._answered and not self.refused:
-            self.refused = self.at.why_closed(self._client.alert)
-            log.warning("%s", self.refused)
+            self._refuse(self.at.why_closed(self._client.alert))
+
+    def _refuse(self, sentence: str) -> None:
+        self.refused = sentence
+        if self.reconnects:  # at first it is raised
+            log.warning("%s", sentence)
 
     def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
         self._answered = True
         if reason.is_failure:
-            self.refused = self.at.why_refused(str(reason))
-            log.warning("%s", self.refused)
+            self._refuse(self.at.why_refused(str(reason)))
             return
         self.refused, self._connected_ns = "", perf_counter_ns()
         if self._topics:
