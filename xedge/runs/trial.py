@@ -91,7 +91,10 @@ def fly(
     """Enter the service, fly the schedule, leave the service; return its rows and what it says of itself."""
     requests = Requests(scenario, replication, service)
     with service:
-        routes = service.routes(len(requests.payloads))
+        routes, returns_ids = (
+            service.routes(len(requests.payloads)),
+            service.describe().get("returns_request_id") is True,
+        )
         flight = Flight(
             *service.address,
             service.prefixes,
@@ -101,16 +104,15 @@ def fly(
             scenario.timeout_s,
             scenario.qos,
             routes=routes.tobytes(),
+            ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
         )
         log = sender.fly(flight, tick)
     outages = sorted([*log.outages, *service.outages])
-    said = service.describe()
-    returns_ids = said.get("returns_request_id") is True
     table = rows(requests, replication, placement, log, routes, scenario.timeout_s, returns_ids)
     explain(table, [(begin - log.start_ns, end - log.start_ns) for begin, end in outages], service.failure)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
-    facts = said | {"counts": dict(service.counts), "refused": dict(service.refused)}
+    facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
     facts["sender_reconnects"], facts["failure"] = log.reconnects, service.failure
     facts["known_by"], facts["foreign"] = requests.known_by, requests.foreign
     transient = transient_requests(utilisation, service.servers)

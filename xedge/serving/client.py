@@ -1,6 +1,7 @@
 """A paho client for an endpoint: TLS, user and password, websockets, and a limit on what it takes in."""
 
 import logging
+import socket
 import ssl
 from typing import Literal
 
@@ -26,6 +27,18 @@ class Client(mqtt.Client):
         except ssl.SSLError as exc:  # with TLS 1.3 a client certificate is refused after the handshake
             self.alert = exc.reason or ""
             raise
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """As paho does, and close the socket when the handshake fails."""
+        assert self._ssl_context is not None
+        sock = self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            sock.settimeout(self._connect_timeout)
+            sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 def client_of(at: Endpoint, client_id: str) -> Client:
