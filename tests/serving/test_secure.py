@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -278,7 +279,6 @@ def test_a_measurement_over_tls(secure: Secured, models: Path, monkeypatch: pyte
             workload=xedge.Poisson(rate_hz=100, duration_s=0.6),
             placements={
                 "thread": xedge.Edge(),
-                "process": xedge.Edge(run_in="process"),
                 "external": xedge.External(topic_prefix="lab/far", broker=far),
             },
             topic_prefix="lab",
@@ -295,47 +295,55 @@ def test_a_measurement_over_tls(secure: Secured, models: Path, monkeypatch: pyte
     assert password not in repr(measurement) + repr(scenario)
 
 
-def test_commands_over_tls_and_no_password_in_the_list_of_processes(
-    secure: Secured, models: Path, tmp_path: Path
-) -> None:
-    def command(*words: object) -> list[str]:
-        return [sys.executable, "-m", "xedge.cli", *map(str, words)]
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "xedge.cli", *map(str, words)]
 
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command(*words), capture_output=True, text=True, timeout=WAIT_S, check=False)
 
+def call(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+def options(secure: Secured, user: str, password_of: str = "") -> list[object]:
     where = ["--broker", f"mqtts://localhost:{secure.tls}", "--ca", secure.ca]
-    as_edge = [*where, "--user", "edge", "--password-file", secure.folder / "edge.password"]
-    serve = command("serve", "edge", "--model", "anomaly_detector", *as_edge, "--metrics-interval", 0.2)
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as running:
+    return [*where, "--user", user, "--password-file", secure.folder / f"{password_of or user}.password"]
+
+
+@contextmanager
+def served(secure: Secured) -> Iterator[None]:
+    """`xedge serve edge` over TLS."""
+    words = "serve", "edge", "--model", "anomaly_detector", *options(secure, "edge"), "--metrics-interval", 0.2
+    with subprocess.Popen(command(*words), stdout=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout.readline().endswith(f"ml/inference/request at mqtts://localhost:{secure.tls}\n")
-            listed = subprocess.run(
-                ["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True
-            ).stdout
-            assert "edge.password" in listed
-            assert secure.password("edge") not in listed
-            as_lab = [*where, "--user", "lab", "--password-file", secure.folder / "lab.password"]
-            assert call("health", *as_lab).stdout.startswith("edge serves")
-            assert "edge" in call("top", *as_lab, "--updates", 1).stdout
-            scenario = {
-                "model": "anomaly_detector",
-                "workload": {"kind": "constant", "rate_hz": 50, "duration_s": 0.4},
-                "placements": {"external": {"tier": "external", "service": "edge"}},
-                "topic_prefix": "lab",
-            }
-            (tmp_path / "s.yaml").write_text(yaml.safe_dump(scenario))
-            done = call(
-                "measure", tmp_path / "s.yaml", "--replications", 1, "--no-strict", *as_lab, "--out", tmp_path / "m"
-            )
-            assert (tmp_path / "m" / "conditions.json").is_file(), done.stderr
-            assert set(xedge.Measurement.load(tmp_path / "m").rows["status"]) == {"ok"}
+            yield
         finally:
             running.terminate()
-    wrong = call("health", *where, "--user", "lab", "--password-file", secure.folder / "edge.password")
+
+
+def test_serve_and_health_over_tls_with_no_password_in_the_list_of_processes(secure: Secured, models: Path) -> None:
+    with served(secure):
+        listed = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+        assert "edge.password" in listed
+        assert secure.password("edge") not in listed
+        assert call("health", *options(secure, "lab")).stdout.startswith("edge serves")
+    wrong = call("health", *options(secure, "lab", password_of="edge"))
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert "check the user 'lab'" in wrong.stderr
     assert secure.password("edge") not in wrong.stderr
+
+
+@pytest.mark.long
+def test_top_and_measure_over_tls(secure: Secured, models: Path, tmp_path: Path) -> None:
+    placements = {"external": {"tier": "external", "service": "edge"}, "process": {"tier": "edge", "run_in": "process"}}
+    scenario = {"model": "anomaly_detector", "placements": placements, "topic_prefix": "lab"}
+    scenario["workload"] = {"kind": "constant", "rate_hz": 50, "duration_s": 0.4}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(scenario))
+    with served(secure):
+        assert "edge" in call("top", *options(secure, "lab"), "--updates", 1).stdout
+        how = "--replications", 1, "--no-strict", *options(secure, "lab"), "--out", tmp_path / "m"
+        done = call("measure", tmp_path / "s.yaml", *how)
+    assert (tmp_path / "m" / "conditions.json").is_file(), done.stderr
+    assert set(xedge.Measurement.load(tmp_path / "m").rows["status"]) == {"ok"}
 
 
 def test_a_container_gets_files_and_the_name_of_a_variable(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import xedge
 from xedge.cli.options import Adder, add_broker_url, url_options
 from xedge.core.exceptions import ConfigurationError
-from xedge.serving.endpoint import VARIABLE
+from xedge.serving.endpoint import VARIABLE, Endpoint
 
 if TYPE_CHECKING:
     from xedge.reports.run import Run
@@ -105,10 +105,8 @@ def measure(arguments: argparse.Namespace) -> int:
                 f"--out {out} holds {what} already, which is kept: give a folder that is not there"
             )
         files.check_writable(out.parent)
-    further = url_options(arguments)
-    broker = (
-        xedge.Broker(arguments.broker or os.environ.get(VARIABLE), **further) if arguments.broker or further else None
-    )
+    further, url = url_options(arguments), arguments.broker or os.environ.get(VARIABLE)
+    broker = xedge.Broker(Endpoint.read(url or "", **further).url) if arguments.broker or further else None
     how = {"strict": not arguments.no_strict, "resume": arguments.resume, "broker": broker}
     measurement = scenario.measure(arguments.replications, **how)
     print(measurement)

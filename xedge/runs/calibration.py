@@ -180,7 +180,8 @@ def _summary(crossing: Crossing) -> dict[str, Any]:
 
 def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:
     prefix, qos = scenario.topic_prefix, scenario.qos
-    return EchoService(DEVICE, *broker.address, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
+    host, port = broker.address
+    return EchoService(DEVICE, host, port, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
 
 
 def _round_trips(
