@@ -36,8 +36,8 @@ def certify(folder: Path, name: str, *extensions: str) -> None:
     (folder / f"{name}.csr").unlink()
 
 
-def make(folder: Path, devices: list[str], hosts: list[str]) -> list[str]:
-    """Make what is missing in the folder and return the names of the users there are."""
+def make(folder: Path, devices: list[str], hosts: list[str], *, certificates: bool = False) -> list[str]:
+    """Make what is missing in the folder, client certificates too if asked for; return the names of the users."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / "ca.crt").exists():
         ca = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650")
@@ -54,6 +54,8 @@ def make(folder: Path, devices: list[str], hosts: list[str]) -> list[str]:
             sys.exit(f"user {name!r}: without / + # : % and spaces, and not ca or broker")
         if not (file := folder / f"{name}.password").exists():
             file.write_text(secrets.token_urlsafe(24) + "\n")
+        if certificates and not (folder / f"{name}.crt").exists():
+            certify(folder, name, "extendedKeyUsage=clientAuth")
     files = sorted(folder.glob("*.password"))
     (folder / "passwords").write_text("".join(_hashed(file.stem, file.read_text().strip()) for file in files))
     return [file.stem for file in files]
@@ -88,8 +90,10 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path(__file__).with_name("secrets"), help="by default %(default)s"
     )
+    text = "NAME.crt and NAME.key too, for a broker that asks for client certificates"
+    parser.add_argument("--certificates", action="store_true", help=text)
     arguments = parser.parse_args()
-    users = make(arguments.folder, arguments.device, arguments.host)
+    users = make(arguments.folder, arguments.device, arguments.host, certificates=arguments.certificates)
     sys.stdout.write(f"{arguments.folder}: ca.crt, and the passwords of {', '.join(users)}\n")
 
 

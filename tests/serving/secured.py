@@ -72,8 +72,6 @@ class Secured:
 
     def certified(self, name: str) -> str:
         """Return where a device finds it with a client certificate instead of a password."""
-        if not (self.folder / f"{name}.crt").exists():
-            credentials().certify(self.folder, name, "extendedKeyUsage=clientAuth")
         files = f"ca={self.ca}&cert={self.folder / name}.crt&key={self.folder / name}.key"
         return f"mqtts://localhost:{self.certificates}?{files}"
 
@@ -84,7 +82,7 @@ class Secured:
 @contextmanager
 def secured(folder: Path) -> Iterator[Secured]:
     """Run the shipped configuration with what `credentials.py` makes in `folder`."""
-    credentials().make(folder, DEVICES, [])
+    credentials().make(folder, DEVICES, [], certificates=True)
     running = Secured(folder, *(_free_port() for _ in range(4)))
     text = (FOLDER / "mosquitto.conf").read_text("utf-8")
     replaced = {

@@ -73,6 +73,8 @@ class OneRecord:
     def __init__(self, folder: Path, name: str = "broker") -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+        self._context.set_alpn_protocols(["x-amzn-mqtt-ca", "mqtt"])
+        self.protocol: str | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -81,6 +83,7 @@ class OneRecord:
     def _serve(self) -> None:
         try:
             with self._context.wrap_socket(self._listener.accept()[0], server_side=True) as peer:
+                self.protocol = peer.selected_alpn_protocol()
                 peer.recv(4096)  # CONNECT
                 peer.sendall(b"\x20\x02\x00\x00")
                 subscribe = peer.recv(4096)
@@ -97,11 +100,12 @@ class OneRecord:
 
 def test_messages_that_share_a_tls_record_are_all_read_at_once(secure: Secured) -> None:
     server, heard = OneRecord(secure.folder), []
-    url = f"mqtts://localhost:{server.port}?ca={secure.ca}"
+    url = f"mqtts://localhost:{server.port}?ca={secure.ca}&alpn=mqtt"
     connection = Connection("test", url, 0, ["t"], lambda *message: heard.append(message))
     with connection.connected(WAIT_S):
         assert connection.turn_until(lambda: len(heard) == 3, 10), f"{len(heard)} of 3: the rest waits inside TLS"
     server.close()
+    assert server.protocol == "mqtt"
 
 
 def test_websockets_send_at_once_and_say_what_they_cost(secure: Secured, caplog: pytest.LogCaptureFixture) -> None:

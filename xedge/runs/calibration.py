@@ -199,8 +199,10 @@ def _round_trips(
     sent_ns = np.frombuffer(log.sent_ns, np.int64).astype(float)
     sent_ns[sent_ns < 0] = np.nan
     received_ns = np.full(len(due_ns), np.nan)
+    number_of = {payload: number for number, payload in enumerate(payloads)}
     for received, _, payload in log.replies:
-        received_ns[int(payload[:8])] = received - log.start_ns
+        if (number := number_of.get(payload)) is not None:  # else it is not of the echo
+            received_ns[number] = received - log.start_ns
     return sent_ns, received_ns
 
 
