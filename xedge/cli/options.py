@@ -95,6 +95,9 @@ def broker_address(arguments: argparse.Namespace) -> tuple[str, int]:
     if arguments.broker_host is None and arguments.broker_port is None:
         if url := arguments.broker or (named if "://" in named else ""):
             return Endpoint.read(url, **url_options(arguments)).address
+        from xedge.serving.broker import check_environment
+
+        check_environment()
     elif arguments.broker:
         raise ConfigurationError("give --broker, or --broker-host and --broker-port, not both")
     host = arguments.broker_host or os.environ.get("MQTT_BROKER_HOST", "localhost")

@@ -165,7 +165,7 @@ def _headline(conditions: Conditions) -> str:
 def _surroundings(conditions: Conditions) -> str:
     """Return one line of conditions: broker, host, versions, seed, commit, time."""
     broker, host, seed = conditions.broker, conditions.host, conditions.scenario.seed
-    parts = [" ".join(filter(None, (broker.kind, broker.version))), host.cpu]
+    parts = [" ".join(filter(None, (broker.kind, broker.version, broker.tls))), host.cpu]
     parts += [f"{host.cores} cores" if host.cores else None, host.os]
     parts += [f"{name} {conditions.versions[name]}" for name in PACKAGES if name in conditions.versions]
     parts += [None if seed is None else f"seed {seed}"]
