@@ -296,7 +296,7 @@ def test_a_measurement_over_tls(secure: Secured, models: Path, monkeypatch: pyte
     measurement.save(tmp_path / "saved")
     saved = b"".join(path.read_bytes() for path in (tmp_path / "saved").rglob("*") if path.is_file())
     assert password.encode() not in saved
-    shown = repr(measurement)
+    shown = measurement._repr_html_() + repr(measurement)
     assert said["broker"]["tls"] in shown
     assert password not in shown + repr(scenario)
 
