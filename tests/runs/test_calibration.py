@@ -11,7 +11,7 @@ from helpers import Client
 from sample_rows import replicated, texts
 
 from xedge.results import conditions
-from xedge.results.doubts import other_delays
+from xedge.results.links import other_delays
 from xedge.results.statistics import quantile
 from xedge.runs.calibration import (
     DEVICE,
