@@ -180,6 +180,12 @@ def test_answers_that_cannot_be_told_from_foreign_ones_are_doubted_and_foreign_o
     assert not [text for text in found if text.startswith("cloud")]
 
 
+@pytest.mark.parametrize(("url", "doubted"), [("wss://h:443/mqtt", True), ("mqtts://h:8883", False)])
+def test_websockets_are_doubted(url, doubted):
+    found = [str(doubt) for doubt in measurement(broker={"kind": "external", "url": url}).checks()]
+    assert any("by websockets" in text for text in found) == doubted
+
+
 def test_too_few_requests_are_named_level_by_level():
     (text,) = [text for text in texts(trial(n=60)) if "too few" in text]
     assert text == "edge: 57 requests are too few for p95 (n < 59), p99 (n < 299)"

@@ -69,6 +69,7 @@ class _Service(_Part, frozen=True):
 class _Broker(_Part, frozen=True):
     kind: str | None = None
     version: str | None = None
+    url: str | None = None
     tls: str | None = None
 
 

@@ -217,6 +217,9 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
     if load and cores and load > cores:
         text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
         yield Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say", SETTLE)
+    if (of.conditions.broker.url or "").startswith("ws"):
+        text = "the broker was reached by websockets, where each kilobyte costs the sender 0.14 ms of computing"
+        yield Doubt(None, "warning", text, "measure over mqtt:// or mqtts://")
     if (stop := of.conditions.interrupted) is not None:
         text = f"interrupted: {stop.planned - stop.ended} of {stop.planned} trials are missing ({stop.reason})"
         yield Doubt(None, "warning", text, "take the rest: measure(resume=FOLDER), or xedge measure --resume FOLDER")
