@@ -106,7 +106,7 @@ class CloudProcess(IsolatedService):
 def _over_mqtt(kind: Callable[..., IsolatedService], model: str, *options: str) -> Iterator[OverMqtt]:
     with (
         Broker(name="xedge-soak") as broker,
-        kind(model, broker.host, broker.port, "soak", None, None, *options) as service,
+        kind(model, *broker.address, "soak", None, None, *options) as service,
         Sender() as sender,
     ):
         running = ExternalService(*service.address, service.prefixes[0])
