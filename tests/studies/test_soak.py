@@ -89,7 +89,7 @@ def test_page_has_the_largest_of_each_and_whose_it_is() -> None:
     findings = Soak(both, {"edge": 8000.0, "http": 900.0}, 0.5, {}).findings()
     assert findings.estimates["all"]["memory_growth_mb"] == findings.estimates["http"]["memory_growth_mb"]
     assert findings.estimates["all"]["memory_growth_mb"] == pytest.approx(28.6, abs=0.5)
-    assert findings.headline[2].value == "no more than chance"
+    assert findings.headline[2].value == "not shown"
     risen = soaked(p50_ms=0.5 + 0.3 * LINE + NOISE).findings().headline[2]
     assert (risen.unit, risen.detail) == ("%", "edge")
     assert (findings.headline[0].unit, findings.headline[0].detail) == ("MB", "http")

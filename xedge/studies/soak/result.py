@@ -110,7 +110,7 @@ class Soak:
                 "memory, MB": "{:.1f} → {:.1f}".format(*changed.memory_mb),
                 "descriptors": "{:.0f} → {:.0f}".format(*changed.descriptors),
                 "threads": "{:.0f} → {:.0f}".format(*changed.threads),
-                "p50, ms": f"{number(changed.p50_ms)} ({changed.drift_ms[0]:+.2g})",
+                "p50 (drift), ms": f"{number(changed.p50_ms)} ({changed.drift_ms[0]:+.2g})",
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -187,7 +187,7 @@ class Soak:
             for label, unit, (column, values) in zip(labels, units, columns.items(), strict=True)
         ]
         if not any(one.drift_ms[1] > 0 for one in changed.values()):  # every interval begins at or below 0
-            headline[2] = Headline(labels[2], "no more than chance")
+            headline[2] = Headline(labels[2], "not shown")
         return Findings(
             self.conclusion(),
             headline=headline,
