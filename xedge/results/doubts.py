@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from scipy.special import stdtrit
 
+from xedge.results.broken import disrupted, reconnected
 from xedge.results.comparison import could_turn
 from xedge.results.conditions import LinkLevel
+from xedge.results.doubt import Doubt as Doubt
+from xedge.results.doubt import Severity as Severity
+from xedge.results.doubt import said_once as said_once
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
 from xedge.results.statistics import LEAST_IN_TAIL, episodes, quantile
 from xedge.results.steadiness import Steadiness
@@ -31,48 +34,12 @@ LESS = "lower the rate (rate_hz), or give it a faster machine, more boxes or lar
 SLOWER = "lower the rate (rate_hz), or say over which time the jitter of the link is alike (correlation_ms)"
 PATIENCE = "lower the rate (rate_hz), or raise timeout_s if an answer that late is still of use"
 
-Severity = Literal["severe", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """One reason to doubt a figure, about a placement or about all of them (None), and what to do about it."""
-
-    placement: str | None
-    severity: Severity
-    text: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.placement}: {self.text}" if self.placement else self.text
-
 
 def doubts(placements: Sequence[Evidence]) -> list[Doubt]:
     """Return every doubt in words, severe ones first; the verdict's reasons are among them."""
     listed = [doubt for of in placements for rule in RULES for doubt in rule(of)]
     listed += [*turned_comparisons(placements), *replicated(placements), *surroundings(placements[0])]
     return sorted(listed, key=lambda doubt: get_args(Severity).index(doubt.severity))
-
-
-def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
-    """Return doubts of the same text as one about all their placements, and those of one remedy as one text.
-
-    >>> both = [Doubt("edge", "note", "it swayed", "wait"), Doubt("cloud", "note", "it swayed", "wait")]
-    >>> [str(doubt) for doubt in said_once(both)]
-    ['edge and cloud: it swayed']
-    """
-    groups: dict[tuple[Severity, str], dict[str, list[str]]] = {}
-    for doubt in listed:
-        names = groups.setdefault((doubt.severity, doubt.remedy), {}).setdefault(doubt.text, [])
-        names += [doubt.placement] if doubt.placement and doubt.placement not in names else []
-    merged = []
-    for (severity, remedy), about in groups.items():
-        by_names: dict[str, list[str]] = {}
-        for text, placements in about.items():
-            by_names.setdefault(" and ".join(placements), []).append(text)
-        texts = (str(Doubt(name, severity, ", ".join(of))) for name, of in by_names.items())
-        merged.append(Doubt(None, severity, "; ".join(texts), remedy))
-    return merged
 
 
 def unanswered(of: Evidence) -> Iterator[Doubt]:
@@ -88,8 +55,8 @@ def unanswered(of: Evidence) -> Iterator[Doubt]:
 
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
-    """Over 1 % of the requests were never sent: the service had less to do than was asked for."""
-    share = of.counts["not_sent"] / max(len(of.measured), 1)
+    """Over 1 % of the requests were not sent, though there was a broker: the service had less to do than was asked."""
+    share = int((of.quiet["status"] == "not_sent").sum()) / max(len(of.measured), 1)
     if share > 0.01:
         yield Doubt(of.placement, "severe", f"{percent(share, 1)} of the requests were not sent (at most 1 %)", QUIETER)
 
@@ -147,11 +114,12 @@ def unsteady(of: Evidence) -> Iterator[Doubt]:
 
 
 def failures(of: Evidence) -> Iterator[Doubt]:
-    """Requests without an answer, by what became of them."""
-    failed = {status: of.counts[status] for status in FATES}
+    """Requests without an answer, by what became of them; what was disrupted is told apart."""
+    counts = of.quiet["status"].value_counts()
+    failed = {status: int(counts.get(status, 0)) for status in FATES}
     if total := sum(failed.values()):
         parts = ", ".join(f"{count(n)} {FATES[status]}" for status, n in failed.items() if n)
-        requests = len(of.measured)
+        requests = len(of.quiet)
         severity: Severity = "severe" if total > 0.01 * requests else "warning"
         remedy = "the column `error` of the rows says why" if failed["error"] else PATIENCE
         yield Doubt(of.placement, severity, f"of {count(requests)} requests {parts}", remedy)
@@ -163,7 +131,7 @@ def levels(of: Evidence) -> Iterator[Doubt]:
         floors = ", ".join(f"{level_name(p)} (n < {estimate.needed})" for p, estimate in few.items())
         yield Doubt(of.placement, "warning", f"{few[max(few)].n} requests are too few for {floors}", LONGER)
     beyond = [level_name(p) for p, e in of.estimates.items() if e.value is not None and math.isinf(e.value)]
-    if beyond and not any(saturated(of)):
+    if beyond and not any(saturated(of)) and not of.disruptions:
         limit_ms = of.conditions.timeout_ms
         than = f"{limit_ms:.0f} ms, the time-out" if math.isfinite(limit_ms) else "the time-out"
         yield Doubt(
@@ -215,18 +183,6 @@ def transient(of: Evidence) -> Iterator[Doubt]:
     if needed is not None and kept < needed:
         text = f"began empty: {count(needed)} requests of warm-up were wanted, {count(kept)} could be set apart; "
         yield Doubt(of.placement, "warning", text + "latencies lean low", LONGER)
-
-
-def reconnected(of: Evidence) -> Iterator[Doubt]:
-    """The broker went away during a trial: what was not sent or answered then is neither's fault."""
-    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
-    if trials:
-        named = ", ".join(str(trial.replication) for trial in trials)
-        text = (
-            f"the connection to the broker was lost and made again in replication {named}; requests that failed then "
-        )
-        text += "tell of the broker, not of the service"
-        yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
 
 
 def link(of: Evidence) -> Iterator[Doubt]:
@@ -289,6 +245,6 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
 
 
 RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, unsent, late, saturated, reconnected, failures, levels),
+    *(unanswered, unsent, late, saturated, reconnected, disrupted, failures, levels),
     *(alike, transient, unsteady, drift, floor, link),
 )

@@ -13,6 +13,7 @@ from xedge.core.config import Config, as_kind, check_yaml, sentence
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario import replay as replay  # its kinds are known wherever scenarios are
 from xedge.scenario.arrivals import Arrivals
+from xedge.scenario.faults import Fault, check_faults
 from xedge.scenario.placements import Placement
 from xedge.scenario.routes import Topics
 from xedge.scenario.sources import InputSpec, Source, matching
@@ -34,6 +35,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         qos: MQTT quality of service, 0 or 1.
         encoding: of the requests, "json" or "msgpack".
         topic_prefix: comes before every topic.
+        faults: what goes wrong in each trial, and when; nothing by default.
 
     >>> from xedge.scenario.arrivals import Constant
     >>> from xedge.scenario.placements import Edge
@@ -53,14 +55,16 @@ class Scenario(Config, frozen=True, kw_only=True):
     qos: Literal[0, 1] = 0
     encoding: Literal["json", "msgpack"] = "json"
     topic_prefix: str = ""
+    faults: tuple[Fault, ...] | None = None
 
     wants: ClassVar[dict[str, str]] = {
         "placements": "placements by name, as {'edge': xedge.Edge(), 'cloud': xedge.Cloud()}",
         "workload": "when requests are due, as xedge.Poisson(rate_hz=200, duration_s=5)",
+        "faults": "faults in a list, as [xedge.Fault(at_s=2, kind='link_down', placement='cloud')]",
     }
 
     def check(self) -> None:
-        """Refuse no placements, links or a deadline beyond the time-out, and an impossible prefix."""
+        """Refuse no placements, links or a deadline beyond the time-out, and a prefix or faults that cannot be."""
         Topics(self.topic_prefix)
         if self.deadline_ms is not None and self.deadline_ms > self.timeout_s * 1e3:
             raise ConfigurationError(
@@ -74,6 +78,7 @@ class Scenario(Config, frozen=True, kw_only=True):
                 raise ConfigurationError(
                     f"placement {name!r}: its links alone take {delay_ms:g} ms, over timeout_s={self.timeout_s:g}"
                 )
+        check_faults(self.faults or (), self.placements, self.workload.duration_s)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
