@@ -104,9 +104,10 @@ class _Scenario(_Part, frozen=True):
 
 
 class FaultFacts(_Part, frozen=True):
-    """A fault that happened in a trial: its kind, from when to when, and why it could not be done or mended."""
+    """A fault that happened in a trial: its kind, when as asked and as it was, why it could not be done or mended."""
 
     kind: str
+    at_s: float
     begin_s: float
     end_s: float
     failure: str = ""

@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Disruption:
-    """Something that went wrong in a trial, in seconds after its start; `asked` for by the scenario, or not.
+    """Something that went wrong in a trial, in seconds after its start; `asked` for by the scenario at `at_s`, or not.
 
     `last_s` is when the last request was due that was answered before it began; `recovered_s` from when on answers come
     as fast as before (the due time of a request): +inf not within the trial, NaN not known; `until_s` from when on
@@ -30,6 +30,7 @@ class Disruption:
     kind: str
     begin_s: float
     end_s: float
+    at_s: float
     asked: bool = True
     failure: str = ""
     last_s: float = -math.inf
@@ -103,11 +104,11 @@ def disruptions_of(trial: pd.DataFrame, facts: Trial) -> tuple[list[Disruption],
     The faults asked for, and the times at which the sender or the service had no broker for another reason. A row is
     disrupted if it was on its way when something began, or due before all was as before.
     """
-    happened = [Disruption(f.kind, f.begin_s, f.end_s, failure=f.failure) for f in facts.faults]
+    happened = [Disruption(f.kind, f.begin_s, f.end_s, f.at_s, failure=f.failure) for f in facts.faults]
     restarts = [(d.begin_s - 0.5, d.end_s + 0.5) for d in happened if d.kind == "broker_restart"]
     for begin, end in _joined(facts.outages):
         if not any(begin < until and end > since for since, until in restarts):
-            happened.append(Disruption(AWAY, begin, end, asked=False))
+            happened.append(Disruption(AWAY, begin, end, begin, asked=False))
     happened.sort(key=lambda disruption: disruption.begin_s)
     due_s = rows.nanoseconds(trial, "due_ns")[0] / 1e9
     latency_ms = rows.latency_ms(trial)

@@ -19,7 +19,7 @@ from xedge.results.words import level_name
 
 LEVELS = (0.50, 0.90, 0.95, 0.99)
 COMPARED_LEVELS = (0.50, 0.95, 0.99)
-EVENTS = ["placement", "replication", "fault", "asked", "begin_s", "end_s", "recovery_s", "requests", "failed"]
+EVENTS = ("placement", "replication", "fault", "asked", "at_s", "begin_s", "end_s", "recovery_s", "requests", "failed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +167,8 @@ class Evidence:
         known = [np.array(times)[~np.isnan(times)] for times in values if times]
         return _within(mean_estimate([[np.mean(times)] for times in known if times.size]), 0.0, math.inf)
 
-    def events(self) -> pd.DataFrame:
-        """Return one row a fault or outage: replication, what, when (s), and what it cost; see `Measurement.faults`."""
+    def events(self) -> list[dict[str, Any]]:
+        """Return each fault or outage: replication, what, when (s), and what it cost; see `Measurement.faults`."""
         listed = []
         for replication, known in self.disruptions.items():
             trial = self.trials[replication]
@@ -176,9 +176,9 @@ class Evidence:
             for it in known:
                 hit = it.hits(due_s)
                 facts = {"placement": self.placement, "replication": replication, "fault": it.kind, "asked": it.asked}
-                facts |= {"begin_s": it.begin_s, "end_s": it.end_s, "recovery_s": it.recovery_s}
+                facts |= {"at_s": it.at_s, "begin_s": it.begin_s, "end_s": it.end_s, "recovery_s": it.recovery_s}
                 listed.append(facts | {"requests": int(hit.sum()), "failed": int((hit & ~ok).sum())})
-        return pd.DataFrame(listed, columns=EVENTS)
+        return listed
 
     def breakdown(self) -> pd.DataFrame:
         """Return one row a part of the latency, with `median_ms`, `mean_ms` and `share` of the mean.

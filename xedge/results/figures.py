@@ -208,9 +208,8 @@ def happened(ax: Axes, measurement: Measurement) -> list[Artist]:
     events = measurement.faults()
     if events.empty:
         return []
-    events["at"] = events["begin_s"].round(1)  # the same fault in every trial, but for milliseconds
     artists: list[Artist] = []
-    for (kind, _), alike in events.groupby(["fault", "at"]):
+    for (kind, _), alike in events.groupby(["fault", "at_s"]):
         begin, end, hit = alike["begin_s"].min(), alike["end_s"].max(), sorted(set(alike["placement"]))
         where = "" if len(hit) == len(measurement.placements) else f" ({', '.join(hit)})"
         artists.append(ax.axvspan(begin, end, facecolor="#e4e4e4", edgecolor="#8a8a8a", linewidth=0.6, zorder=0))

@@ -16,7 +16,7 @@ from xedge.results import comparison, rows, showing, storage
 from xedge.results import conditions as known
 from xedge.results.answer import Answer, Reading
 from xedge.results.doubts import Doubt, doubts
-from xedge.results.evidence import Evidence
+from xedge.results.evidence import EVENTS, Evidence
 from xedge.results.statistics import Estimate, FloatArray, share_estimate
 from xedge.results.unfinished import Unfinished, is_unfinished
 from xedge.results.verdict import Verdict, judge
@@ -142,11 +142,11 @@ class Measurement:
     def faults(self) -> pd.DataFrame:
         """Return one row a fault that happened, and a time without a broker for another reason ("broker away").
 
-        Columns: placement, replication, fault, whether it was asked for, begin_s and end_s after the start of the
-        trial, recovery_s, how many requests met it (on their way when it began, or due before all was as before), and
-        how many of these failed.
+        Columns: placement, replication, fault, whether and when (at_s) it was asked for, begin_s and end_s as it was,
+        seconds after the start of the trial, recovery_s, how many requests met it (on their way when it began, or due
+        before all was as before), and how many of these failed.
         """
-        return pd.concat([of.events() for of in self.evidence.values()], ignore_index=True)
+        return pd.DataFrame([row for of in self.evidence.values() for row in of.events()], columns=list(EVENTS))
 
     def plot(self, panels: Panels | None = None, size: tuple[float, float] | None = None) -> ReportFigure:
         """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`.
