@@ -16,4 +16,4 @@ def nothing_is_left(tmp_path, monkeypatch, models):
     children = children_of(os.getpid())
     yield
     wait_until(lambda: children_of(os.getpid()) <= children, "no child is left")
-    assert xedge_threads() == []
+    wait_until(lambda: xedge_threads() == [], "no thread is left")

@@ -93,7 +93,7 @@ def test_two_faults_of_a_placement_at_once_are_refused():
 def test_the_place_of_a_mistake_in_yaml_is_named(tmp_path):
     file = tmp_path / "scenario.yaml"
     file.write_text(scenario(*FAULTS).to_yaml().replace("link_down", "link_off"))
-    with pytest.raises(ConfigurationError, match=r"broker_restart, link_down.*faults"):
+    with pytest.raises(ConfigurationError, match=r"give broker_restart, link_down.*at `faults\[1\].kind`"):
         Scenario.from_yaml(file)
 
 

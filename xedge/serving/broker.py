@@ -158,7 +158,7 @@ class Broker:
             BrokerError: it does not start.
         """
         self._start_child(self.port)
-        _running.get(self.name, self)._guard = self._guard
+        _running.setdefault(self.name, self)._guard = self._guard
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about the broker."""

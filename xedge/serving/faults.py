@@ -1,7 +1,6 @@
 """What a service must be able to do for faults: end and begin again, stand still, and have its links cut."""
 
 import threading
-from abc import ABC
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -28,7 +27,7 @@ class Breakable(Protocol):
         """Let it do nothing while `wait()` waits; return when it goes on."""
 
 
-class Obedient(Background, ABC):
+class Obedient(Background):
     """A service in a thread, behind links, that takes orders; one that gets none does nothing for it.
 
     Its connection calls `obey` when it is woken.
