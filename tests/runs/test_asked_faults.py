@@ -21,10 +21,10 @@ from xedge.serving.broker import Broker, find_mosquitto
 from xedge.serving.start import service_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-AT_S, FOR_S, LONG_S, RATE_HZ = 0.8, 0.4, 3.0, 100
+AT_S, FOR_S, LONG_S, RATE_HZ = 0.6, 0.3, 2.0, 100
 
 
-def scenario(prefix, *faults, timeout_s=10.0, **placements):
+def scenario(prefix, *faults, timeout_s=8.0, **placements):
     return Scenario(
         model="anomaly_detector",
         workload=Constant(rate_hz=RATE_HZ, duration_s=LONG_S),
@@ -35,8 +35,8 @@ def scenario(prefix, *faults, timeout_s=10.0, **placements):
     )
 
 
-def measured(asked, broker, replications=1):
-    return asked.measure(replications, progress=False, broker=broker)
+def measured(asked, broker):
+    return asked.measure(1, progress=False, broker=broker)
 
 
 def fault(kind, **changes):
@@ -58,18 +58,13 @@ def due_in(measurement, it):
     return measurement.rows[(due_s > it["begin_s"] + 0.05) & (due_s < it["begin_s"] + it["duration_s"] - 0.05)]
 
 
-def of_the_machine(measurement):
-    """Whether the verdict is VALID, or not for the sender's lateness alone: the faults make no other."""
-    return all("lateness" in str(reason) for reason in measurement.verdict.reasons)
-
-
-@pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+@pytest.mark.parametrize("kind", ["mosquitto", pytest.param("embedded", marks=pytest.mark.long)])
 def test_a_broker_is_restarted_on_its_port_and_goes_on(prefix, kind):
     if kind == "mosquitto" and not find_mosquitto():
         pytest.skip("mosquitto is not installed")
     with Broker(kind=kind, name=prefix) as broker:
         port, before = broker.port, children_of(broker._guard.pid)
-        measurement = measured(scenario(prefix, fault("broker_restart")), broker)
+        measurement = measured(scenario(prefix, fault("broker_restart"), timeout_s=0.5), broker)
         assert broker.is_running
         assert broker.port == port
         assert children_of(broker._guard.pid).isdisjoint(before)
@@ -78,12 +73,14 @@ def test_a_broker_is_restarted_on_its_port_and_goes_on(prefix, kind):
     assert len(due_in(measurement, it))
     assert failed["error"].str.contains("broker restarted from|connection to the broker was away").all()
     assert failed["error"].str.contains("broker restarted from").any()
-    assert of_the_machine(measurement)
     assert "made again" not in str(measurement.checks())
+    assert "not sent" not in str(measurement.verdict)
     assert measurement.faults()["fault"].tolist() == ["broker_restart"]
 
 
-@pytest.mark.parametrize("link", [Link(), Link(delay_ms=10)], ids=["no link", "a link"])
+@pytest.mark.parametrize(
+    "link", [pytest.param(Link(), marks=pytest.mark.long), Link(delay_ms=10)], ids=["no link", "a link"]
+)
 def test_a_link_that_is_down_delays_in_order_and_loses_nothing(any_broker, prefix, link):
     measurement = measured(scenario(prefix, fault("link_down"), edge=Cloud(link=link)), any_broker)
     assert len(sound(measurement, round(RATE_HZ * LONG_S))) == 0
@@ -93,7 +90,6 @@ def test_a_link_that_is_down_delays_in_order_and_loses_nothing(any_broker, prefi
     arrived_ns = measurement.rows["arrived_ns"].to_numpy(float)
     assert (np.diff(arrived_ns) >= 0).all()
     assert measurement.conditions["trials"][0]["sender_reconnects"] == 0
-    assert of_the_machine(measurement)
 
 
 def test_a_service_that_stalls_answers_all_later(any_broker, prefix):
@@ -101,7 +97,6 @@ def test_a_service_that_stalls_answers_all_later(any_broker, prefix):
     assert len(sound(measurement, round(RATE_HZ * LONG_S))) == 0
     it = happened(measurement)
     assert (due_in(measurement, it)["received_ns"] / 1e9 >= it["begin_s"] + FOR_S - 0.001).all()
-    assert of_the_machine(measurement)
 
 
 def test_a_service_that_is_killed_loses_what_waits_and_begins_anew_in_every_trial(any_broker, prefix):
@@ -116,12 +111,12 @@ def test_a_service_that_is_killed_loses_what_waits_and_begins_anew_in_every_tria
         assert last["status"] == "ok"  # answered by the service that was started again
     assert failed["error"].str.contains("service killed from").any()
     assert measurement.conditions["trials"][0]["failure"] == ""
-    assert of_the_machine(measurement)
 
 
+@pytest.mark.long
 def test_the_process_of_an_isolated_service_is_stopped_and_killed(any_broker, prefix):
     asked = scenario(
-        prefix, fault("stall"), fault("service_kill", at_s=1.5), timeout_s=2.0, edge=Edge(run_in="process")
+        prefix, fault("stall"), fault("service_kill", at_s=1.1), timeout_s=1.0, edge=Edge(run_in="process")
     )
     measurement = measured(asked, any_broker)
     failed = sound(measurement, round(RATE_HZ * LONG_S))
@@ -134,6 +129,7 @@ def test_the_process_of_an_isolated_service_is_stopped_and_killed(any_broker, pr
     assert measurement.conditions["trials"][0]["failure"] == ""
 
 
+@pytest.mark.long
 def test_of_several_boxes_the_first_one_is_killed(any_broker, prefix):
     measurement = measured(scenario(prefix, fault("service_kill"), timeout_s=1.0, edge=Edge(boxes=2)), any_broker)
     sound(measurement, round(RATE_HZ * LONG_S))
@@ -141,6 +137,7 @@ def test_of_several_boxes_the_first_one_is_killed(any_broker, prefix):
     assert 0 < (hit["status"] == "ok").sum() < len(hit)
 
 
+@pytest.mark.long
 def test_a_broker_that_cannot_be_started_again_is_said_and_the_rows_are_kept(prefix):
     with Broker(name=prefix) as broker:
         taken = []
@@ -188,7 +185,7 @@ def _plain(placement: Plain, setting):
 
 
 def test_a_service_that_offers_nothing_for_faults_is_said_before_anything_is_measured(any_broker, prefix):
-    with pytest.raises(ConfigurationError, match=r"stall at 0.8 s: PlainService, which serves 'plain', offers nothing"):
+    with pytest.raises(ConfigurationError, match=r"stall at 0.6 s: PlainService, which serves 'plain', offers nothing"):
         measured(scenario(prefix, fault("stall"), plain=Plain()), any_broker)
 
 
@@ -199,15 +196,16 @@ def test_orders_to_a_service_that_does_not_run_are_refused(any_broker, prefix):
         edge.stall(lambda: None)
 
 
+@pytest.mark.long
 def test_an_interrupted_trial_leaves_a_broker_that_runs(prefix):
     def interrupt(_elapsed_s):
         if not broker.is_running:
             raise KeyboardInterrupt
 
     with Broker(name=prefix) as broker:
-        asked = scenario(prefix, fault("broker_restart", duration_s=1.5))
+        asked = scenario(prefix, fault("broker_restart", duration_s=1.2))
         replication = Replication.of(asked, 0)
         edge = service(asked, replication, "edge", broker)
-        with Sender() as sender, pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), Sender() as sender:
             fly(asked, replication, edge, "edge", broker, sender, interrupt)
         assert broker.is_running
