@@ -37,7 +37,6 @@ def drawn(rng, placement):
 def test_a_thousand_random_faults_in_two_hundred_trials_lose_no_request(record_property):
     children, tally, statuses, done = children_of(os.getpid()), Counter(), Counter(), Counter()
     with Broker(name="many-faults") as broker:
-        running = children_of(os.getpid())
         undisturbed = Scenario(
             model="anomaly_detector", workload=Poisson(rate_hz=100, duration_s=1), placements=PLACEMENTS
         )
@@ -71,7 +70,9 @@ def test_a_thousand_random_faults_in_two_hundred_trials_lose_no_request(record_p
                 assert [it["failure"] for it in trial["faults"]] == [""] * len(trial["faults"]), trial
                 assert trial["failure"] == ""
                 done.update(it["kind"] for it in trial["faults"])
-            wait_until(lambda: children_of(os.getpid()) == running, "no process is left by a measurement")
+            expected = {*children, broker._guard.pid}  # another one than before, after a restart
+            wait_until(lambda kept=expected: children_of(os.getpid()) == kept, "only the broker is left")
+            assert len(children_of(broker._guard.pid)) == 1
             assert xedge_threads() == []
             assert broker.is_running
     wait_until(lambda: children_of(os.getpid()) == children, "no process is left")
