@@ -171,6 +171,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     """
     rows = measurement.rows
     due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, latency_ms(rows)
+    latency[(rows["status"] == "not_sent").to_numpy(bool)] = math.inf
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
     log_ms(ax.yaxis, latency)
     unanswered, lane = np.isinf(latency), math.nan

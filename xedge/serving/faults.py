@@ -75,7 +75,12 @@ class Obedient(Background):
         if (connection := self._connection) is None or not self.is_running:
             raise ServiceError(f"the {self.name} service is not running")
         done = threading.Event()
-        self._orders.append(lambda: (order(), done.set()))
+
+        def obeyed() -> None:
+            order()
+            done.set()
+
+        self._orders.append(obeyed)
         connection.wake()
         while not done.wait(0.05):
             if not self._ready.is_set():

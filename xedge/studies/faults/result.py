@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from xedge.core.tables import html_table
 from xedge.reports.publish import findings
 from xedge.reports.study import Findings, Headline, Table
 from xedge.results import words
@@ -92,7 +93,8 @@ class Resilience:
             f"In time: within {self.deadline_ms:g} ms. In brackets: the 95 % interval over replications (Student t). "
             "Recovery: from the end of the fault until answers come as fast as before it."
         )
-        tables = "".join(PaperTable(table)._repr_html_() for table in (self.shares(), self.table()))
+        texts = [PaperTable(table).texts() for table in (self.shares(), self.table())]
+        tables = "".join(html_table(list(text), text.itertuples(index=False)) for text in texts)
         return f"{tables}<p><small>{note}</small></p>"
 
     def conclusion(self) -> str:
