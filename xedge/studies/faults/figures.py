@@ -32,7 +32,7 @@ def figure(resilience: Resilience) -> ReportFigure:
             va="bottom",
             fontsize=8,
         )
-        time.set_title("All requests of all replications; shaded: faults, from the first begin to the last end")
+        time.set_title("Over time; shaded: faults, first begin to last end")
         available(shares, resilience)
         shares.set_title("Answered all the same")
         recoveries(recovery, resilience)
