@@ -93,6 +93,10 @@ def test_a_broker_that_is_killed_and_comes_back(prefix, kind):
     assert len(failed)
     assert failed["error"].str.contains("the connection to the broker was away from").all()
     assert "made again in replication 0" in doubts(measurement)
+    assert measurement.verdict.word == "INVALID"
+    assert "made again in replication 0 from " in str(measurement.verdict)
+    assert "could not keep up" not in str(measurement.verdict)
+    assert "the broker was away while edge was measured" in str(measurement.answer())
 
 
 def test_a_broker_that_is_killed_for_good(prefix):

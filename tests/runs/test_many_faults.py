@@ -14,7 +14,7 @@ from xedge import Cloud, Edge, Fault, Link, Poisson, Scenario
 from xedge.scenario.faults import FAULTS
 from xedge.serving.broker import Broker
 
-#: About ten minutes: a trial has 2 s, and half a second more for those that are not answered.
+#: About ten minutes on a quiet machine: a trial has 2 s, and half a second more for what is not answered.
 MEASUREMENTS, A_TRIAL = 100, 5
 PLACEMENTS = {
     "edge": Edge(),
