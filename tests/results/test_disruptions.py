@@ -202,6 +202,21 @@ def test_a_fault_that_is_not_recovered_from_ends_where_the_next_begins():
     assert hit.tolist() == ((due_s > known[0].last_s) & (due_s < known[1].recovered_s)).tolist()
 
 
+def test_a_link_is_judged_by_the_requests_that_no_fault_disrupted():
+    """A link of 40 ms that is down for a second: requests due then cross it that much later."""
+    tables = [trial(replication=r, away_ms=40.0, spread=0.01) for r in range(3)]
+    for table in tables:
+        wait_ns = np.clip(5.0e9 - table["due_ns"].to_numpy(float), 0, None) * (table["due_ns"] >= 4_000_000_000)
+        for stamp in ("arrived_ns", "started_ns", "finished_ns", "departed_ns", "received_ns"):
+            table[stamp] += wait_ns.astype(np.int64)
+    by_level = [{"p": p, "drawn_ms": 40.0, "effective_ms": 40.0} for p in (0.5, 0.99)]
+    check = {"edge": {"by_level": by_level}}
+    trials = [{"placement": "edge", "replication": r, "faults": [FAULT | {"kind": "link_down"}]} for r in range(3)]
+    rows = pd.concat(tables, ignore_index=True)
+    assert "the link's p99" in said(Measurement(rows, conditions(link_check=check)))
+    assert "the link's" not in said(Measurement(rows, conditions(link_check=check, trials=trials)))
+
+
 def test_the_figure_over_time_shades_and_names_each_fault_once():
     ax = Figure().subplots()
     plots.over_time(ax, measured(facts={"faults": [FAULT]}))

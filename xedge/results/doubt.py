@@ -1,8 +1,17 @@
-"""One reason to doubt a figure, and how several are said once."""
+"""One doubt in words, with what to do about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+# What to do: said once for all doubts that it helps against.
+QUIETER = "close other programs on this machine, or lower the rate (rate_hz), and measure again"
+SETTLE = "close other programs on this machine and measure again"
+LONGER = "make the trials longer (duration_s)"
+MORE = "take more replications: three at least, five are usual"
+LESS = "lower the rate (rate_hz), or give it a faster machine, more boxes or larger batches (max_batch)"
+SLOWER = "lower the rate (rate_hz), or say over which time the jitter of the link is alike (correlation_ms)"
+PATIENCE = "lower the rate (rate_hz), or raise timeout_s if an answer that late is still of use"
 
 Severity = Literal["severe", "warning", "note"]
 

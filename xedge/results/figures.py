@@ -93,11 +93,20 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     for name, values in pooled.items():
         artists += _curve(ax, measurement, name, statistics.ecdf(values, POINTS), (levels, levels))
     log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
+    artists += deadline(ax, measurement)
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.yaxis.set_major_formatter(FuncFormatter(_share))
     legend(ax)
     return artists
+
+
+def deadline(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw the scenario's deadline as an upright line with a name for the legend, if it has one within the axis."""
+    ms = measurement.typed_conditions.scenario.deadline_ms
+    if ms is None or not ax.get_xlim()[0] < ms < ax.get_xlim()[1]:
+        return []
+    return [ax.axvline(ms, color="#444444", linestyle=":", linewidth=1.2, label=f"deadline {ms:g} ms", zorder=1)]
 
 
 def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
@@ -117,6 +126,7 @@ def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
             drawn, floor = [*drawn, x], min(floor, *share)
             artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=look(measurement, name)["color"])
     log_ms(ax.xaxis, np.concatenate(drawn))
+    artists += deadline(ax, measurement)
     ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")
     decades = max(1, math.ceil(-math.log10(floor)))
     ax.set_ylim(10.0**-decades, 1.2)
@@ -174,11 +184,12 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     latency[(rows["status"] == "not_sent").to_numpy(bool)] = math.inf
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
     log_ms(ax.yaxis, latency)
-    unanswered, lane = np.isinf(latency), math.nan
-    if unanswered.any():  # in a lane above the data
+    unanswered, lanes = np.isinf(latency), dict.fromkeys(measurement.placements, math.nan)
+    if unanswered.any():  # in lanes above the data, one a placement
         low, high = ax.get_ylim()
-        ax.set_ylim(low, high * (high / low) ** 0.1)
-        lane = high * (high / low) ** 0.04
+        share = 0.05 * (1 + len(lanes)) / len(lanes)  # of the height, for each
+        ax.set_ylim(low, high * (high / low) ** (share * len(lanes)))
+        lanes = {name: high * (high / low) ** (share * (place + 0.4)) for place, name in enumerate(lanes)}
     many = len(rows) > MANY_MARKS
     looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
     looks |= {"marker": "s", "markersize": 1, "antialiased": False} if many else {"marker": "o", "markersize": 2.5}
@@ -190,7 +201,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
         failed = due[own & unanswered]
         if failed.size:
             marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
-            artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
+            artists += ax.plot(failed, np.full(failed.size, lanes[name]), color=colour, **marks)
         artists += _median(ax, due[own & ~unanswered], latency[own & ~unanswered], look(measurement, name), name)
     entries = [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
     entries += [("#555555", "|", "no answer in time")] * bool(unanswered.any())
@@ -273,8 +284,10 @@ def figure(measurement: Measurement, panels: Panels = PANELS, size: tuple[float,
             ax.set_title(title)
         for ax in list(axes)[len(drawn) :]:
             ax.set_axis_off()
-        about = f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}."
-        report.alt = f"{about} {measurement.conclusion()}"
+        about = f"Latency of {' and '.join(measurement.placements)}, {measurement.verdict.word}"
+        answer = measurement.answer()
+        numbers = "; ".join(f"{number.label}: {number}" for number in answer.numbers)
+        report.alt = f"{about}: {'; '.join(drawn.values())}. {answer} {numbers}."
         if not measurement.verdict.valid:
             report.note(str(measurement.verdict))
     return report
