@@ -1,6 +1,7 @@
 """Figures about faults: when they happened, how many requests were answered all the same, and how soon all was well."""
 
 import math
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from xedge.results import words
 from xedge.results.canvas import ReportFigure, styled
 from xedge.results.statistics import Estimate
 from xedge.scenario.faults import FAULTS
-from xedge.studies.faults.result import NEVER, Resilience
+from xedge.studies.faults.result import Resilience
 
 MARKS = "osD^v"
 
@@ -32,7 +33,7 @@ def figure(resilience: Resilience) -> ReportFigure:
             va="bottom",
             fontsize=8,
         )
-        time.set_title("Over time; shaded: faults, first begin to last end")
+        time.set_title("Over time, faults shaded")
         available(shares, resilience)
         shares.set_title("Answered all the same")
         recoveries(recovery, resilience)
@@ -87,7 +88,12 @@ def recoveries(ax: Axes, resilience: Resilience) -> list[Artist]:
         shift = (place - (len(names) - 1) / 2) * 0.28
         for line, kind in enumerate(kinds):
             estimate = resilience.measurement.recovery(name, kind)
-            artists += _mark(ax, estimate, line + shift, color, MARKS[place % len(MARKS)])
+            if estimate.value is not None and math.isinf(estimate.value):
+                text = resilience.recovery_text(name, kind)
+                at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "color": color, "fontsize": 8}
+                artists.append(ax.text(0.02, line + shift, text, va="center", **at))
+            elif estimate.value is not None:
+                artists += _mark(ax, estimate, estimate.value, line + shift, color, MARKS[place % len(MARKS)])
         ax.plot([], [], MARKS[place % len(MARKS)], color=color, label=name)
     ax.set_yticks(range(len(kinds)), [FAULTS[kind] for kind in kinds])
     ax.set(ylim=(len(kinds) - 0.4, -1.0), xlabel="s after the fault was mended")
@@ -98,14 +104,10 @@ def recoveries(ax: Axes, resilience: Resilience) -> list[Artist]:
     return artists
 
 
-def _mark(ax: Axes, estimate: Estimate, height: float, color: str, mark: str) -> list[Artist]:
-    if estimate.value is None:
-        return []
-    if math.isinf(estimate.value):
-        return [ax.text(0.02, height, NEVER, transform=ax.get_yaxis_transform(), color=color, fontsize=8, va="center")]
-    known = estimate.low is not None and estimate.high is not None
-    reach = [[estimate.value - (estimate.low or 0.0)], [(estimate.high or 0.0) - estimate.value]] if known else None
+def _mark(ax: Axes, estimate: Estimate, value: float, height: float, color: str, mark: str) -> list[Artist]:
+    low, high = estimate.low, estimate.high
+    reach = None if low is None or high is None else [[value - low], [high - value]]
     bar = ax.errorbar(
-        [estimate.value], [height], xerr=reach, color=color, marker=mark, markersize=5.5, capsize=3, linestyle="none"
+        [value], [height], xerr=reach, color=color, marker=mark, markersize=5.5, capsize=3, linestyle="none"
     )
     return list(bar.get_children())

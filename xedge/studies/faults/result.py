@@ -107,8 +107,7 @@ class Resilience:
             f"Answered within {self.deadline_ms:g} ms with these faults: {each} of all requests; {self._best()}."
         )
         for kind in self.kinds:
-            times = {name: self.measurement.recovery(name, kind) for name in self._hit(kind)}
-            said = ", ".join(f"{name} {self._recovery(time)}" for name, time in times.items())
+            said = ", ".join(f"{name} {self.recovery_text(name, kind)}" for name in self._hit(kind))
             sentences.append(
                 f"After \u201c{FAULTS[kind]}\u201d answers were as fast as before: {said}{self._spared(kind)}."
             )
@@ -131,14 +130,27 @@ class Resilience:
                 finite = time.value is not None and math.isfinite(time.value)
                 label = f"{name}, recovered from \u201c{FAULTS[kind]}\u201d in"
                 headline.append(
-                    Headline(label, time if finite else self._recovery(time), "s", minor=kind != self.kinds[0])
+                    Headline(
+                        label, time if finite else self.recovery_text(name, kind), "s", minor=kind != self.kinds[0]
+                    )
                 )
                 estimates[name][f"{kind}_recovery_s"] = (
-                    time if finite else {"value": None, "text": self._recovery(time)}
+                    time if finite else {"value": None, "text": self.recovery_text(name, kind)}
                 )
         files = {"measurement": self.measurement, "faults": Table(self.measurement.faults())}
         shown = replace(findings(self.measurement), conclusion=self.conclusion(), answer="", headline=headline)
         return replace(shown, estimates=estimates, files=files)
+
+    def recovery_text(self, placement: str, kind: str) -> str:
+        """Return "after 0.4 (0.3–0.5) s", "at once", or that not every trial saw it, or none."""
+        time, events = self.measurement.recovery(placement, kind), self._events()
+        if time.value is None:
+            return "not known"
+        if math.isinf(time.value):
+            own = events[(events["placement"] == placement) & (events["fault"] == kind)]["recovery_s"]
+            seen = int(own.map(math.isfinite).sum())
+            return f"within the trial in {seen} of {len(own)} cases only" if seen else NEVER
+        return f"after {words.milliseconds(time, None, ' s')}" if time.value else "at once"
 
     def _events(self) -> pd.DataFrame:
         events = self.measurement.faults()
@@ -151,13 +163,6 @@ class Resilience:
     def _spared(self, kind: str) -> str:
         spared = [name for name in self.measurement.placements if name not in self._hit(kind)]
         return f"; {' and '.join(spared)} did not meet it" if spared else ""
-
-    def _recovery(self, time: Estimate) -> str:
-        if time.value is None:
-            return "not known"
-        if math.isinf(time.value):
-            return NEVER
-        return f"after {words.milliseconds(time, None, ' s')}" if time.value else "at once"
 
     def _best(self) -> str:
         shares = sorted(
