@@ -69,6 +69,8 @@ class _Service(_Part, frozen=True):
 class _Broker(_Part, frozen=True):
     kind: str | None = None
     version: str | None = None
+    url: str | None = None
+    tls: str | None = None
 
 
 class _Host(_Part, frozen=True):
@@ -123,6 +125,8 @@ class Trial(_Part, frozen=True):
     failure: str = ""
     faults: tuple[FaultFacts, ...] = ()
     outages: tuple[tuple[float, float], ...] = ()
+    known_by: str = "request_id"
+    foreign: int = 0
 
     @property
     def reconnects(self) -> int:

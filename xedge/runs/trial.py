@@ -30,32 +30,57 @@ _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer
 
 
 class Requests:
-    """The encoded requests of one trial and who they are: a request is its index, sent as `first_id` + index.
+    """The encoded requests of one trial and their answers: each has a random `request_id` of 63 bits, its nonce.
 
-    `first_id` is random, so that no answer to another trial is taken for one of these. A service that does not send the
-    `request_id` back is known by the device's name and the wall-clock time stamp.
+    Nobody who has not read a request can answer it. Answers without an id are known by the device's name and the
+    wall-clock time stamp, but only where no answer has one and the service does not say that ids come back; `known_by`
+    says which it was, and `foreign` how many messages were left out.
     """
 
     def __init__(self, scenario: Scenario, replication: Replication, service: Service) -> None:
         spec, binary = service.takes, scenario.encoding == "msgpack"
         encode: Any = encode_request if spec.kind == NUMBERS else model_kind(spec.kind).encode_request
         self.device_id = f"sensor-{secrets.token_hex(4)}"
-        self.first_id = secrets.randbits(30) << 32
+        self.ids = [secrets.randbits(63) for _ in range(len(replication.due_ns))]
+        self.known_by, self.foreign = "request_id", 0
         self.timestamps_us = (round(time() * 1e6) + replication.due_ns // 1000).tolist()
         contents = zip(self.timestamps_us, replication.inputs(scenario, spec), strict=True)
         self.payloads: list[bytes] = [
-            encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=self.first_id + index)
-            for index, (stamp, content) in enumerate(contents)
+            encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=request_id)
+            for request_id, (stamp, content) in zip(self.ids, contents, strict=True)
         ]
         self.source: dict[str, Any] = matching(scenario.source, spec).as_dict()
 
-    def index(self, answer: Any, answered: NDArray[np.bool_]) -> int | None:
-        """Return which request this answers; None for one of another sender, or one that was answered before."""
-        if answer.request_id is not UNSET:
-            index = answer.request_id - self.first_id
-            return index if 0 <= index < len(self.payloads) and not answered[index] else None
-        alike = (k for k, stamp in enumerate(self.timestamps_us) if stamp == answer.timestamp_us)
-        return next((k for k in alike if not answered[k]), None)
+    def answers(self, replies: list[tuple[int, bool, bytes]], returns_ids: bool) -> list[tuple[int, int, bool, Any]]:
+        """Return (request, received_ns, whether it is an error, answer) of each request's first answer.
+
+        Args:
+            replies: (received_ns, whether on an error topic, payload) as they came.
+            returns_ids: the service says that it returns a `request_id`, so answers without one are not its own.
+        """
+        came = [(received_ns, is_error, _decoded(is_error, payload)) for received_ns, is_error, payload in replies]
+        index_of: dict[int, int] = {request_id: index for index, request_id in enumerate(self.ids)}
+        if not returns_ids and not any(answer is not None and answer.request_id in index_of for *_, answer in came):
+            stamped = any(answer is not None and answer.request_id is UNSET for *_, answer in came)
+            self.known_by = "timestamp_us" if stamped else "request_id"
+        waiting: dict[int, list[int]] = {}
+        for index, key in reversed([*enumerate(self.ids if self.known_by == "request_id" else self.timestamps_us)]):
+            waiting.setdefault(key, []).append(index)
+        taken: list[tuple[int, int, bool, Any]] = []
+        for received_ns, is_error, answer in came:
+            key = None if answer is None else getattr(answer, self.known_by)
+            if key not in waiting or (self.known_by == "timestamp_us" and answer.request_id is not UNSET):
+                self.foreign += 1
+            elif waiting[key]:
+                taken.append((waiting[key].pop(), received_ns, is_error, answer))
+        return taken
+
+
+def _decoded(is_error: bool, payload: bytes) -> Any:
+    try:
+        return _error.decode(payload) if is_error else _result.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # not of a service of ours
 
 
 def fly(
@@ -70,7 +95,10 @@ def fly(
     """Enter the service, fly the schedule, carry out its faults, leave the service; return rows and what was said."""
     requests = Requests(scenario, replication, service)
     with service, Faults(of_placement(scenario.faults, placement), service, broker) as faults:
-        routes = service.routes(len(requests.payloads))
+        routes, returns_ids = (
+            service.routes(len(requests.payloads)),
+            service.describe().get("returns_request_id") is True,
+        )
         flight = Flight(
             *service.address,
             service.prefixes,
@@ -80,35 +108,37 @@ def fly(
             scenario.timeout_s,
             scenario.qos,
             routes=routes.tobytes(),
+            ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
         )
         log = sender.fly(flight, tick, faults.begin)
     outages = [(at[0] - log.start_ns, at[1] - log.start_ns) for at in sorted([*log.outages, *service.outages])]
-    table = rows(requests, replication, placement, log, routes, scenario.timeout_s)
+    table = rows(requests, replication, placement, log, routes, scenario.timeout_s, returns_ids)
     explain(table, outages, service.failure, faults.happened)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
     facts |= {"sender_reconnects": log.reconnects, "failure": service.failure, "faults": faults.happened}
+    facts["known_by"], facts["foreign"] = requests.known_by, requests.foreign
     facts["outages"] = [(round(begin / 1e9, 4), round(end / 1e9, 4)) for begin, end in outages]
     transient = transient_requests(utilisation, service.servers)
     return table, facts | {"source": requests.source, "transient_requests": transient}
 
 
 def rows(
-    requests: Requests, replication: Replication, placement: str, log: Log, routes: NDArray[np.uint8], timeout_s: float
+    requests: Requests,
+    replication: Replication,
+    placement: str,
+    log: Log,
+    routes: NDArray[np.uint8],
+    timeout_s: float,
+    returns_ids: bool = False,
 ) -> pd.DataFrame:
     """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
     n = len(requests.payloads)
     readings: dict[str, Any] = {name: np.full(n, -1, np.int64) for name in (*READINGS, "received_ns")}
-    prediction, errors, answered = np.full(n, math.nan), np.full(n, None, object), np.zeros(n, bool)
-    for received_ns, is_error, payload in log.replies:
-        try:
-            answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            continue  # not of a service of ours
-        if (index := requests.index(answer, answered)) is None:
-            continue
-        answered[index], readings["received_ns"][index] = True, received_ns - log.start_ns
+    prediction, errors = np.full(n, math.nan), np.full(n, None, object)
+    for index, received_ns, is_error, answer in requests.answers(log.replies, returns_ids):
+        readings["received_ns"][index] = received_ns - log.start_ns
         if is_error:
             errors[index] = f"{answer.reason}: {answer.error}"
             continue
