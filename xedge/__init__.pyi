@@ -11,6 +11,7 @@ from .scenario.arrivals import Bursty as Bursty
 from .scenario.arrivals import Constant as Constant
 from .scenario.arrivals import Poisson as Poisson
 from .scenario.arrivals import Trace as Trace
+from .scenario.faults import Fault as Fault
 from .scenario.link import GilbertElliott as GilbertElliott
 from .scenario.link import Link as Link
 from .scenario.placements import Cloud as Cloud

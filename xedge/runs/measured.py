@@ -21,6 +21,7 @@ from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
 from xedge.runs.calibration import check_links, noise_floor, with_levels
+from xedge.runs.faults import check
 from xedge.runs.live import INTERVAL_S, Live, asked
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
@@ -59,7 +60,9 @@ def measure(
     ):
         bar.phase("preparing")
         for name in scenario.placements:  # a model or source that does not fit is an error before anything is measured
-            Requests(running, replicated[0], service(running, replicated[0], name, used))
+            answering = service(running, replicated[0], name, used)
+            check(running, name, answering, used)
+            Requests(running, replicated[0], answering)
         conditions: dict[str, Any] = {
             "scenario": scenario.as_dict(),
             "replications": replications,
@@ -95,7 +98,7 @@ def measure(
                     answering = service(running, replication, name, used, metrics_s)
                     with Live(answering).connected() if metrics_s else nullcontext() as live:
                         tick = _ticker(bar, kept.requests, replication.due_ns, live)
-                        kept.add(number, *fly(running, replication, answering, name, sender, tick))
+                        kept.add(number, *fly(running, replication, answering, name, used, sender, tick))
             measurement = Measurement(*kept.result())
         bar.finish(_sentence(measurement.rows, perf_counter() - begun))
     return measurement

@@ -88,13 +88,19 @@ class Sender:
             self._process.kill()
             self._process.communicate(timeout=5)
 
-    def fly(self, flight: Flight, tick: Callable[[float], None] | None = None) -> Log:
+    def fly(
+        self,
+        flight: Flight,
+        tick: Callable[[float], None] | None = None,
+        began: Callable[[int], None] | None = None,
+    ) -> Log:
         """Send all requests at their times and return what happened.
 
         This process' own objects are first put out of the garbage collector's sight (until the sender is gone): one
         search through PyTorch's holds up a service in a thread here for 40 ms.
 
         `tick` is called four times a second with the seconds since the start; the sender itself is not disturbed.
+        `began` is called once, from another thread, with the schedule's zero on the monotonic clock, shortly before it.
 
         Raises:
             BrokerError: the sender could not connect.
@@ -103,6 +109,13 @@ class Sender:
         gc.collect()
         gc.freeze()
         answer: list[Log | None] = []
+
+        def read() -> None:
+            while isinstance(frame := _read(out, int | Log), int):
+                if began is not None:
+                    began(frame)
+            answer.append(frame)
+
         assert self._process.stdin
         assert self._process.stdout
         try:
@@ -111,7 +124,7 @@ class Sender:
             status = self._process.wait(5)
             raise MeasurementError(f"the sender's process ended with status {status} before the trial") from None
         out = self._process.stdout
-        reader = threading.Thread(target=lambda: answer.append(_read(out, Log)), name="xedge-sender", daemon=True)
+        reader = threading.Thread(target=read, name="xedge-sender", daemon=True)
         reader.start()
         begun_ns = perf_counter_ns()
         while reader.is_alive():
@@ -125,8 +138,8 @@ class Sender:
         return answer[0]
 
 
-def fly(flight: Flight) -> Log:
-    """Send one flight from this process and thread."""
+def fly(flight: Flight, began: Callable[[int], None]) -> Log:
+    """Send one flight from this process and thread; `began` is told the schedule's zero before anything is due."""
     topics, replies = [Topics(prefix) for prefix in flight.prefixes], []
     errors = {place.error(flight.device_id) for place in topics}
     answers = [*errors, *(place.result(flight.device_id) for place in topics)]
@@ -138,14 +151,14 @@ def fly(flight: Flight) -> Log:
         where = flight.host, flight.port
         connection = Connection("xedge-sender", *where, answers, on_message, flight.qos, READS_PER_TURN)
         with connection.connected(10):
-            start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
+            start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies, began)
     except XedgeError as exc:
         return Log(0, b"", [], str(exc))
     return Log(start_ns, sent_ns.tobytes(), replies, "", connection.reconnects, connection.outages)
 
 
 def _send_all(
-    connection: Connection, topics: list[str], flight: Flight, replies: list[Any]
+    connection: Connection, topics: list[str], flight: Flight, replies: list[Any], began: Callable[[int], None]
 ) -> tuple[int, NDArray[np.int64]]:
     topic_of = [topics[route] for route in flight.routes] or topics[:1] * len(flight.payloads)
     payloads, qos, window = flight.payloads, flight.qos, flight.window
@@ -155,6 +168,7 @@ def _send_all(
     gc.disable()
     try:
         start_ns = perf_counter_ns() + LEAD_NS
+        began(start_ns)
         due_ns = (np.frombuffer(flight.due_ns, np.int64) + start_ns).tolist()
         for number, (due, payload) in enumerate(zip(due_ns, payloads, strict=True)):
             while (left_ns := due - perf_counter_ns()) > 0:
@@ -209,7 +223,7 @@ def _write(stream: Any, frame: bytes) -> None:
     stream.flush()
 
 
-def _read(stream: Any, kind: type[Any]) -> Any:
+def _read(stream: Any, kind: Any) -> Any:
     """The next frame, or None at the end of the stream."""
     head = stream.read(8)
     if len(head) < 8:
@@ -221,7 +235,8 @@ def _read(stream: Any, kind: type[Any]) -> Any:
 def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Fly what arrives on one pipe and answer on the other, until the first closes."""
     while (flight := _read(incoming, Flight)) is not None:
-        _write(outgoing, msgspec.msgpack.encode(fly(flight)))
+        log = fly(flight, lambda start_ns: _write(outgoing, msgspec.msgpack.encode(start_ns)))
+        _write(outgoing, msgspec.msgpack.encode(log))
 
 
 if __name__ == "__main__":

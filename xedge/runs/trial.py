@@ -3,7 +3,7 @@
 import itertools
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import time
 from typing import Any
 
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from xedge.models.kinds import NUMBERS, model_kind
 from xedge.results.rows import nanoseconds
 from xedge.results.steadiness import transient_requests, warm_up_requests
+from xedge.runs.faults import Faults
 from xedge.runs.sender import Flight, Log, Sender
+from xedge.scenario.faults import FAULTS, of_placement
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
+from xedge.serving.broker import Broker
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
 
@@ -85,12 +88,13 @@ def fly(
     replication: Replication,
     service: Service,
     placement: str,
+    broker: Broker,
     sender: Sender,
     tick: Callable[[float], None],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Enter the service, fly the schedule, leave the service; return its rows and what it says of itself."""
+    """Enter the service, fly the schedule, carry out its faults, leave the service; return rows and what was said."""
     requests = Requests(scenario, replication, service)
-    with service:
+    with service, Faults(of_placement(scenario.faults, placement), service, broker) as faults:
         routes, returns_ids = (
             service.routes(len(requests.payloads)),
             service.describe().get("returns_request_id") is True,
@@ -106,15 +110,16 @@ def fly(
             routes=routes.tobytes(),
             ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
         )
-        log = sender.fly(flight, tick)
-    outages = sorted([*log.outages, *service.outages])
+        log = sender.fly(flight, tick, faults.begin)
+    outages = [(at[0] - log.start_ns, at[1] - log.start_ns) for at in sorted([*log.outages, *service.outages])]
     table = rows(requests, replication, placement, log, routes, scenario.timeout_s, returns_ids)
-    explain(table, [(begin - log.start_ns, end - log.start_ns) for begin, end in outages], service.failure)
+    explain(table, outages, service.failure, faults.happened)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
-    facts["sender_reconnects"], facts["failure"] = log.reconnects, service.failure
+    facts |= {"sender_reconnects": log.reconnects, "failure": service.failure, "faults": faults.happened}
     facts["known_by"], facts["foreign"] = requests.known_by, requests.foreign
+    facts["outages"] = [(round(begin / 1e9, 4), round(end / 1e9, 4)) for begin, end in outages]
     transient = transient_requests(utilisation, service.servers)
     return table, facts | {"source": requests.source, "transient_requests": transient}
 
@@ -156,11 +161,13 @@ def rows(
     return table.assign(error=errors)
 
 
-def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -> None:
+def explain(
+    table: pd.DataFrame, outages: list[tuple[int, int]], failure: str, faults: Sequence[dict[str, Any]] = ()
+) -> None:
     """Write into `error` why each request without a result has none, as far as it is known.
 
     `outages` are from when to when sender or service had no connection to the broker, ns from the schedule's zero;
-    `failure` is what ended the service.
+    `failure` is what ended the service; `faults` are those that happened as the scenario asked, and say it in the end.
     """
     due, received = nanoseconds(table, "due_ns", "received_ns")
     status, reason = table["status"].to_numpy(object), table["error"].to_numpy(object, copy=True)
@@ -173,10 +180,14 @@ def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -
     if failure:
         last = np.max(due[~np.isnan(received)], initial=-math.inf)
         reason[missing & (due > last)] = f"the service ended: {failure}"
-    for begin, end in outages:  # what was on its way when the connection was lost has nobody to answer it
+    spans = [(begin, end, "the connection to the broker was away {}") for begin, end in outages]
+    for fault in faults:
+        text = f"{FAULTS[fault['kind']]} {{}}, as the scenario asked"
+        spans.append((round(1e9 * fault["begin_s"]), round(1e9 * fault["end_s"]), text))
+    for begin, end, text in spans:  # what was on its way when this began has nobody to answer it
         last = np.max(due[received < begin], initial=-math.inf)
-        text = f"the connection to the broker was away from {begin / 1e9:.2f} to {end / 1e9:.2f} s"
-        reason[missing & (due > last) & (due <= end)] = text
+        span = f"from {begin / 1e9:.2f} to {end / 1e9:.2f} s"
+        reason[missing & (due > last) & (due <= end)] = text.format(span)
     table["error"] = reason
 
 
