@@ -44,13 +44,14 @@ class OverMqtt:
     """An `xedge serve edge` or `cloud` behind a broker, asked by the sender's process."""
 
     service: ExternalService
+    broker: Broker
     sender: Sender
     pids: list[int]
 
     def ask(self, rate_hz: float, duration_s: float, number: int) -> FloatArray:
         """Fly one schedule; see `Watched`."""
         scenario, replication = self._schedule(rate_hz, duration_s, number)
-        rows, _ = fly(scenario, replication, self.service, "watched", self.sender, lambda _: None)
+        rows, _ = fly(scenario, replication, self.service, "watched", self.broker, self.sender, lambda _: None)
         return latency_ms(rows)
 
     def flood(self) -> float:
@@ -110,7 +111,7 @@ def _over_mqtt(kind: Callable[..., IsolatedService], model: str, *options: str) 
         Sender() as sender,
     ):
         running = ExternalService(*service.address, service.prefixes[0])
-        yield OverMqtt(running, sender, processes_below(service.guard))
+        yield OverMqtt(running, broker, sender, processes_below(service.guard))
 
 
 @contextmanager
