@@ -14,6 +14,7 @@ from .scenario.arrivals import Trace as Trace
 from .scenario.link import GilbertElliott as GilbertElliott
 from .scenario.link import Link as Link
 from .scenario.placements import Cloud as Cloud
+from .scenario.placements import Device as Device
 from .scenario.placements import Edge as Edge
 from .scenario.placements import External as External
 from .scenario.replay import CsvReplay as CsvReplay

@@ -166,7 +166,7 @@ def shown_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     broker, floor, host = (conditions.get(key) or {} for key in ("broker", "noise_floor", "host"))
     floors = [f"{level} {floor[f'{level}_ms']} ms" for level in ("p50", "p95", "p99") if f"{level}_ms" in floor]
     wanted = {
-        "broker": f"{broker.get('version')}, QoS {broker.get('qos')}, TCP_NODELAY on both sides",
+        "broker": f"{broker.get('version')}, QoS {broker.get('qos')}, TCP_NODELAY on both sides" if broker else "none",
         "noise floor (echo)": ", ".join(floors) or "not measured",
         "ceiling (echo)": f"{floor['ceiling_hz']}/s" if "ceiling_hz" in floor else "not measured",
         "load average before": host.get("load_average_before"),

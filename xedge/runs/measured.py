@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +24,7 @@ from xedge.runs.calibration import check_links, noise_floor, with_levels
 from xedge.runs.live import INTERVAL_S, Live, asked
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
+from xedge.scenario.placements import Device, model_of
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.start import Service, Setting, service_of
@@ -45,19 +46,19 @@ def measure(
         raise ConfigurationError(f"replications={replications}: at least one is needed, five for honest intervals")
     # Topics of its own: on a shared broker no other service answers these requests, and none of ours others'.
     prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
+    sends = [name for name, placement in scenario.placements.items() if not isinstance(placement, Device)]
     broker = broker or Broker(name=prefix)
-    model = str(registered_folder(scenario.model) or scenario.model)  # the same version for every trial
-    running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
+    running = msgspec.structs.replace(_pinned(scenario), topic_prefix=prefix)
     replicated = [Replication.of(running, number) for number in range(replications)]
     plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
     metrics_s = INTERVAL_S if asked(watch) else 0.0
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     with (
-        broker as used,
-        Sender() as sender,
+        ExitStack() as stack,
         Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,
     ):
         bar.phase("preparing")
+        used, sender = (stack.enter_context(each) for each in (broker, Sender())) if sends else (broker, None)
         for name in scenario.placements:  # a model or source that does not fit is an error before anything is measured
             Requests(running, replicated[0], service(running, replicated[0], name, used))
         conditions: dict[str, Any] = {
@@ -67,7 +68,7 @@ def measure(
             "watched": bool(metrics_s),
             "timeout_s": scenario.timeout_s,
             "started_at": began,
-            "broker": used.describe() | {"qos": scenario.qos, "tcp_nodelay": True},
+            "broker": used.describe() | {"qos": scenario.qos, "tcp_nodelay": True} if sends else {},
             "host": machine.host() | {"load_average_before": load_before},
             "versions": machine.versions(),
             "git_commit": machine.git_commit(),
@@ -78,7 +79,9 @@ def measure(
         if resume is not None:
             kept = _resumed(resume, conditions)
         else:
-            if calibration is None:
+            if sender is None:
+                floor, links = {}, {}
+            elif calibration is None:
                 bar.phase("echo: what broker and sender cost by themselves")
                 floor = noise_floor(used, sender, running, replicated[0].due_ns)
                 bar.phase("links: the delay asked for against the delay of an echo")
@@ -93,7 +96,7 @@ def measure(
                 if number not in kept:
                     bar.phase(f"measuring {number + 1} of {len(plan)} ({name})")
                     answering = service(running, replication, name, used, metrics_s)
-                    with Live(answering).connected() if metrics_s else nullcontext() as live:
+                    with Live(answering).connected() if metrics_s and answering.prefixes else nullcontext() as live:
                         tick = _ticker(bar, kept.requests, replication.due_ns, live)
                         kept.add(number, *fly(running, replication, answering, name, sender, tick))
             measurement = Measurement(*kept.result())
@@ -117,8 +120,24 @@ def service(
     scenario: Scenario, replication: Replication, placement: str, broker: Broker, metrics_s: float = 0.0
 ) -> Service:
     """Return the service of a placement on the replication's links, not yet entered."""
-    setting = Setting(scenario.model, broker, scenario.qos, replication.link_seed, scenario.topic_prefix, metrics_s)
-    return service_of(scenario.placements[placement], setting)
+    of, prefix = scenario.placements[placement], scenario.topic_prefix
+    model = model_of(of, scenario.model)
+    return service_of(of, Setting(model, broker, scenario.qos, replication.link_seed, prefix, metrics_s))
+
+
+def _pinned(scenario: Scenario) -> Scenario:
+    """The scenario with models from a registry named by their folders: the same version for every trial."""
+
+    def folder(model: str) -> str:
+        return str(registered_folder(model) or model)
+
+    placements = {
+        name: msgspec.structs.replace(placement, model=folder(placement.model))
+        if getattr(placement, "model", None)
+        else placement
+        for name, placement in scenario.placements.items()
+    }
+    return msgspec.structs.replace(scenario, model=folder(scenario.model), placements=placements)
 
 
 def _facts(scenario: Scenario, replication: Replication, placement: str) -> dict[str, Any]:

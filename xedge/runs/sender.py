@@ -2,10 +2,7 @@
 
 import gc
 import os
-import struct
-import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, BinaryIO, Self
@@ -14,7 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError, MeasurementError
+from xedge.core.exceptions import BrokerError
+from xedge.runs.worker import Worker, read_frame, write_frame
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 
@@ -63,10 +61,7 @@ class Sender:
     """
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "xedge.runs.sender"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
+        self._worker = Worker("xedge.runs.sender", "sender").__enter__()
         self._switch_interval_s = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         return self
@@ -74,13 +69,7 @@ class Sender:
     def __exit__(self, *exc: object) -> None:
         gc.unfreeze()
         sys.setswitchinterval(self._switch_interval_s)
-        if exc[0] is not None:
-            self._process.kill()
-        try:
-            self._process.communicate(timeout=10)  # closes its input, at which it ends
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate(timeout=5)
+        self._worker.__exit__(*exc)
 
     def fly(self, flight: Flight, tick: Callable[[float], None] | None = None) -> Log:
         """Send all requests at their times and return what happened.
@@ -96,27 +85,10 @@ class Sender:
         """
         gc.collect()
         gc.freeze()
-        answer: list[Log | None] = []
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            _write(self._process.stdin, msgspec.msgpack.encode(flight))
-        except OSError:
-            status = self._process.wait(5)
-            raise MeasurementError(f"the sender's process ended with status {status} before the trial") from None
-        out = self._process.stdout
-        reader = threading.Thread(target=lambda: answer.append(_read(out, Log)), name="xedge-sender", daemon=True)
-        reader.start()
-        begun_ns = perf_counter_ns()
-        while reader.is_alive():
-            reader.join(0.25)
-            if tick is not None:
-                tick((perf_counter_ns() - begun_ns) / 1e9)
-        if not answer or answer[0] is None:
-            raise MeasurementError(f"the sender's process ended with status {self._process.wait(5)} in mid-trial")
-        if answer[0].error:
-            raise BrokerError(answer[0].error)
-        return answer[0]
+        log = self._worker.ask(flight, Log, tick)
+        if log.error:
+            raise BrokerError(log.error)
+        return log
 
 
 def fly(flight: Flight) -> Log:
@@ -173,24 +145,10 @@ def _send_all(
     return start_ns, sent_ns
 
 
-def _write(stream: Any, frame: bytes) -> None:
-    stream.write(struct.pack("<Q", len(frame)) + frame)
-    stream.flush()
-
-
-def _read(stream: Any, kind: type[Any]) -> Any:
-    """The next frame, or None at the end of the stream."""
-    head = stream.read(8)
-    if len(head) < 8:
-        return None
-    frame = stream.read(struct.unpack("<Q", head)[0])
-    return msgspec.msgpack.decode(frame, type=kind)
-
-
 def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Fly what arrives on one pipe and answer on the other, until the first closes."""
-    while (flight := _read(incoming, Flight)) is not None:
-        _write(outgoing, msgspec.msgpack.encode(fly(flight)))
+    while (flight := read_frame(incoming, Flight)) is not None:
+        write_frame(outgoing, fly(flight))
 
 
 if __name__ == "__main__":

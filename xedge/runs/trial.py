@@ -4,6 +4,7 @@ import itertools
 import math
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 from xedge.models.kinds import NUMBERS, model_kind
 from xedge.results.rows import nanoseconds
 from xedge.results.steadiness import transient_requests, warm_up_requests
+from xedge.runs.device import OnDevice
 from xedge.runs.sender import Flight, Log, Sender
+from xedge.runs.sensor import Readings
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
 
 READINGS = ("read_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns")
+STAMPS = ("sent_ns", *READINGS, "received_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
 
 
@@ -39,11 +43,13 @@ class Requests:
         self.device_id = f"sensor-{secrets.token_hex(4)}"
         self.first_id = secrets.randbits(30) << 32
         self.timestamps_us = (round(time() * 1e6) + replication.due_ns // 1000).tolist()
-        contents = zip(self.timestamps_us, replication.inputs(scenario, spec), strict=True)
-        self.payloads: list[bytes] = [
-            encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=self.first_id + index)
-            for index, (stamp, content) in enumerate(contents)
-        ]
+        self.contents: Any = replication.inputs(scenario, spec)
+        self.payloads: list[bytes] = []
+        if not isinstance(service, OnDevice):  # which sends nothing
+            self.payloads = [
+                encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=self.first_id + index)
+                for index, (stamp, content) in enumerate(zip(self.timestamps_us, self.contents, strict=True))
+            ]
         self.source: dict[str, Any] = matching(scenario.source, spec).as_dict()
 
     def index(self, answer: Any, answered: NDArray[np.bool_]) -> int | None:
@@ -55,47 +61,98 @@ class Requests:
         return next((k for k in alike if not answered[k]), None)
 
 
+@dataclass
+class Outcome:
+    """What came of the `n` requests of a trial: clock readings in ns from the schedule's zero, -1 is never.
+
+    `predictions` holds what was answered, `labels` what a service called it, `errors` why a request was refused.
+    """
+
+    n: int
+    readings: dict[str, NDArray[np.int64]] = field(init=False)
+    predictions: list[Any] = field(init=False)
+    labels: list[str | None] = field(init=False)
+    errors: NDArray[np.object_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.readings = {name: np.full(self.n, -1, np.int64) for name in STAMPS}
+        self.predictions, self.labels = [None] * self.n, [None] * self.n
+        self.errors = np.full(self.n, None, object)
+
+
 def fly(
     scenario: Scenario,
     replication: Replication,
     service: Service,
     placement: str,
-    sender: Sender,
+    sender: Sender | None,
     tick: Callable[[float], None],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Enter the service, fly the schedule, leave the service; return its rows and what it says of itself."""
+    """Enter the service, fly the schedule, leave the service; return its rows and what it says of itself.
+
+    There is no sender where nothing is sent.
+    """
     requests = Requests(scenario, replication, service)
+    log, timeout_s = None, scenario.timeout_s
     with service:
-        routes = service.routes(len(requests.payloads))
-        flight = Flight(
-            *service.address,
-            service.prefixes,
-            requests.device_id,
-            replication.due_ns.tobytes(),
-            requests.payloads,
-            scenario.timeout_s,
-            scenario.qos,
-            routes=routes.tobytes(),
-        )
-        log = sender.fly(flight, tick)
-    outages = sorted([*log.outages, *service.outages])
-    table = rows(requests, replication, placement, log, routes, scenario.timeout_s)
-    explain(table, [(begin - log.start_ns, end - log.start_ns) for begin, end in outages], service.failure)
+        routes = service.routes(len(replication.due_ns))
+        if isinstance(service, OnDevice):
+            outcome = _computed(service, requests, replication, timeout_s, tick)
+        else:
+            assert sender is not None
+            flight = Flight(
+                *service.address,
+                service.prefixes,
+                requests.device_id,
+                replication.due_ns.tobytes(),
+                requests.payloads,
+                timeout_s,
+                scenario.qos,
+                routes=routes.tobytes(),
+            )
+            log = sender.fly(flight, tick)
+            outcome = replied(requests, log)
+    start_ns, outages = (log.start_ns, log.outages) if log is not None else (0, [])
+    away = [(begin - start_ns, end - start_ns) for begin, end in sorted([*outages, *service.outages])]
+    table = rows(outcome, replication, placement, routes, timeout_s)
+    table["payload_bytes"] = [len(payload) for payload in requests.payloads] or 0
+    explain(table, away, service.failure)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
-    facts["sender_reconnects"], facts["failure"] = log.reconnects, service.failure
+    facts["sender_reconnects"], facts["failure"] = log.reconnects if log is not None else 0, service.failure
     transient = transient_requests(utilisation, service.servers)
     return table, facts | {"source": requests.source, "transient_requests": transient}
 
 
-def rows(
-    requests: Requests, replication: Replication, placement: str, log: Log, routes: NDArray[np.uint8], timeout_s: float
-) -> pd.DataFrame:
-    """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
-    n = len(requests.payloads)
-    readings: dict[str, Any] = {name: np.full(n, -1, np.int64) for name in (*READINGS, "received_ns")}
-    prediction, errors, answered = np.full(n, math.nan), np.full(n, None, object), np.zeros(n, bool)
+def _computed(
+    service: OnDevice, requests: Requests, replication: Replication, timeout_s: float, tick: Callable[[float], None]
+) -> Outcome:
+    """Let the device answer its own readings. What it hands to the engine has arrived there."""
+    contents = requests.contents
+    inputs: Any = contents if isinstance(contents, list) else np.ascontiguousarray(contents)
+    data = inputs if isinstance(inputs, list) else inputs.tobytes()
+    shape, dtype = list(np.shape(inputs)), str(getattr(inputs, "dtype", "text"))
+    answers = service.answer(Readings(replication.due_ns.tobytes(), data, shape, dtype, timeout_s), tick)
+    outcome = Outcome(len(answers.predictions))
+    sent, started, finished = (
+        np.frombuffer(each, np.int64) for each in (answers.sent_ns, answers.started_ns, answers.finished_ns)
+    )
+    started = np.where(finished < 0, -1, started)
+    values = {"sent_ns": sent, "read_ns": sent, "arrived_ns": sent, "started_ns": started}
+    outcome.readings = values | dict.fromkeys(("finished_ns", "departed_ns", "received_ns"), finished)
+    outcome.predictions = answers.predictions
+    if names := service.describe().get("labels"):
+        outcome.labels = [None if each is None else names[int(np.argmax(each))] for each in answers.predictions]
+    for index, (reason, said) in answers.refused.items():
+        outcome.errors[index] = f"{reason}: {said}"
+    return outcome
+
+
+def replied(requests: Requests, log: Log) -> Outcome:
+    """Return what the replies in the sender's log say of each request; what answers none of them is passed over."""
+    outcome = Outcome(len(requests.payloads))
+    answered, readings = np.zeros(outcome.n, bool), outcome.readings
     for received_ns, is_error, payload in log.replies:
         try:
             answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
@@ -105,25 +162,37 @@ def rows(
             continue
         answered[index], readings["received_ns"][index] = True, received_ns - log.start_ns
         if is_error:
-            errors[index] = f"{answer.reason}: {answer.error}"
+            outcome.errors[index] = f"{answer.reason}: {answer.error}"
             continue
-        prediction[index] = _confidence(answer)
+        outcome.predictions[index] = answer.prediction
+        outcome.labels[index] = None if answer.label is UNSET else answer.label
         for name in READINGS if answer.trace else ():
             reading_ns = getattr(answer.trace, name)
             readings[name][index] = -1 if reading_ns is UNSET else _since(log.start_ns, reading_ns)
     readings["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
     _drop_strange_clocks(readings)
+    return outcome
+
+
+def rows(
+    outcome: Outcome, replication: Replication, placement: str, routes: NDArray[np.uint8], timeout_s: float
+) -> pd.DataFrame:
+    """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
+    n, readings = outcome.n, outcome.readings
     table = pd.DataFrame({"placement": placement, "replication": replication.number, "request": np.arange(n)})
     table["warm_up"], table["due_ns"] = False, pd.array(replication.due_ns, dtype="Int64")
-    for name in ("sent_ns", *READINGS, "received_ns"):
+    for name in STAMPS:
         table[name] = pd.array(readings[name], dtype="Int64")
         table.loc[readings[name] == -1, name] = pd.NA
     table["status"] = statuses(replication.due_ns, readings["sent_ns"], readings["received_ns"], routes, timeout_s)
-    refused = np.array([error is not None for error in errors])
+    refused = np.array([error is not None for error in outcome.errors])
     table.loc[refused, "status"] = "error"
-    table.loc[refused & np.array([str(error).startswith("overloaded: ") for error in errors]), "status"] = "overloaded"
-    table["prediction"], table["payload_bytes"] = prediction, [len(payload) for payload in requests.payloads]
-    return table.assign(error=errors)
+    table.loc[refused & np.array([str(error).startswith("overloaded: ") for error in outcome.errors]), "status"] = (
+        "overloaded"
+    )
+    table["prediction"] = [_confidence(*each) for each in zip(outcome.predictions, outcome.labels, strict=True)]
+    table["payload_bytes"] = 0
+    return table.assign(error=outcome.errors)
 
 
 def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -> None:
@@ -150,11 +219,11 @@ def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -
     table["error"] = reason
 
 
-def _confidence(answer: Result) -> float:
+def _confidence(prediction: Any, label: str | None) -> float:
     """The number answered; of a text model, how sure it is of its label; NaN for an answer of another form."""
-    if isinstance(answer.prediction, float):
-        return answer.prediction
-    return max(answer.prediction) if answer.label is not UNSET else math.nan
+    if isinstance(prediction, float):
+        return prediction
+    return math.nan if label is None else max(prediction)
 
 
 def _since(start_ns: int, reading_ns: int) -> int:
@@ -164,7 +233,7 @@ def _since(start_ns: int, reading_ns: int) -> int:
 
 def _drop_strange_clocks(readings: dict[str, Any]) -> None:
     """Forget a service's readings that do not lie between ours: they are of another machine's clock."""
-    edges = [readings[name] for name in ("sent_ns", *READINGS, "received_ns")]
+    edges = [readings[name] for name in STAMPS]
     edges[1] = np.where(edges[1] == -1, edges[0], edges[1])  # a service of an older xedge does not say when it read
     strange = np.any([after < before for before, after in itertools.pairwise(edges)], axis=0)
     for name in READINGS:

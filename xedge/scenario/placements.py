@@ -10,6 +10,7 @@ from xedge.scenario.link import Direction, Link
 from xedge.scenario.service_times import ServiceTime
 
 Count = Annotated[int, Meta(ge=1)]
+Scale = Annotated[float, Meta(ge=1, le=1e6)]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
@@ -47,12 +48,13 @@ def check_hardware(
 
 
 class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
-    """What the tiers that xedge itself serves share: links, hardware stood for, batches."""
+    """What the tiers that xedge itself serves share: model, links, hardware stood for, batches."""
 
+    model: str | None = None
     link: Link | None = None
     uplink: Link | None = None
     downlink: Link | None = None
-    compute_scale: Annotated[float, Meta(ge=1, le=1e6)] = 1.0
+    compute_scale: Scale = 1.0
     service_time: ServiceTime | None = None
     servers: Count = 1
     threads: Count = 1
@@ -84,8 +86,41 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
         return self.uplink or self.link or Link(), self.downlink or self.link or Link()
 
 
+@kind_of(Placement)
+class Device(Config, frozen=True, kw_only=True, tag_field="tier", tag="device"):
+    """The model in the sensor itself: ONNX Runtime in the process that has the data; nothing is sent anywhere.
+
+    One engine answers one request at a time, first come first served; who finds it busy waits.
+
+    Args:
+        model: a model of its own, by name or path; by default the scenario's.
+        compute_scale: inference takes this many times as long, 1 or more; a sensor is far slower than this machine.
+        service_time: inference takes as long as drawn from this, as of `Edge`.
+        threads: the engine's intra-op threads.
+    """
+
+    model: str | None = None
+    compute_scale: Scale = 1.0
+    service_time: ServiceTime | None = None
+    threads: Count = 1
+
+    def check(self) -> None:
+        """Refuse two service times."""
+        check_hardware("Device", self.compute_scale, self.service_time, servers=1, max_batch=1)
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """No links: nothing is sent."""
+        return Link(), Link()
+
+
 def _is_preset(link: Any) -> bool:
     return isinstance(link, dict) and "preset" in link
+
+
+def model_of(placement: Placement, model: str) -> str:
+    """Return the model that a placement serves: its own, or else the scenario's `model`."""
+    return getattr(placement, "model", None) or model
 
 
 def _preset(link: dict[str, Any], direction: Direction) -> dict[str, Any]:
@@ -104,6 +139,7 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
     """The model near the sensors: ONNX Runtime in a thread of this process, or isolated from it.
 
     Args:
+        model: a model of its own, by name or path; by default the scenario's.
         link: what requests and results cross, each way; by default nothing.
         uplink, downlink: what requests and what results cross, if the two directions differ.
         compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
@@ -148,7 +184,7 @@ class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
 
     Args:
         link, uplink, downlink: as of `Edge`; by default 50 ms each way.
-        compute_scale, service_time, servers, threads, max_batch: as of `Edge`.
+        model, compute_scale, service_time, servers, threads, max_batch: as of `Edge`.
         device: "cpu" or "cuda".
     """
 
