@@ -11,13 +11,13 @@ from .scenario.arrivals import Bursty as Bursty
 from .scenario.arrivals import Constant as Constant
 from .scenario.arrivals import Poisson as Poisson
 from .scenario.arrivals import Trace as Trace
+from .scenario.columns import CsvReplay as CsvReplay
 from .scenario.link import GilbertElliott as GilbertElliott
 from .scenario.link import Link as Link
 from .scenario.placements import Cloud as Cloud
 from .scenario.placements import Device as Device
 from .scenario.placements import Edge as Edge
 from .scenario.placements import External as External
-from .scenario.replay import CsvReplay as CsvReplay
 from .scenario.service_times import Deterministic as Deterministic
 from .scenario.service_times import Exponential as Exponential
 from .scenario.sources import Noise as Noise

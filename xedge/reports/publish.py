@@ -107,9 +107,16 @@ def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float,
         share = percent(measurement.goodput(placement, deadline_ms))
         ends = {"value": share.value, "low": share.low, "high": share.high}
         numbers["in_time_percent"] = ends | {"text": words.percentage(share).removesuffix(" %")}
+    of = measurement.evidence[placement]
+    if of.accuracy is not None:
+        share = percent(of.accuracy)
+        ends = {"value": share.value, "low": share.low, "high": share.high}
+        numbers["accuracy_percent"] = ends | {"text": words.percentage(share).removesuffix(" %")}
     for p, latency in latencies.items():
         number = {"value": None, "text": latency} if isinstance(latency, str) else latency
         numbers[f"{words.level_name(p)}_ms"] = number
+    if of.roc_auc is not None:
+        numbers["roc_auc"] = of.roc_auc
     return numbers
 
 

@@ -64,6 +64,7 @@ class _Service(_Part, frozen=True):
     servers: int = 1
     boxes: int = 1
     transient_requests: int | None = None
+    positive: str | None = None  # the label that high scores stand for
 
 
 class _Broker(_Part, frozen=True):

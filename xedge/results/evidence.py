@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xedge.results import rows
+from xedge.results import accuracy, rows
 from xedge.results.conditions import Conditions
 from xedge.results.statistics import Estimate, FloatArray, as_sections, quantile_estimate
 from xedge.results.steadiness import Steadiness, steadiness
@@ -91,6 +91,21 @@ class Evidence:
         return {status: int(counts.get(status, 0)) for status in rows.STATUSES}
 
     @cached_property
+    def judged(self) -> pd.DataFrame:
+        """The answered requests whose truth is known, warm-up apart, and whether each answer was `right`."""
+        return accuracy.judged(self.measured)
+
+    @cached_property
+    def accuracy(self) -> Estimate | None:
+        """The share of answers that were right; None where nobody knows."""
+        return accuracy.accuracy(self.judged)
+
+    @cached_property
+    def roc_auc(self) -> Estimate | None:
+        """How often a positive outscores a negative; None where answers are no scores or nobody knows the truth."""
+        return accuracy.roc_auc(self.judged, self.conditions.service(self.placement).positive)
+
+    @cached_property
     def steadiness(self) -> list[Steadiness]:
         """Of each trial that is long enough: whether it was in a steady state."""
         judged = []
@@ -142,6 +157,10 @@ class Evidence:
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high, "_late": estimate.late}
             for suffix, value in ends.items():
                 row[f"{level_name(p)}_ms{suffix}"] = value if known and value is not None else math.nan
+        for name, share in {"accuracy": self.accuracy, "roc_auc": self.roc_auc}.items():
+            if share is not None:
+                ends = {"": share.value, "_low": share.low, "_high": share.high}
+                row |= {f"{name}{suffix}": math.nan if value is None else value for suffix, value in ends.items()}
         return row
 
     def _each(self, *, punctual: bool = False) -> Iterator[tuple[int, FloatArray]]:

@@ -100,7 +100,8 @@ class Measurement:
         """Return one row a placement: rates in Hz, utilisation, counts by status, p50 p90 p95 p99 in ms with intervals.
 
         NaN stands for too few requests or no steady state, inf for "more than the time-out". `_late` is how much of a
-        percentile may be due to a late sender.
+        percentile may be due to a late sender. Where the source knows what is right there are `accuracy` (the share of
+        answers that were right, 0 to 1) and, for scores, `roc_auc`, with their intervals.
         """
         saturated = self.verdict.saturated
         return pd.DataFrame([of.summary(saturated=name in saturated) for name, of in self.evidence.items()])

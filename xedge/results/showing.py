@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from xedge.core.tables import html_table, text_table
 from xedge.results import words
+from xedge.results.answer import percent
 from xedge.results.doubts import said_once
 from xedge.results.evidence import LEVELS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from xedge.results.conditions import Conditions
     from xedge.results.doubts import Doubt
     from xedge.results.measurement import Measurement
+    from xedge.results.statistics import Estimate
 
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
 BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
@@ -82,6 +84,10 @@ def explanation(measurement: Measurement) -> str:
     sentences = [str(measurement.compare(first, other)) for other in others]
     sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
     sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
+    known = {name: of.accuracy for name, of in measurement.evidence.items() if of.accuracy is not None}
+    if known:
+        each = ", ".join(f"{name} {words.percentage(percent(share))}" for name, share in known.items())
+        sentences.append(f"of the answers were right: {each}.")
     return " ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences)
 
 
@@ -123,15 +129,28 @@ def _speed(measurement: Measurement, placement: str) -> str:
 def _table(measurement: Measurement) -> list[list[str]]:
     """Return the summary in words: the heads, then a row a placement."""
     heads = ["placement", "requests", "offered/s", "sent/s", "answered/s", "failed"]
-    table = [[*heads, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
+    judged = {"accuracy, %": "accuracy", "ROC-AUC": "roc_auc"}
+    known = {head: of for head, of in judged.items() if any(getattr(e, of) for e in measurement.evidence.values())}
+    table = [[*heads, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms", *known]]
     for name, of in measurement.evidence.items():
         requests, p99 = len(of.measured), of.estimates[0.99]
         counts = [words.count(requests), *(f"{rate:.4g}" for rate in of.rates_hz.values())]
         counts.append(words.count(requests - of.counts["ok"]))
-        known = p99.value is not None and name not in measurement.verdict.saturated
+        steady = p99.value is not None and name not in measurement.verdict.saturated
         latencies = [_latency(measurement, name, p, "") for p in LEVELS]
-        table.append([name, *counts, *latencies, words.number(p99.late, 2) if known else ""])
+        right = [_share(getattr(of, each), head.endswith("%")) for head, each in known.items()]
+        table.append([name, *counts, *latencies, words.number(p99.late, 2) if steady else "", *right])
     return table
+
+
+def _share(share: Estimate | None, in_percent: bool) -> str:
+    """Return an accuracy in percent or an area under the curve as people read it; "" where there is none."""
+    if share is None or share.value is None:
+        return ""
+    if in_percent:
+        return words.percentage(percent(share)).removesuffix(" %")
+    ends = f" ({share.low:.3f}–{share.high:.3f})" if share.low is not None and share.high is not None else ""
+    return f"{share.value:.3f}{ends}"
 
 
 def _where(parts: pd.DataFrame) -> str:
@@ -146,7 +165,7 @@ def _method(measurement: Measurement) -> str:
     runs = measurement.rows["replication"].nunique()
     kind = f"{runs} replications" if runs > 1 else "the batches of one replication"
     text = f"Latency from the time a request was due; in brackets: the 95 % interval (Student t over {kind}). "
-    text += "The last column is what a late sender may have added to the p99 at most."
+    text += "The column late is what a late sender may have added to the p99 at most."
     floor = measurement.typed_conditions.noise_floor
     known = (("p50", floor.p50_ms), ("p95", floor.p95_ms), ("p99", floor.p99_ms))
     levels = [f"{level} {ms:.3g}" for level, ms in known if ms is not None]

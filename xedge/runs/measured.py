@@ -24,6 +24,7 @@ from xedge.runs.calibration import check_links, noise_floor, with_levels
 from xedge.runs.live import INTERVAL_S, Live, asked
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
+from xedge.runs.truth import Truth
 from xedge.scenario.placements import Device, model_of
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
@@ -59,8 +60,12 @@ def measure(
     ):
         bar.phase("preparing")
         used, sender = (stack.enter_context(each) for each in (broker, Sender())) if sends else (broker, None)
-        for name in scenario.placements:  # a model or source that does not fit is an error before anything is measured
-            Requests(running, replicated[0], service(running, replicated[0], name, used))
+        for name in scenario.placements:  # what does not fit is an error before anything is measured
+            answering = service(running, replicated[0], name, used)
+            requests = Requests(running, replicated[0], answering)
+            truth = Truth.of(running, replicated[0], name, answering.takes, requests.contents)
+            if truth is not None:
+                truth.check(name, answering)
         conditions: dict[str, Any] = {
             "scenario": scenario.as_dict(),
             "replications": replications,

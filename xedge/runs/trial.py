@@ -20,6 +20,7 @@ from xedge.results.steadiness import transient_requests, warm_up_requests
 from xedge.runs.device import OnDevice
 from xedge.runs.sender import Flight, Log, Sender
 from xedge.runs.sensor import Readings
+from xedge.runs.truth import Truth
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
@@ -121,6 +122,10 @@ def fly(
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
     facts["sender_reconnects"], facts["failure"] = log.reconnects if log is not None else 0, service.failure
+    truth = Truth.of(scenario, replication, placement, service.takes, requests.contents)
+    if truth is not None:
+        table = truth.told(table, outcome.predictions, outcome.labels)
+        facts |= truth.facts(outcome.predictions)
     transient = transient_requests(utilisation, service.servers)
     return table, facts | {"source": requests.source, "transient_requests": transient}
 
