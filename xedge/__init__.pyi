@@ -1,6 +1,7 @@
 """Every public name of xedge and the module it lives in: lazy_loader reads this file, and so do type checkers."""
 
 from .models.export import export as export
+from .models.quantization import quantize as quantize
 from .models.reference import build as build
 from .reports.parameters import check_parameters as check_parameters
 from .reports.publish import publish as publish

@@ -66,6 +66,15 @@ def _cpu_model() -> str:
     return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()
 
 
+def multiplies_bytes() -> bool:
+    """Return whether the processor multiplies bytes exactly; x86 without VNNI may overflow 16 bits where it adds up."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    with suppress(OSError):
+        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return False
+
+
 def peak_memory_mb() -> float | None:
     """Return the most memory this process has had in use at once, in MB; None where the system does not say.
 

@@ -7,6 +7,7 @@ are worth is Kish's effective size, (Σm)²/Σm² over the times m that each inp
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit, ndtri
 from scipy.stats import rankdata
@@ -47,10 +48,10 @@ def roc_auc(judged_rows: pd.DataFrame, positive: str | None) -> Estimate | None:
     of = (rows["label"] == positive).to_numpy(bool)
     if not of.any() or of.all():
         return None
-    value = _delong(rows["prediction"].to_numpy(float), of)[0]
+    value = area(rows["prediction"].to_numpy(float), of)[0]
     once = rows.drop_duplicates("content")
     of = (once["label"] == positive).to_numpy(bool)
-    _, error = _delong(once["prediction"].to_numpy(float), of) if 1 < of.sum() < len(of) - 1 else (value, 0.0)
+    _, error = area(once["prediction"].to_numpy(float), of) if 1 < of.sum() < len(of) - 1 else (value, 0.0)
     if not 0 < value < 1 or not error > 0:
         return Estimate(value, None, None, len(rows), 1, "no interval: the scores do not overlap")
     reach = _Z * error / (value * (1 - value))
@@ -84,8 +85,11 @@ def _effective(content: pd.Series) -> float:
     return float(times.sum() ** 2 / (times**2).sum())
 
 
-def _delong(scores: FloatArray, positive: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[float, float]:
-    """Return the area and its standard error by midranks (Sun and Xu, IEEE Signal Processing Letters 21, 2014)."""
+def area(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the area under the ROC curve and its standard error.
+
+    By midranks: Sun and Xu, IEEE Signal Processing Letters 21, 2014, 1389.
+    """
     high, low = scores[positive], scores[~positive]
     p, q = high.size, low.size
     together = rankdata(np.concatenate([high, low]))
