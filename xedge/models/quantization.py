@@ -244,8 +244,8 @@ def _check(name: str, decision: Decision, before: Array, after: Array, tolerance
     if changed > tolerance:
         raise ParityError(
             f"{name}: {100 * changed:.1f} % of {len(pairs)} held-out inputs get another label in eight bits, over "
-            f"{100 * tolerance:g} %; nothing was written. Calibrate on inputs like those it is to answer, or allow more "
-            "by tolerance="
+            f"{100 * tolerance:g} %; nothing was written. Calibrate on inputs like those it is to answer, or allow "
+            "more by tolerance="
         )
 
 

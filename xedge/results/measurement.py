@@ -129,8 +129,8 @@ class Measurement:
         """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`.
 
         `.save("figure.pdf")` writes it (or `.svg`, `.png`). Panels are named ("ecdf", "tail", "breakdown", "over_time",
-        "forest", "convergence": one or a list) or drawn by functions of your own, with their titles. `size` is (width,
-        height) in inches: (3.4, 2.6) is one panel in a column of a paper.
+        "forest", "convergence", "tradeoff": one or a list) or drawn by functions of your own, with their titles. `size`
+        is (width, height) in inches: (3.4, 2.6) is one panel in a column of a paper.
 
         Raises:
             ConfigurationError: no panel has that name.

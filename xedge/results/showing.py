@@ -10,6 +10,7 @@ from xedge.results import words
 from xedge.results.answer import percent
 from xedge.results.doubts import said_once
 from xedge.results.evidence import LEVELS
+from xedge.results.unbeaten import unbeaten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
 BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
 DOUBTED = ("!", "#9a6700")  # VALID by its word, with a severe doubt: not strict, or requests that failed
+MOST_COMPARED = 4  # placements held against the first one in words; the table has the others
 ON_TOP = "on-top"  # the class of what a page shows at its top, and so not once more
 
 
@@ -81,13 +83,14 @@ def explanation(measurement: Measurement) -> str:
     """Return a paragraph in plain words: who is faster by how much, how fast each is, where the time goes."""
     placements = measurement.placements
     first, *others = sorted(placements, key=lambda name: name in measurement.verdict.saturated)
-    sentences = [str(measurement.compare(first, other)) for other in others]
+    compared = others if len(others) <= MOST_COMPARED else []
+    sentences = [str(measurement.compare(first, other)) for other in compared]
     sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
     sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
     known = {name: of.accuracy for name, of in measurement.evidence.items() if of.accuracy is not None}
     if known:
         each = ", ".join(f"{name} {words.percentage(percent(share))}" for name, share in known.items())
-        sentences.append(f"of the answers were right: {each}.")
+        sentences += [f"of the answers were right: {each}.", *_choice(measurement, len(known))]
     return " ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences)
 
 
@@ -105,6 +108,17 @@ def conclusion_html(measurement: Measurement) -> str:
         f"<p>{escape(explanation(measurement))}</p>"
         f'<div class="{ON_TOP}">{doubts_html(measurement)}</div>'
     )
+
+
+def _choice(measurement: Measurement, of: int) -> list[str]:
+    """Return between which placements to choose, where several are judged by speed and accuracy."""
+    left = unbeaten(measurement)
+    if of < 2 or not left:
+        return []
+    if len(left) == of:
+        return ["no placement is shown to beat another in both speed and accuracy."]
+    why = "each of the others is slower than one of these and not right more often, or right less often and not faster"
+    return [f"worth choosing from {'is' if len(left) == 1 else 'are'} {', '.join(left)}: {why}."]
 
 
 def _latency(measurement: Measurement, placement: str, p: float, unit: str = " ms") -> str:
