@@ -76,6 +76,10 @@ class Measurement:
     def _doubts(self) -> list[Doubt]:
         return doubts(list(self.evidence.values()))
 
+    @cached_property
+    def _compared(self) -> dict[tuple[str, str], comparison.Comparison]:
+        return {}
+
     def checks(self) -> list[Doubt]:
         """Return the doubts about these figures, in words, severe ones first."""
         return self._doubts.copy()
@@ -112,7 +116,9 @@ class Measurement:
 
     def compare(self, a: str, b: str) -> comparison.Comparison:
         """Return how much slower `b` is than `a`, paired by replication, with intervals."""
-        return comparison.compare(self._of(a), self._of(b), self.verdict.saturated)
+        if (a, b) not in self._compared:
+            self._compared[a, b] = comparison.compare(self._of(a), self._of(b), self.verdict.saturated)
+        return self._compared[a, b]
 
     def goodput(self, placement: str, deadline_ms: float) -> Estimate:
         """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
