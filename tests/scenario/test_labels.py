@@ -1,4 +1,4 @@
-"""The truth about inputs: from the generator, a column, an array or a tuple; gaps are an error; inputs made by a card."""
+"""The truth about inputs: from the generator, a column, an array or a tuple; what a card says makes inputs."""
 
 from __future__ import annotations
 
