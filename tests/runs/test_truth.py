@@ -43,10 +43,10 @@ def taken(models: Path, any_broker: Broker) -> Measurement:
 
 
 def offline(measurement: Measurement, placement: str, model: str) -> tuple[list[bool], np.ndarray[Any, Any]]:
-    """Of every measured request whether the engine, asked directly, is right, and its score."""
+    """Of every answered request whether the engine, asked directly, is right, and its score."""
     scenario, engine = xedge.Scenario.from_dict(measurement.conditions["scenario"]), OnnxEngine(model)
     right, scores = [], []
-    for number, trial in measurement.evidence[placement].measured.groupby("replication"):
+    for number, trial in measurement.evidence[placement].judged.groupby("replication"):
         of = Replication.of(scenario, int(number))
         inputs, labels = of.inputs(scenario, engine.spec), of.labels(scenario, engine.spec)
         assert labels is not None
@@ -78,7 +78,7 @@ def test_all_models_were_asked_about_the_same_windows(taken: Measurement) -> Non
     assert rows[rows["placement"] == "cloud"]["content"].nunique() == len(rows) / 3
     gap = taken.compare("edge", "cloud").accuracy
     assert gap is not None
-    assert gap.n == min(len(taken.evidence[name].judged) for name in ("edge", "cloud"))
+    assert 100 < gap.n <= min(len(taken.evidence[name].judged) for name in ("edge", "cloud"))
 
 
 def test_each_placement_served_its_own_model(taken: Measurement) -> None:

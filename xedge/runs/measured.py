@@ -47,21 +47,22 @@ def measure(
         raise ConfigurationError(f"replications={replications}: at least one is needed, five for honest intervals")
     # Topics of its own: on a shared broker no other service answers these requests, and none of ours others'.
     prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
-    sends = [name for name, placement in scenario.placements.items() if not isinstance(placement, Device)]
     broker = broker or Broker(name=prefix)
     running = msgspec.structs.replace(_pinned(scenario), topic_prefix=prefix)
     replicated = [Replication.of(running, number) for number in range(replications)]
     plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
     metrics_s = INTERVAL_S if asked(watch) else 0.0
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
-    with (
-        ExitStack() as stack,
-        Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,
-    ):
+    with ExitStack() as stack:
+        sender = None
+        if any(not isinstance(placement, Device) for placement in scenario.placements.values()):
+            stack.enter_context(broker)
+            sender = stack.enter_context(Sender())
+        requests_in_all = sum(len(each.due_ns) for each, _ in plan)
+        bar = stack.enter_context(Progress(requests_in_all, "requests", "measuring", progress))
         bar.phase("preparing")
-        used, sender = (stack.enter_context(each) for each in (broker, Sender())) if sends else (broker, None)
         for name in scenario.placements:  # what does not fit is an error before anything is measured
-            answering = service(running, replicated[0], name, used)
+            answering = service(running, replicated[0], name, broker)
             requests = Requests(running, replicated[0], answering)
             truth = Truth.of(running, replicated[0], name, answering.takes, requests.contents)
             if truth is not None:
@@ -73,7 +74,7 @@ def measure(
             "watched": bool(metrics_s),
             "timeout_s": scenario.timeout_s,
             "started_at": began,
-            "broker": used.describe() | {"qos": scenario.qos, "tcp_nodelay": True} if sends else {},
+            "broker": {} if sender is None else broker.describe() | {"qos": scenario.qos, "tcp_nodelay": True},
             "host": machine.host() | {"load_average_before": load_before},
             "versions": machine.versions(),
             "git_commit": machine.git_commit(),
@@ -88,11 +89,11 @@ def measure(
                 floor, links = {}, {}
             elif calibration is None:
                 bar.phase("echo: what broker and sender cost by themselves")
-                floor = noise_floor(used, sender, running, replicated[0].due_ns)
+                floor = noise_floor(broker, sender, running, replicated[0].due_ns)
                 bar.phase("links: the delay asked for against the delay of an echo")
-                links = check_links(used, sender, running)
+                links = check_links(broker, sender, running)
             else:
-                floor, links = _taken_over(calibration, scenario, used)
+                floor, links = _taken_over(calibration, scenario, broker)
             links = with_levels(links, running, replicated)
             kept = Unfinished.begin(conditions | {"noise_floor": floor, "link_check": links})
         begun = perf_counter()
@@ -100,7 +101,7 @@ def measure(
             for number, (replication, name) in enumerate(plan):
                 if number not in kept:
                     bar.phase(f"measuring {number + 1} of {len(plan)} ({name})")
-                    answering = service(running, replication, name, used, metrics_s)
+                    answering = service(running, replication, name, broker, metrics_s)
                     with Live(answering).connected() if metrics_s and answering.prefixes else nullcontext() as live:
                         tick = _ticker(bar, kept.requests, replication.due_ns, live)
                         kept.add(number, *fly(running, replication, answering, name, sender, tick))
