@@ -75,6 +75,7 @@ def test_its_resources_are_recorded(alone: Measurement) -> None:
     facts = alone.conditions["services"]["device"]
     assert 0 < facts["cpu_ms"] < 1000
     assert 10 < facts["memory_mb"] < 10_000
+    assert alone.summary().loc[0, ["cpu_ms", "memory_mb"]].tolist() == [facts["cpu_ms"], facts["memory_mb"]]
     assert facts["counts"] == {"received": len(alone.rows), "answered": len(alone.rows), "batches": len(alone.rows)}
 
 

@@ -65,6 +65,8 @@ class _Service(_Part, frozen=True):
     boxes: int = 1
     transient_requests: int | None = None
     positive: str | None = None  # the label that high scores stand for
+    cpu_ms: float | None = None  # the processor's time for one inference
+    memory_mb: float | None = None  # the most memory of a process of its own
 
 
 class _Broker(_Part, frozen=True):

@@ -161,7 +161,9 @@ class Evidence:
             if share is not None:
                 ends = {"": share.value, "_low": share.low, "_high": share.high}
                 row |= {f"{name}{suffix}": math.nan if value is None else value for suffix, value in ends.items()}
-        return row
+        service = self.conditions.service(self.placement)
+        used = {"cpu_ms": service.cpu_ms, "memory_mb": service.memory_mb}
+        return row | {name: value for name, value in used.items() if value is not None}
 
     def _each(self, *, punctual: bool = False) -> Iterator[tuple[int, FloatArray]]:
         """Yield (replication, latencies in ms, or the least with a punctual sender), warm-up apart."""

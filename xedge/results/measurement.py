@@ -105,7 +105,8 @@ class Measurement:
 
         NaN stands for too few requests or no steady state, inf for "more than the time-out". `_late` is how much of a
         percentile may be due to a late sender. Where the source knows what is right there are `accuracy` (the share of
-        answers that were right, 0 to 1) and, for scores, `roc_auc`, with their intervals.
+        answers that were right, 0 to 1) and, for scores, `roc_auc`, with their intervals; where a placement has a
+        process of its own that says so, `cpu_ms` of the processor for one inference and `memory_mb`, its peak.
         """
         saturated = self.verdict.saturated
         return pd.DataFrame([of.summary(saturated=name in saturated) for name, of in self.evidence.items()])

@@ -102,4 +102,4 @@ class Truth:
 
 def _number_of(content: Any) -> int:
     data = content.encode() if isinstance(content, str) else content.tobytes()
-    return int.from_bytes(blake2b(data, digest_size=6).digest(), "big")
+    return int.from_bytes(blake2b(data, digest_size=4).digest(), "big")
