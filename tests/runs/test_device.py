@@ -29,7 +29,7 @@ def on_device(device: Device, workload: Any, replications: int = 1, **scenario: 
     """Measure one device, with no broker that could be reached."""
     scenario = {"model": "anomaly_detector"} | scenario
     given = xedge.Scenario(workload=workload, placements={"device": device}, **scenario)
-    return given.measure(replications, progress=False, broker=Broker(NOWHERE))
+    return given.measure(replications, strict=False, progress=False, broker=Broker(NOWHERE))  # on a busy machine too
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def test_devices_alone_need_no_broker_and_leave_nothing(alone: Measurement) -> N
     assert (alone.rows["status"] == "ok").all()
     assert alone.conditions["broker"] == alone.conditions["noise_floor"] == alone.conditions["link_check"] == {}
     assert xedge_threads() == []
-    assert str(alone.answer()).startswith("Device: half of the requests answered within")
+    assert "half of the requests answered within" in str(alone.answer())
+    assert "broker" not in repr(alone)
 
 
 def test_nothing_is_sent_so_the_time_is_lateness_queueing_and_inference(alone: Measurement) -> None:
@@ -98,14 +99,14 @@ def test_slower_hardware_takes_as_many_times_as_long() -> None:
 
 def test_one_that_cannot_keep_up_is_saturated_and_what_is_left_times_out() -> None:
     workload, slow = Constant(rate_hz=200, duration_s=1), Device(service_time=Deterministic(mean_ms=10))
-    measurement = on_device(slow, workload, timeout_s=0.25)
+    measurement = on_device(slow, workload, timeout_s=0.6)
     assert measurement.verdict.word == "SATURATED"
     assert set(measurement.rows["status"]) == {"ok", "timeout"}
     late = measurement.rows["status"] == "timeout"
     assert measurement.rows[late]["error"].isin(["no answer within the time-out", "answered after the time-out"]).all()
     counts = measurement.conditions["services"]["device"]["counts"]
     assert counts["received"] == 200 == counts["answered"] + counts["unanswered"]
-    assert "device does not keep up" in str(measurement.answer())
+    assert str(measurement.answer()).startswith("Device does not keep up with")
 
 
 def test_beside_an_edge_it_has_the_same_schedule_and_contents(any_broker: Broker) -> None:

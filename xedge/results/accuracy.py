@@ -44,7 +44,9 @@ def roc_auc(judged_rows: pd.DataFrame, positive: str | None) -> Estimate | None:
     The value is the Mann-Whitney statistic of all rows, the interval DeLong's (Biometrics 44, 1988, 837) over distinct
     inputs, on the logit scale; none where every positive outscores every negative.
     """
-    rows = judged_rows[judged_rows["prediction"].notna()] if positive is not None else judged_rows.iloc[:0]
+    if positive is None or judged_rows.empty:
+        return None
+    rows = judged_rows[judged_rows["prediction"].notna()]
     of = (rows["label"] == positive).to_numpy(bool)
     if not of.any() or of.all():
         return None
