@@ -46,9 +46,9 @@ def test_its_card_holds_both_side_by_side(smaller: Quantized, models: Path) -> N
     assert before["bytes"] == (models / "vibration_cnn.onnx").stat().st_size > 3 * after["bytes"]
     assert after["bytes"] == smaller.onnx.stat().st_size
     assert before["metrics"]["accuracy"] == pytest.approx(original["metrics"]["accuracy"], abs=0.002)
-    assert abs(before["metrics"]["accuracy"] - after["metrics"]["accuracy"]) < 0.02
-    assert abs(before["metrics"]["roc_auc"] - after["metrics"]["roc_auc"]) < 0.02
-    assert 0 < facts["parity"]["max_abs_difference"] < 0.5
+    assert abs(before["metrics"]["accuracy"] - after["metrics"]["accuracy"]) < 0.01  # within one point
+    assert abs(before["metrics"]["roc_auc"] - after["metrics"]["roc_auc"]) < 0.01
+    assert 0 < facts["parity"]["max_abs_difference"] < 0.3
     assert min(before["inference_ms"], after["inference_ms"]) > 0
     assert after["cpu"] == machine.host()["cpu"]
     assert (facts["origin"], facts["threshold"], facts["input_shape"]) == ("quantized", 0.5, [1024])
@@ -92,7 +92,7 @@ def test_a_model_of_one_s_own_with_labels(tmp_path: Path, monkeypatch: pytest.Mo
     assert made.card.facts["quantized"]["held_out"] == 100
     assert made.card.facts["original"]["metrics"] == {"accuracy": 1.0, "roc_auc": 1.0}
     assert made.card.metrics["accuracy"] > 0.8
-    assert not caplog.records  # its tools advise through the root logger
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # its tools advise the root
     with pytest.raises(ParityError, match="get another label in eight bits, over 0 %; nothing was written"):
         xedge.quantize(str(files.onnx), calibrate=inputs * 50, held_out=inputs, tolerance=0.0, name="other")
     assert not (tmp_path / "other.onnx").exists()

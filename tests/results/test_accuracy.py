@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sample_rows import conditions, trial
-from scipy import stats
+from scipy import special, stats
 
 from xedge.results import accuracy
 from xedge.results.measurement import Measurement
@@ -79,12 +79,12 @@ def test_area_of_scores_that_do_not_overlap_has_no_interval():
 
 def test_intervals_of_the_area_cover_it():
     truth, covered, rng = stats.norm.cdf(1.0 / np.sqrt(2)), 0, np.random.default_rng(1)
-    for _ in range(600):
-        labels = np.array(["1"] * 60 + ["0"] * 60)
-        scores = rng.normal((labels == "1") * 1.0, 1.0)
-        area = accuracy.roc_auc(rows([True] * 120, scores=scores, labels=labels), "1")
-        covered += area.low <= truth <= area.high
-    assert 0.92 < covered / 600 < 0.98
+    positive = np.array([True] * 60 + [False] * 60)
+    for _ in range(1000):
+        value, error = accuracy.area(rng.normal(positive * 1.0, 1.0), positive)
+        reach = 1.96 * error / (value * (1 - value))
+        covered += special.expit(special.logit(value) - reach) <= truth <= special.expit(special.logit(value) + reach)
+    assert 0.93 < covered / 1000 < 0.97
 
 
 def test_a_paired_difference_counts_pairs_of_which_one_is_right():
@@ -105,14 +105,13 @@ def test_a_difference_of_the_same_answers_is_none_and_not_certain():
     assert gap.low < 0 < gap.high
 
 
-def test_intervals_of_paired_differences_cover_them():
+@pytest.mark.parametrize(("gained", "lost"), [(0.07, 0.04), (0.02, 0.0), (0.3, 0.1)])
+def test_intervals_of_paired_differences_cover_them(gained, lost):
     rng, covered = np.random.default_rng(5), 0
-    for _ in range(400):
-        hard = rng.random(150)
-        a, b = hard < 0.8, (hard < 0.8) & (rng.random(150) < 0.95) | (hard > 0.93)
-        gap = accuracy.difference(rows(a), rows(b))
-        covered += gap.low <= 0.07 - 0.8 * 0.05 <= gap.high
-    assert 0.92 < covered / 400 < 0.99
+    for more, less, _ in rng.multinomial(150, [gained, lost, 1 - gained - lost], size=2000).tolist():
+        _, low, high = accuracy.paired_shares(more, less, 150, 150.0)
+        covered += low <= gained - lost <= high
+    assert 0.93 < covered / 2000 < 0.995
 
 
 def test_replications_are_paired_each_with_its_own():

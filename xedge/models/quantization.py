@@ -17,12 +17,13 @@ import numpy as np
 from xedge.core import files, machine
 from xedge.core.exceptions import ConfigurationError, ModelError, ParityError
 from xedge.core.extras import needed
+from xedge.core.paths import models_dir
 from xedge.core.tables import html_table, text_table
 from xedge.models.decision import Decision
 from xedge.models.engines import OnnxEngine
 from xedge.models.engines.engine import Array, one_line
 from xedge.models.kinds import NUMBERS
-from xedge.models.lookup import card_facts
+from xedge.models.lookup import REFERENCE_MODELS, card_facts
 from xedge.models.reference import ModelCard, read_card, ready
 from xedge.results import accuracy
 from xedge.scenario import vibration
@@ -31,6 +32,8 @@ from xedge.scenario.replay import source_of
 
 CALIBRATED_ON, HELD_OUT = 512, 2000  # inputs at most
 TIMED, WARM = 200, 20  # single inferences of each model
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # of which the last, whose answers are read, stays in float
+EXACT = ("Concat", "LayerNormalization", "ReduceMax", "ReduceMean", "Sigmoid", "Softmax")
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def quantize(
     """
     with needed("lab", "quantising a model"):
         import onnx  # noqa: F401
-    if isinstance(model, str):
-        ready(model)
+    if model in REFERENCE_MODELS and not (models_dir() / f"{model}.onnx").is_file():
+        ready(str(model))
     original = OnnxEngine(model)
     if original.spec.kind != NUMBERS or original.input_dtype.kind != "f":
         raise ModelError(
@@ -199,7 +202,8 @@ def _write(engine: OnnxEngine, known: Array, draft: Path) -> None:
             graph = onnx.load(engine.path)
             del graph.graph.value_info[:]  # PyTorch's exporter lists shapes there that the rewriting makes wrong
             prepared = draft.with_suffix(".prepared.onnx")
-            quant_pre_process(graph, prepared, skip_symbolic_shape=True)
+            onnx.save(graph, prepared)  # given in memory, its weights would be looked for in a file of their own
+            quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
                 str(draft),
@@ -207,11 +211,18 @@ def _write(engine: OnnxEngine, known: Array, draft: Path) -> None:
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                nodes_to_exclude=_exact(onnx.load(prepared).graph.node),
                 reduce_range=not machine.multiplies_bytes(),
             )
             prepared.unlink()
     except Exception as exc:
         raise ModelError(f"{engine.path} cannot be quantised: {one_line(exc)}") from exc
+
+
+def _exact(nodes: Any) -> list[str]:
+    """The nodes that stay in float: they cost little time and all of the accuracy that eight bits take."""
+    weighted = [node.name for node in nodes if node.op_type in WEIGHTED]
+    return [node.name for node in nodes if node.op_type in EXACT] + (weighted[-1:] if len(weighted) > 1 else [])
 
 
 @contextmanager

@@ -71,15 +71,18 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> Estimate | None:
     if not (n := len(both)):
         return None
     of_a, of_b = both["right_a"].to_numpy(bool), both["right_b"].to_numpy(bool)
-    value = float((of_b & ~of_a).sum() - (of_a & ~of_b).sum()) / n
     worth = _effective(both["content"])
-    gained, lost = ((pairs.sum() * worth / n + 0.5) for pairs in (of_b & ~of_a, of_a & ~of_b))
-    size = worth + 2
-    middle = (gained - lost) / size
-    half = _Z * math.sqrt(max(gained + lost - (gained - lost) ** 2 / size, 0.0)) / size
-    low, high = min(value, middle - half), max(value, middle + half)
-    method = f"Agresti and Min, {CONFIDENCE:.0%}, {worth:.0f} distinct inputs' worth"
-    return Estimate(value, max(low, -1.0), min(high, 1.0), n, 1, method)
+    value, low, high = paired_shares(int((of_b & ~of_a).sum()), int((of_a & ~of_b).sum()), n, worth)
+    return Estimate(value, low, high, n, 1, f"Agresti and Min, {CONFIDENCE:.0%}, {worth:.0f} distinct inputs' worth")
+
+
+def paired_shares(gained: int, lost: int, n: int, worth: float) -> tuple[float, float, float]:
+    """Return (gained − lost) / n and the ends of its interval, for n pairs worth `worth` independent ones."""
+    value, size = (gained - lost) / n, worth + 2
+    more, less = gained * worth / n + 0.5, lost * worth / n + 0.5
+    middle = (more - less) / size
+    half = _Z * math.sqrt(max(more + less - (more - less) ** 2 / size, 0.0)) / size
+    return value, max(min(value, middle - half), -1.0), min(max(value, middle + half), 1.0)
 
 
 def _effective(content: pd.Series) -> float:
