@@ -49,7 +49,7 @@ class Quantized:
         heads = ("model", "kB", "accuracy, %", "ROC-AUC", "one inference here, ms", "largest difference")
         both = (self.card.facts["original"], self.card.facts["quantized"])
         gap = f"{self.card.facts['parity']['max_abs_difference']:.3g}"
-        table = [heads]
+        table: list[tuple[str, ...]] = [heads]
         for each, apart in zip(both, ("", gap), strict=True):
             metrics = each["metrics"]
             right = f"{100 * metrics['accuracy']:.1f}" if "accuracy" in metrics else ""

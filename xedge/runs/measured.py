@@ -137,12 +137,10 @@ def _pinned(scenario: Scenario) -> Scenario:
     def folder(model: str) -> str:
         return str(registered_folder(model) or model)
 
-    placements = {
-        name: msgspec.structs.replace(placement, model=folder(placement.model))
-        if getattr(placement, "model", None)
-        else placement
-        for name, placement in scenario.placements.items()
-    }
+    placements: dict[str, Any] = dict(scenario.placements)
+    for name, placement in placements.items():
+        if model := getattr(placement, "model", None):
+            placements[name] = msgspec.structs.replace(placement, model=folder(model))
     return msgspec.structs.replace(scenario, model=folder(scenario.model), placements=placements)
 
 

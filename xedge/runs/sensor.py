@@ -69,8 +69,14 @@ class Answers(msgspec.Struct):
 def load(order: Order) -> tuple[EdgeMLService, Loaded]:
     """Return the loaded and warmed-up model, and what there is to say of it; it is never connected to anything."""
     placement = Device.from_dict(order.placement)
-    hardware = {"compute_scale": placement.compute_scale, "service_time": placement.service_time}
-    model = EdgeMLService(order.model, threads=placement.threads, max_batch=1, seed=order.seed, **hardware)
+    model = EdgeMLService(
+        order.model,
+        threads=placement.threads,
+        compute_scale=placement.compute_scale,
+        service_time=placement.service_time,
+        max_batch=1,
+        seed=order.seed,
+    )
     model.prepare()
     return model, Loaded(model.busy_ms, model.describe())
 
@@ -132,8 +138,10 @@ def answer_all(model: EdgeMLService, readings: Readings) -> Answers:
             _wait_until(min(*waited_for, end_ns))
     finally:
         gc.enable()
-    readings_ns = (_from(start_ns, each) for each in (sent_ns, started_ns, finished_ns))
-    return Answers(*readings_ns, predictions, refused, cpu_ns / 1e6 / max(computed, 1), machine.peak_memory_mb())
+    sent, started, finished = (_from(start_ns, each) for each in (sent_ns, started_ns, finished_ns))
+    return Answers(
+        sent, started, finished, predictions, refused, cpu_ns / 1e6 / max(computed, 1), machine.peak_memory_mb()
+    )
 
 
 def _wait_until(time_ns: int) -> None:
