@@ -111,7 +111,7 @@ def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float,
     if of.accuracy is not None:
         share = percent(of.accuracy)
         ends = {"value": share.value, "low": share.low, "high": share.high}
-        numbers["accuracy_percent"] = ends | {"text": words.percentage(share).removesuffix(" %")}
+        numbers["accuracy_percent"] = ends | {"text": words.accuracy(of.accuracy).removesuffix(" %")}
     for p, latency in latencies.items():
         number = {"value": None, "text": latency} if isinstance(latency, str) else latency
         numbers[f"{words.level_name(p)}_ms"] = number

@@ -166,7 +166,7 @@ class Reading:
         gaps = {name: self.measurement.compare(name, best).accuracy for name in others}
         worse = [name for name, gap in gaps.items() if gap is not None and gap.low is not None and gap.low > 0]
         fastest = [name for name in self.steady if name in worse][:2]
-        each = ", ".join(f"{name} {words.share(shares[name])} %" for name in (best, *fastest))
+        each = ", ".join(f"{name} {100 * shares[name]:.1f} %" for name in (best, *fastest))
         return [f"{best} is right more often: {each} of the answers"] if worse else []
 
     def _gap(self, by: str, fast: str, slow: str) -> str:

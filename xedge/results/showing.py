@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from xedge.core.tables import html_table, text_table
 from xedge.results import words
-from xedge.results.answer import percent
 from xedge.results.doubts import said_once
 from xedge.results.evidence import LEVELS
 from xedge.results.unbeaten import unbeaten
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
 BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
 DOUBTED = ("!", "#9a6700")  # VALID by its word, with a severe doubt: not strict, or requests that failed
-MOST_COMPARED = 4  # placements held against the first one in words; the table has the others
+MOST_EXPLAINED = 5  # placements in words, each compared and taken apart; of more the table and the figures tell
 ON_TOP = "on-top"  # the class of what a page shows at its top, and so not once more
 
 
@@ -83,13 +82,14 @@ def explanation(measurement: Measurement) -> str:
     """Return a paragraph in plain words: who is faster by how much, how fast each is, where the time goes."""
     placements = measurement.placements
     first, *others = sorted(placements, key=lambda name: name in measurement.verdict.saturated)
-    compared = others if len(others) <= MOST_COMPARED else []
-    sentences = [str(measurement.compare(first, other)) for other in compared]
-    sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
-    sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
+    sentences = []
+    if len(placements) <= MOST_EXPLAINED:
+        sentences += [str(measurement.compare(first, other)) for other in others]
+        sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
+        sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
     known = {name: of.accuracy for name, of in measurement.evidence.items() if of.accuracy is not None}
     if known:
-        each = ", ".join(f"{name} {words.percentage(percent(share))}" for name, share in known.items())
+        each = ", ".join(f"{name} {words.accuracy(share)}" for name, share in known.items())
         sentences += [f"of the answers were right: {each}.", *_choice(measurement, len(known))]
     return " ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences)
 
@@ -162,7 +162,7 @@ def _share(share: Estimate | None, in_percent: bool) -> str:
     if share is None or share.value is None:
         return ""
     if in_percent:
-        return words.percentage(percent(share)).removesuffix(" %")
+        return words.accuracy(share).removesuffix(" %")
     ends = f" ({share.low:.3f}–{share.high:.3f})" if share.low is not None and share.high is not None else ""
     return f"{share.value:.3f}{ends}"
 

@@ -22,7 +22,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 def tradeoff(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw each placement's accuracy over its latency: a mark at the p50, a line from there to the p99.
 
-    The colour says the tier, the mark the model. Upright lines are 95 % intervals of the accuracy, those along the
+    Colour and line say the tier, the mark the model. Upright lines are 95 % intervals of the accuracy, those along the
     latency of the p50 are mostly hidden behind the mark. Better is up and to the left.
     """
     from xedge.results.figures import legend, log_ms
@@ -35,7 +35,8 @@ def tradeoff(ax: Axes, measurement: Measurement) -> list[Artist]:
     tiers, models, shown = dict[str, int](), dict[str, int](), [math.nan]
     for name, share in known:
         tier, model = _about(measurement, name)
-        colour = LOOKS[tiers.setdefault(tier, len(tiers)) % len(LOOKS)]["color"]
+        of_tier = LOOKS[tiers.setdefault(tier, len(tiers)) % len(LOOKS)]
+        line, colour = {**of_tier, "linewidth": 1.2}, of_tier["color"]
         mark = MARKS[models.setdefault(model, len(models)) % len(MARKS)]
         own: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 6, "linestyle": "none"}
         levels = (
@@ -48,9 +49,9 @@ def tradeoff(ax: Axes, measurement: Measurement) -> list[Artist]:
             continue
         half, most = levels
         right, low, high = (100 * (math.nan if end is None else end) for end in (share.value, share.low, share.high))
-        artists += ax.plot([half, most], [right] * 2, color=colour, linewidth=1.2)
-        artists += ax.plot([most], [right], marker="|", markersize=7, color=colour)
-        artists += ax.plot([half] * 2, [low, high], color=colour, linewidth=1.2)
+        artists += ax.plot([half, most], [right] * 2, **line)
+        artists += ax.plot([most], [right], marker="|", linestyle="none", markersize=7, color=colour)
+        artists += ax.plot([half] * 2, [low, high], **line)
         artists += ax.plot([half], [right], label=name, markeredgecolor="white", markeredgewidth=0.6, **own)
         shown += [half, most]
     log_ms(ax.xaxis, np.array(shown))

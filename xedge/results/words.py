@@ -38,6 +38,12 @@ def percentage(percent: Estimate) -> str:
     return f"{value} ({low}–{high}) %" if low and high else f"{value} %"
 
 
+def accuracy(share: Estimate) -> str:
+    """Return a share of right answers as "92.3 (91.0–93.5) %"."""
+    value, low, high = ("" if end is None else f"{100 * end:.1f}" for end in (share.value, share.low, share.high))
+    return f"{value} ({low}–{high}) %" if low and high else f"{value} %"
+
+
 def points(difference: Estimate) -> str:
     """Return a difference of shares as "2.1 (1.4–2.8) percentage points"."""
     if difference.value is None or difference.low is None or difference.high is None:
