@@ -335,14 +335,16 @@ def test_measure_whose_save_fails_says_where_the_measurement_is(
 @pytest.mark.usefixtures("models")
 def test_measure_fails_at_a_limit(any_broker: Broker, prefix: str, tmp_path: Path) -> None:
     scenario = tmp_path / "scenario.yaml"
-    scenario.write_text(SCENARIO + f"topic_prefix: {prefix}\n")
+    of_file = 'thresholds: ["near.answered_hz > 1", "near.answered_hz < 1"]'
+    scenario.write_text(SCENARIO + f"topic_prefix: {prefix}\n{of_file}\n")
     given = environment(XEDGE_BROKER=any_broker.url)
     limits = ["--fail-if", "far.answered_hz > 1", "--fail-if", "far.answered_hz < 1"]
     done = call("measure", scenario, "--replications", 1, *limits, env=given)
     assert done.returncode == 4, done
-    assert "xedge: far.answered_hz is " in done.stderr
-    assert "failed by far.answered_hz > 1" in done.stderr
-    assert done.stderr.count("failed by") == 1
+    for placement in ("far", "near"):
+        assert f"xedge: {placement}.answered_hz is " in done.stderr
+        assert f"failed by {placement}.answered_hz > 1" in done.stderr
+    assert done.stderr.count("failed by") == 2
 
 
 @pytest.mark.parametrize(

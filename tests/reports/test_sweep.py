@@ -259,6 +259,11 @@ def test_command_sweep_terminated_leaves_an_index_and_resumes(notebook: Path) ->
     out, err = process.communicate(timeout=180)
     assert (process.returncode, ran(folder)) == (0, ["2 wifi"]), err
     assert out == f"{out_dir / 'index.html'}: 03_probe, 2 runs: 2 VALID\n"
+    process = call(folder, *arguments, "--fail-if", "edge.p99_ms > 1.5")  # also of runs that were there before
+    _, err = process.communicate(timeout=180)
+    assert (process.returncode, ran(folder)) == (4, [])
+    assert err.count("failed by") == 1
+    assert "edge.p99_ms is 2; failed by edge.p99_ms > 1.5" in err
 
 
 def test_command_report_of_several_files_compares_them(notebook: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import parameters, thresholds
+from xedge.reports import parameters
+from xedge.scenario import thresholds
 
 ESTIMATES = {
     "edge": {"p99_ms": {"value": 23.1, "low": 22.0, "high": 24.2, "text": "23.1 ± 1.1"}},

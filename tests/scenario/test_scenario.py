@@ -38,6 +38,7 @@ RICH = scenario(
     qos=1,
     encoding="msgpack",
     topic_prefix="läb/7",
+    thresholds=["edge.p99_ms > 20"],
 )
 
 
@@ -87,6 +88,8 @@ def test_scenario_from_yaml_fills_in_the_defaults(tmp_path):
         ("model: m", "model: m\nqos: 2", "qos"),
         ("model: m", "model: m\nqos: true", "qos"),
         ("model: m", "model: m\nencoding: xml", "encoding"),
+        ("model: m", "model: m\nthresholds: edge.p99_ms > 2", "thresholds"),
+        ("model: m", "model: m\nthresholds: [edge.p99_ms]", "threshold 'edge.p99_ms' cannot be read"),
         ("model: m", "model: m\ntimeout_s: 0", "timeout_s"),
         ("model: m", "model: m\ntimeout_s: 3601", "timeout_s"),
         ("model: m", "model: m\ntimeout_s: .inf", "timeout_s"),

@@ -47,6 +47,7 @@ def add(command: Adder) -> None:
     sub.add_argument("-f", "--file", metavar="FILE.yaml", help=text)
     text = "values between commas; lists between semicolons"
     _add_run(sub, "VALUES", text, "NAME_sweep in the project's reports folder")
+    _add_limits(sub)
     which = sub.add_mutually_exclusive_group()
     text = "run again what is INVALID or SATURATED, not only what failed"
     which.add_argument("--again-invalid", action="store_const", const="invalid", dest="again", help=text)
@@ -87,15 +88,18 @@ def build(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     """Measure a scenario from a YAML file and save the measurement."""
     from xedge.core import files
-    from xedge.reports import estimates, publish, thresholds
+    from xedge.reports import estimates, publish
     from xedge.runs.scenario import Scenario
+    from xedge.scenario import thresholds
 
     _watch(arguments)
-    limits, out = thresholds.read(arguments.fail_if), Path(arguments.out) if arguments.out else None
-    scenario = Scenario.from_yaml(arguments.scenario)
+    out, scenario = Path(arguments.out) if arguments.out else None, Scenario.from_yaml(arguments.scenario)
+    limits = thresholds.read([*(scenario.thresholds or ()), *arguments.fail_if])
     if unknown := [limit.name for limit in limits if limit.name.rpartition(".")[0] not in scenario.placements]:
         there = ", ".join(scenario.placements)
-        raise ConfigurationError(f"--fail-if {unknown[0]}: a number is PLACEMENT.NAME, and the placements are {there}")
+        raise ConfigurationError(
+            f"the limit on {unknown[0]}: a number is PLACEMENT.NAME, and the placements are {there}"
+        )
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             what = "a measurement" if (out / "conditions.json").is_file() else "something else"
@@ -141,13 +145,13 @@ def sweep(arguments: argparse.Namespace) -> int:
 
     _watch(arguments)
     grid = (parameters.load_file(arguments.file) if arguments.file else {}) | dict(arguments.parameter)
-    options = {"again": arguments.again, "timeout_s": arguments.timeout}
-    return _swept(sweeps.sweep(arguments.notebook, grid, arguments.out, **options))
+    options = {"again": arguments.again, "timeout_s": arguments.timeout, "fail_if": arguments.fail_if}
+    return _swept(sweeps.sweep(arguments.notebook, grid, arguments.out, **options), arguments.fail_if)
 
 
-def _swept(result: Sweep) -> int:
+def _swept(result: Sweep, fail_if: Sequence[str] = ()) -> int:
     _show(result.index, result.sentence)
-    return EXIT_FAILED if result.missing else _status(result.runs)
+    return EXIT_FAILED if result.missing else _status(result.runs, fail_if)
 
 
 def _show(page: Path, sentence: str) -> None:
@@ -155,10 +159,15 @@ def _show(page: Path, sentence: str) -> None:
     print(page if sys.stderr.isatty() else f"{page}: {sentence.removesuffix(f': {page}')}")
 
 
-def _status(runs: Sequence[Run]) -> int:
+def _status(runs: Sequence[Run], fail_if: Sequence[str] = ()) -> int:
+    """Return the exit status of some runs; `fail_if` are limits that also hold for runs that were there before."""
+    from xedge.scenario import thresholds
+
     if not all(run.ok for run in runs):
         return EXIT_FAILED
-    crossed = _crossed([checked for run in runs for checked in run.record.get("thresholds", [])])
+    limits = thresholds.read(fail_if)
+    own = [[limit.checked(run.record) for limit in limits] or run.record.get("thresholds", []) for run in runs]
+    crossed = _crossed([checked for each in own for checked in each])
     return crossed or (EXIT_INVALID if any(not run.good for run in runs) else 0)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from xedge.core.config import check_yaml
 from xedge.core.exceptions import ConfigurationError
-from xedge.reports import conversion, thresholds
+from xedge.reports import conversion
+from xedge.scenario import thresholds
 from xedge.serving.broker import check_environment
 
 THRESHOLDS = "thresholds"

@@ -13,10 +13,11 @@ from typing import Any
 from xedge.core import files, machine, paths, telling
 from xedge.core.exceptions import ConfigurationError, ReportError
 from xedge.core.progress import Progress
-from xedge.reports import conversion, estimates, kept, kernel, thresholds
+from xedge.reports import conversion, estimates, kept, kernel
 from xedge.reports import parameters as notebook_parameters
 from xedge.reports.kept import Run as Run
 from xedge.reports.notebooks import Notebook, report_name
+from xedge.scenario import thresholds
 from xedge.serving.broker import check_environment
 
 DEFAULT_NOTEBOOKS = ("02_edge_vs_cloud",)

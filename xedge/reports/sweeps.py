@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from xedge.core import files, paths
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.progress import Progress
-from xedge.reports import conversion, index, kept, kernel, parameters, thresholds
+from xedge.reports import conversion, index, kept, kernel, parameters
 from xedge.reports import run as report
 from xedge.reports.notebooks import Notebook, report_name
 from xedge.reports.run_table import PLAN, RunTable, standing
+from xedge.scenario import thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +75,7 @@ def sweep(
     again: str = "failed",
     timeout_s: float = 1800.0,
     progress: bool = True,
+    fail_if: Sequence[str] = (),
 ) -> Sweep:
     """Run a notebook with every combination of values, and compare the runs on one page.
 
@@ -89,6 +91,7 @@ def sweep(
         again: what to run although it is there: "failed" or interrupted, "invalid" (also what is not VALID), "all".
         timeout_s: the longest that one cell of the notebook may take, seconds.
         progress: show how far the sweep is and how long it will take.
+        fail_if: limits such as "edge.p99_ms > 20" for each run; one that stands keeps what it said of its own.
 
     Raises:
         ConfigurationError: an unknown notebook, name or value, or another sweep is at work in this folder.
@@ -99,7 +102,8 @@ def sweep(
     combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
     command = conversion.command("sweep", str(notebook), {name: conversion.as_texts(grid[name]) for name in grid})
     out = Path(out_dir or paths.reports_dir() / f"{report_name(source.path)}_sweep").resolve()
-    return _run(source, combinations, command, out, again, timeout_s, progress)
+    thresholds.read(fail_if)
+    return _run(source, combinations, command, out, again, timeout_s, progress, [fail_if] * len(combinations))
 
 
 def run_sets(

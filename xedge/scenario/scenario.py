@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xedge.core.config import Config, as_kind, check_yaml, sentence
 from xedge.core.exceptions import ConfigurationError
 from xedge.scenario import replay as replay  # its kinds are known wherever scenarios are
+from xedge.scenario import thresholds
 from xedge.scenario.arrivals import Arrivals
 from xedge.scenario.making import making
 from xedge.scenario.placements import Placement
@@ -35,6 +36,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         qos: MQTT quality of service, 0 or 1.
         encoding: of the requests, "json" or "msgpack".
         topic_prefix: comes before every topic.
+        thresholds: what may not be, as "edge.p99_ms > 20"; `xedge measure` then ends with status 4.
 
     >>> from xedge.scenario.arrivals import Constant
     >>> from xedge.scenario.placements import Edge
@@ -54,6 +56,7 @@ class Scenario(Config, frozen=True, kw_only=True):
     qos: Literal[0, 1] = 0
     encoding: Literal["json", "msgpack"] = "json"
     topic_prefix: str = ""
+    thresholds: tuple[str, ...] | None = None
 
     wants: ClassVar[dict[str, str]] = {
         "placements": "placements by name, as {'edge': xedge.Edge(), 'cloud': xedge.Cloud()}",
@@ -63,6 +66,7 @@ class Scenario(Config, frozen=True, kw_only=True):
     def check(self) -> None:
         """Refuse no placements, links or a deadline beyond the time-out, and an impossible prefix."""
         Topics(self.topic_prefix)
+        thresholds.read(self.thresholds or ())
         if self.deadline_ms is not None and self.deadline_ms > self.timeout_s * 1e3:
             raise ConfigurationError(
                 f"deadline_ms={self.deadline_ms:g} is beyond timeout_s={self.timeout_s:g}: raise timeout_s, "
