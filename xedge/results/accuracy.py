@@ -67,6 +67,8 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> Estimate | None:
     Pairs of which one is right count alone, so the interval is far narrower than those of a and b: Agresti and Min's
     (Statistics in Medicine 24, 2005, 729), half a pair added to each of the four kinds.
     """
+    if a.empty or b.empty:
+        return None
     both = a[[*KEY, "right", "content"]].merge(b[[*KEY, "right"]], on=KEY, suffixes=("_a", "_b"))
     if not (n := len(both)):
         return None
