@@ -145,7 +145,7 @@ def _table(measurement: Measurement) -> list[list[str]]:
     heads = ["placement", "requests", "offered/s", "sent/s", "answered/s", "failed"]
     judged = {"accuracy, %": "accuracy", "ROC-AUC": "roc_auc"}
     known = {head: of for head, of in judged.items() if any(getattr(e, of) for e in measurement.evidence.values())}
-    table = [[*heads, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms", *known]]
+    table = [[*heads, *known, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
     for name, of in measurement.evidence.items():
         requests, p99 = len(of.measured), of.estimates[0.99]
         counts = [words.count(requests), *(f"{rate:.4g}" for rate in of.rates_hz.values())]
@@ -153,7 +153,7 @@ def _table(measurement: Measurement) -> list[list[str]]:
         steady = p99.value is not None and name not in measurement.verdict.saturated
         latencies = [_latency(measurement, name, p, "") for p in LEVELS]
         right = [_share(getattr(of, each), head.endswith("%")) for head, each in known.items()]
-        table.append([name, *counts, *latencies, words.number(p99.late, 2) if steady else "", *right])
+        table.append([name, *counts, *right, *latencies, words.number(p99.late, 2) if steady else ""])
     return table
 
 
@@ -179,7 +179,7 @@ def _method(measurement: Measurement) -> str:
     runs = measurement.rows["replication"].nunique()
     kind = f"{runs} replications" if runs > 1 else "the batches of one replication"
     text = f"Latency from the time a request was due; in brackets: the 95 % interval (Student t over {kind}). "
-    text += "The column late is what a late sender may have added to the p99 at most."
+    text += "The last column is what a late sender may have added to the p99 at most."
     floor = measurement.typed_conditions.noise_floor
     known = (("p50", floor.p50_ms), ("p95", floor.p95_ms), ("p99", floor.p99_ms))
     levels = [f"{level} {ms:.3g}" for level, ms in known if ms is not None]

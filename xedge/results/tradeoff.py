@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from xedge.results.canvas import LOOKS
 
@@ -55,6 +55,7 @@ def tradeoff(ax: Axes, measurement: Measurement) -> list[Artist]:
         artists += ax.plot([half], [right], label=name, markeredgecolor="white", markeredgewidth=0.6, **own)
         shown += [half, most]
     log_ms(ax.xaxis, np.array(shown))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.set(xlabel="latency from the due time, ms: mark p50, line to p99", ylabel="answers that were right, %")
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
