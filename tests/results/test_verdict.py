@@ -9,6 +9,8 @@ from sample_rows import MS, conditions, judged, measurement, replicated, texts, 
 
 from xedge.results.measurement import Measurement
 from xedge.results.rows import STAMPS
+from xedge.results.statistics import quantile
+from xedge.scenario.link import Link
 
 
 def delayed(rows, share, delay_ms):
@@ -141,7 +143,7 @@ def test_one_disturbed_trial_of_three_is_a_doubt_and_saturates_nothing():
     for stamp in ("finished_ns", "departed_ns", "received_ns"):
         rows.loc[hit, stamp] += 3 * MS
     assert judged(rows).valid
-    assert any("1 of 3 trials were not steady" in text for text in texts(rows))
+    assert any("1 of 3 trials was not steady" in text for text in texts(rows))
 
 
 def test_loss_saturates_unless_the_link_was_told_to_lose():
@@ -179,9 +181,9 @@ def test_too_few_independent_episodes_are_doubted_behind_a_busy_queue():
 
     assert doubted(400) == []
     (text,) = doubted(115)
-    assert text.startswith("edge: p90 (")
-    assert "p99 (" in text
-    assert "fewer than 5 independent" in text
+    assert text.startswith("edge: p90 rests on about ")
+    assert ", p99 on about " in text
+    assert "independent slow episodes where 5 are wanted" in text
 
 
 def test_censored_percentiles_are_doubted():
@@ -228,6 +230,42 @@ def test_a_link_off_from_what_was_asked_is_doubted(p50, p99, doubted):
     check = {"edge": {"requested_ms": asked, "measured_ms": {"p50_ms": p50, "p99_ms": p99}}}
     found = [text for text in texts(replicated(), link_check=check) if "the link's" in text]
     assert [text.split("'s ")[1][:3] for text in found] == doubted
+
+
+@pytest.mark.parametrize(("p50", "p99", "doubted"), [(0.4, 1.9, []), (0.6, 1.9, ["p50"]), (-0.6, -2.1, ["p50", "p99"])])
+def test_a_link_is_judged_by_what_requests_took_to_cross_it_in_the_trials(p50, p99, doubted):
+    rows, off = replicated(), {"p50_ms": 9.0, "p99_ms": 99.0}
+    crossed = rows["arrived_ns"] - rows["read_ns"] + rows["departed_ns"] - rows["finished_ns"]
+    levels = [
+        {"p": p, "drawn_ms": 0.0, "effective_ms": quantile(crossed.dropna() / 1e6, p) + add}
+        for p, add in ((0.5, p50), (0.99, p99))
+    ]
+    check = {"edge": {"requested_ms": {"p50_ms": 1.0}, "measured_ms": off, "off_ms": off, "by_level": levels}}
+    found = [text for text in texts(rows, link_check=check) if "the link" in text]
+    assert [text.split("link's ")[1][:3] for text in found] == doubted
+    assert all("in the trials" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "client", "says"),
+    [
+        ("5g-mmwave", 0.5, "5g-mmwave stands for one client, 7 ms there and back; of those measured p90 has 8 ms, p95"),
+        (
+            "5g-mmwave",
+            0.95,
+            "5g-mmwave stands for one client, 8.9 ms there and back; of those measured p99 has 15.8 ms",
+        ),
+        ("5g-mmwave", 0.99, ""),
+        ("starlink-europe", 0.5, ""),
+        ("lte", 0.5, ""),
+    ],
+)
+def test_a_network_of_one_client_among_many_is_noted(name, client, says):
+    asked = conditions()["scenario"]
+    asked["placements"]["edge"] = {"tier": "edge", "link": Link.preset(name, client=client).as_dict()}
+    found = [text for text in texts(replicated(), scenario=asked) if "stands for one client" in text]
+    assert says in "".join(found)
+    assert bool(found) == bool(says)
 
 
 def test_doubts_come_with_the_severe_first():

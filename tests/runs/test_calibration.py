@@ -9,7 +9,7 @@ import pytest
 from sample_rows import replicated, texts
 
 from xedge.results import conditions
-from xedge.results.doubts import other_delays
+from xedge.results.links import other_delays
 from xedge.results.statistics import quantile
 from xedge.runs.calibration import Crossing, _summary, delays_by_level, measure_links, requested_ms, with_levels
 from xedge.runs.scenario import Scenario

@@ -422,6 +422,16 @@ def test_compute_scale_makes_inference_take_longer(any_broker: Broker, prefix: s
         assert statistics.median(took_ms) > 10 * service.inference_ms
 
 
+def test_compute_scale_multiplies_no_pause_of_this_machine(
+    any_broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with edge(any_broker, prefix, compute_scale=100.0) as service, Device(any_broker, prefix) as device:
+        infer = service.infer
+        monkeypatch.setattr(service, "infer", lambda batch: [threading.Event().wait(0.2), infer(batch)][1])
+        took_ms = device.ask(INPUTS[0], timestamp_us=1)["inference_time_ms"]
+    assert 200 <= took_ms < 10_000  # a hundred pauses are 20 s
+
+
 @pytest.mark.parametrize("wrong", [{"compute_scale": 0.5}, {"max_batch": 0}])
 def test_settings_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

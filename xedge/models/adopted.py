@@ -7,7 +7,7 @@ import numpy as np
 
 from xedge.core.exceptions import ConfigurationError, ModelError
 from xedge.core.extras import needed
-from xedge.models import parity
+from xedge.models import joining, parity
 from xedge.models.engines import OnnxEngine
 from xedge.models.engines.engine import Array, fits, one_line
 
@@ -22,6 +22,8 @@ def is_estimator(model: Any) -> bool:
 def from_file(source: Path, draft: Path, example: Any, output: int | str | None) -> dict[str, Any]:
     """Write the model of an .onnx file to `draft`, with one output, and free axes as long as the example's.
 
+    Of a file of several inputs the example is a tuple, a batch of each: they become one input, side by side.
+
     Raises:
         ModelError: it is no ONNX model, or none that xedge serves; the message names its inputs and outputs.
         ConfigurationError: there is no such output, or the example does not fit.
@@ -30,6 +32,10 @@ def from_file(source: Path, draft: Path, example: Any, output: int | str | None)
 
     if not source.is_file():
         raise ConfigurationError(f"no file {source} (seen from {Path.cwd()}): give the path of an .onnx file")
+    if isinstance(example, tuple):
+        joined = draft.with_name("joined.onnx")
+        example = joining.join_inputs(source, joined, example)
+        return from_file(joined, draft, example, output) | {"made_of": source.name}
     engine, model = OnnxEngine(source), onnx.load(source)  # with weights that lie beside it
     if output is not None or len(model.graph.output) > 1:
         _keep_one(model.graph, source, engine.output_name if output is None else output)

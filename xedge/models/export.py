@@ -58,7 +58,7 @@ def export(
 
     `model` is a `torch.nn.Module`, a fitted scikit-learn estimator or pipeline (needs `xedge[sklearn]`), or the path of
     an .onnx file; the last two have no .pt, and ONNX Runtime serves them at every tier. `example_input` is a batch,
-    shape (n, ...): it gives the shape and type of one input. A tuple of batches is a module of several inputs: a
+    shape (n, ...): it gives the shape and type of one input. A tuple of batches is a model of several inputs: a
     request then carries their elements side by side. Of several outputs `output`, a place or name, is the answer; of an
     .onnx file the first if nothing is said, and the example gives free axes their length.
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from xedge.core import files
 from xedge.reports import estimates, fragments, pictures
 from xedge.reports.conversion import as_text
-from xedge.results.doubts import Doubt, said_once
+from xedge.results.doubt import Doubt, said_once
 
 PAGE_BYTES = 1_000_000  # with its figures and its data: what is beyond lies beside it
 _TEXT_BYTES = 60_000  # of that, for words, code and tables

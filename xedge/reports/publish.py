@@ -13,7 +13,7 @@ from xedge.reports import run as report
 from xedge.reports.study import Findings, Headline, Study
 from xedge.results import showing, statistics, words
 from xedge.results.answer import percent
-from xedge.results.doubts import Doubt
+from xedge.results.doubt import Doubt
 from xedge.results.evidence import COMPARED_LEVELS
 from xedge.results.measurement import Measurement
 from xedge.results.statistics import Estimate

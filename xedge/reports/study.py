@@ -14,7 +14,7 @@ from xedge.results import words
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xedge.results.doubts import Doubt
+    from xedge.results.doubt import Doubt
     from xedge.results.measurement import Measurement
     from xedge.results.statistics import Estimate
 

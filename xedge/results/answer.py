@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from xedge.core.exceptions import ConfigurationError
 from xedge.results import words
 from xedge.results.comparison import is_shown
+from xedge.results.doubts import alike_levels
 from xedge.results.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -137,7 +138,10 @@ class Reading:
             faster = self._gap(f"{first} is faster by", first, others[0])
             return f"{claim}: {each}; {faster or 'either will do: the difference is within the noise'}"
         if unsure:
-            return f"not decided for {' and '.join(unsure)}, measure longer: {each}, {words.percent(WANTED)} are wanted"
+            missing = [name for name in self.steady if states[name] is False]
+            known = f"; {' and '.join(missing)} {'misses' if not missing[1:] else 'miss'} that" if missing else ""
+            wanted = f"{words.percent(WANTED)} are wanted{known}"
+            return f"not decided for {' and '.join(unsure)}, measure longer: {each}, {wanted}"
         nearest = (self.shares[first].low or 0.0) > (self.shares[others[0]].high or 0.0)
         return f"no placement meets the deadline: {each}{f'; {first} comes nearest' * nearest}"
 
@@ -180,6 +184,8 @@ class Reading:
                 continue
             if gap.value > FAR * max(gap.value - gap.low, gap.high - gap.value):
                 return f"{by} {words.number(gap.value)} ms at {level}, which is far beyond every doubt"
+            if p in alike_levels(self.measurement.evidence[fast]) + alike_levels(self.measurement.evidence[slow]):
+                return f"{by} {words.milliseconds(gap)} at {level}, by an interval that rests on few slow episodes"
             return f"{by} {words.milliseconds(gap)} at {level}, which is more than the noise"
         return ""
 
@@ -199,7 +205,9 @@ class Reading:
             gaps = {p: self._difference(names[0], names[1], p) for p in (0.99, 0.5)}
             p = next((p for p, gap in gaps.items() if gap.low is not None), 0.99)
             gap_label = f"{names[1]} slower than {names[0]}, {words.level_name(p)}"
-            numbers.append(Number(gap_label, self._shown(gaps[p]), "ms", minor=True))
+            gap = gaps[p]
+            shown = self._shown(gap) if is_shown(gap) or gap.low is None else f"not shown: {words.milliseconds(gap)}"
+            numbers.append(Number(gap_label, shown, "" if isinstance(shown, str) else "ms", minor=True))
         return (*numbers, *(Number(f"{name}, {label}", "saturated") for name in self.measurement.verdict.saturated))[:4]
 
     def _latency(self, name: str, label: str, p: float) -> Number:

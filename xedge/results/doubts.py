@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from scipy.special import stdtrit
 
 from xedge.results.comparison import could_turn
-from xedge.results.conditions import LinkLevel
+from xedge.results.doubt import LESS, LONGER, MORE, PATIENCE, QUIETER, SETTLE, Doubt, Severity
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
+from xedge.results.links import link, one_client
 from xedge.results.statistics import LEAST_IN_TAIL, episodes, quantile
 from xedge.results.steadiness import Steadiness
 from xedge.results.words import count, level_name, number, percent
@@ -19,32 +19,6 @@ from xedge.results.words import count, level_name, number, percent
 LATE_SHARE = 0.10  # of a percentile may be due to the sender, or as much as half of its interval
 FATES = {"lost": "lost", "timeout": "timed out", "overloaded": "refused because the service's queue was full"}
 FATES |= {"error": "answered with an error", "not_sent": "not sent"}
-LINK_TOLERANCE_MS = {"p50_ms": 0.5, "p99_ms": 2.0}
-OTHER_DELAYS = 0.10  # so far may the delays that messages met be off from those published of a network
-
-# What to do: said once for all doubts that it helps against.
-QUIETER = "close other programs on this machine, or lower the rate (rate_hz), and measure again"
-SETTLE = "close other programs on this machine and measure again"
-LONGER = "make the trials longer (duration_s)"
-MORE = "take more replications: three at least, five are usual"
-LESS = "lower the rate (rate_hz), or give it a faster machine, more boxes or larger batches (max_batch)"
-SLOWER = "lower the rate (rate_hz), or say over which time the jitter of the link is alike (correlation_ms)"
-PATIENCE = "lower the rate (rate_hz), or raise timeout_s if an answer that late is still of use"
-
-Severity = Literal["severe", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """One reason to doubt a figure, about a placement or about all of them (None), and what to do about it."""
-
-    placement: str | None
-    severity: Severity
-    text: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.placement}: {self.text}" if self.placement else self.text
 
 
 def doubts(placements: Sequence[Evidence]) -> list[Doubt]:
@@ -52,27 +26,6 @@ def doubts(placements: Sequence[Evidence]) -> list[Doubt]:
     listed = [doubt for of in placements for rule in RULES for doubt in rule(of)]
     listed += [*turned_comparisons(placements), *replicated(placements), *surroundings(placements[0])]
     return sorted(listed, key=lambda doubt: get_args(Severity).index(doubt.severity))
-
-
-def said_once(listed: Sequence[Doubt]) -> list[Doubt]:
-    """Return doubts of the same text as one about all their placements, and those of one remedy as one text.
-
-    >>> both = [Doubt("edge", "note", "it swayed", "wait"), Doubt("cloud", "note", "it swayed", "wait")]
-    >>> [str(doubt) for doubt in said_once(both)]
-    ['edge and cloud: it swayed']
-    """
-    groups: dict[tuple[Severity, str], dict[str, list[str]]] = {}
-    for doubt in listed:
-        names = groups.setdefault((doubt.severity, doubt.remedy), {}).setdefault(doubt.text, [])
-        names += [doubt.placement] if doubt.placement and doubt.placement not in names else []
-    merged = []
-    for (severity, remedy), about in groups.items():
-        by_names: dict[str, list[str]] = {}
-        for text, placements in about.items():
-            by_names.setdefault(" and ".join(placements), []).append(text)
-        texts = (str(Doubt(name, severity, ", ".join(of))) for name, of in by_names.items())
-        merged.append(Doubt(None, severity, "; ".join(texts), remedy))
-    return merged
 
 
 def unanswered(of: Evidence) -> Iterator[Doubt]:
@@ -142,7 +95,8 @@ def unsteady(of: Evidence) -> Iterator[Doubt]:
     """Some trials were not steady, too few to say saturated."""
     odd = sum(trial.saturated or trial.quickening for trial in of.steadiness)
     if odd and not list(saturated(of)):
-        text = f"{odd} of {len(of.steadiness)} trials were not steady: p50 moved by over 10 %"
+        were = "was" if odd == 1 else "were"
+        text = f"{odd} of {len(of.steadiness)} trials {were} not steady: p50 rose or fell by over 10 % within it"
         yield Doubt(of.placement, "warning", text, f"{SETTLE}; if it stays, {LONGER}")
 
 
@@ -171,15 +125,26 @@ def levels(of: Evidence) -> Iterator[Doubt]:
         )
 
 
+def _episodes(of: Evidence) -> tuple[dict[float, float], float]:
+    """How many independent slow episodes each level with an interval rests on, and how many a section are wanted."""
+    arrays = list(of.latencies.values())
+    needed = 1.0 if len(arrays) > 1 else 1.5  # batches are less independent than replications are
+    return {p: episodes(arrays, p) for p, e in of.estimates.items() if e.low is not None}, needed
+
+
+def alike_levels(of: Evidence) -> list[float]:
+    """Return the levels whose intervals rest on too few independent slow episodes."""
+    worth, needed = _episodes(of)
+    return [p for p, number_of in worth.items() if number_of < needed * of.estimates[p].sections]
+
+
 def alike(of: Evidence) -> Iterator[Doubt]:
     """Neighbouring requests so alike, under one independent episode a section, that the 95 % covers less than 90 %."""
-    arrays = list(of.latencies.values())
-    needed = 1.0 if len(arrays) > 1 else 1.5  # a section; batches are less independent than replications are
-    worth = {p: episodes(arrays, p) for p, e in of.estimates.items() if e.low is not None}
-    if few := [p for p, number_of in worth.items() if number_of < needed * of.estimates[p].sections]:
-        named = ", ".join(f"{level_name(p)} ({worth[p]:.2g})" for p in few)
+    worth, needed = _episodes(of)
+    if few := alike_levels(of):
+        named = ", ".join(f"{level_name(p)}{' rests' * (p == few[0])} on about {worth[p]:.2g}" for p in few)
         least = needed * of.estimates[few[0]].sections
-        text = f"{named}: fewer than {least:g} independent slow episodes, so the interval may miss the truth"
+        text = f"{named} independent slow episodes where {least:g} are wanted, so the interval may miss the truth"
         yield Doubt(of.placement, "warning", text, LONGER)
 
 
@@ -231,43 +196,6 @@ def reconnected(of: Evidence) -> Iterator[Doubt]:
         yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
 
 
-def link(of: Evidence) -> Iterator[Doubt]:
-    """Links: the measured delay off from the requested one, at a level or message by message, or other losses."""
-    if (check := of.conditions.link_check.get(of.placement)) is None:
-        return
-    if (off_ms := check.off_ms.p50_ms or 0.0) > LINK_TOLERANCE_MS["p50_ms"]:
-        text = f"the link was off by {off_ms:.3g} ms, message by message, at the median"
-        yield Doubt(of.placement, "warning", text, SETTLE)
-    if check.lost.differing:
-        text = f"{check.lost.measured} of the link's messages were lost where {check.lost.requested} were asked for"
-        yield Doubt(of.placement, "warning", f"{text}: {check.lost.differing} differ", SETTLE)
-    for level, tolerance in LINK_TOLERANCE_MS.items():
-        asked, delay = getattr(check.requested_ms, level), getattr(check.measured_ms, level)
-        if asked is not None and delay is not None and abs(delay - asked) > tolerance:
-            text = f"the link's {level.removesuffix('_ms')} was {delay:.4g} ms where {asked:.4g} ms was asked for"
-            yield Doubt(of.placement, "warning", text, SETTLE)
-    if other := other_delays(check.by_level):
-        yield Doubt(of.placement, "warning", *other)
-
-
-def other_delays(levels: Sequence[LinkLevel]) -> tuple[str, str] | None:
-    """Say where the delays that messages met are over `OTHER_DELAYS` off from those published or drawn; what to do."""
-
-    def apart(ms: float, other_ms: float) -> bool:
-        return abs(ms - other_ms) > max(OTHER_DELAYS * other_ms, LINK_TOLERANCE_MS["p50_ms"])
-
-    expected = [level.drawn_ms if level.published_ms is None else level.published_ms for level in levels]
-    if not (off := [(level, ms) for level, ms in zip(levels, expected, strict=True) if apart(level.effective_ms, ms)]):
-        return None
-    met = ", ".join(f"{level_name(level.p)} {number(level.effective_ms)} ms" for level, _ in off)
-    where, source = ", ".join(number(ms) for _, ms in off), "drawn" if off[0][0].published_ms is None else "published"
-    if any(apart(level.effective_ms, level.drawn_ms) for level, _ in off):
-        why, remedy = "nothing overtakes, so at this rate messages wait for those before them", SLOWER
-    else:
-        why, remedy = "they change slowly, so trials this short meet few of them", LONGER
-    return f"the delays that the network added in these trials have {met} where {where} ms are {source}: {why}", remedy
-
-
 def replicated(placements: Sequence[Evidence]) -> Iterator[Doubt]:
     """Too few replications: no interval, or one that knows of no other run."""
     runs = len({replication for of in placements for replication in of.latencies})
@@ -292,5 +220,5 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
 
 RULES = (  # of each placement, in the order in which they are listed
     *(unanswered, unsent, late, saturated, reconnected, failures, levels),
-    *(alike, transient, unsteady, drift, floor, link),
+    *(alike, transient, unsteady, drift, floor, link, one_client),
 )

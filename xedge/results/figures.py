@@ -92,11 +92,20 @@ def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:
     for name, values in pooled.items():
         artists += _curve(ax, measurement, name, statistics.ecdf(values, POINTS), (levels, levels))
     log_ms(ax.xaxis, np.concatenate(list(pooled.values())))
+    artists += deadline(ax, measurement)
     ax.set(xlabel="latency from the due time, ms", ylabel="share answered within", ylim=(0, 1.02))
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.yaxis.set_major_formatter(FuncFormatter(_share))
     legend(ax)
     return artists
+
+
+def deadline(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Draw the scenario's deadline as an upright line with a name for the legend, if it has one within the axis."""
+    ms = measurement.typed_conditions.scenario.deadline_ms
+    if ms is None or not ax.get_xlim()[0] < ms < ax.get_xlim()[1]:
+        return []
+    return [ax.axvline(ms, color="#444444", linestyle=":", linewidth=1.2, label=f"deadline {ms:g} ms", zorder=1)]
 
 
 def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
@@ -116,6 +125,7 @@ def tail(ax: Axes, measurement: Measurement) -> list[Artist]:
             drawn, floor = [*drawn, x], min(floor, *share)
             artists += ax.plot(x[-1:], share[-1:], marker="o", markersize=3.5, color=look(measurement, name)["color"])
     log_ms(ax.xaxis, np.concatenate(drawn))
+    artists += deadline(ax, measurement)
     ax.set(xlabel="latency from the due time, ms", ylabel="share slower than", yscale="log")
     decades = max(1, math.ceil(-math.log10(floor)))
     ax.set_ylim(10.0**-decades, 1.2)
@@ -250,8 +260,10 @@ def figure(measurement: Measurement, panels: Panels = PANELS, size: tuple[float,
             ax.set_title(title)
         for ax in list(axes)[len(drawn) :]:
             ax.set_axis_off()
-        about = f"Latency of {', '.join(measurement.placements)}. {measurement.verdict.word}."
-        report.alt = f"{about} {measurement.conclusion()}"
+        about = f"Latency of {' and '.join(measurement.placements)}, {measurement.verdict.word}"
+        answer = measurement.answer()
+        numbers = "; ".join(f"{number.label}: {number}" for number in answer.numbers)
+        report.alt = f"{about}: {'; '.join(drawn.values())}. {answer} {numbers}."
         if not measurement.verdict.valid:
             report.note(str(measurement.verdict))
     return report

@@ -15,9 +15,10 @@ from xedge.core.exceptions import MeasurementError
 from xedge.results import comparison, rows, showing, storage
 from xedge.results import conditions as known
 from xedge.results.answer import Answer, Reading
-from xedge.results.doubts import Doubt, doubts
+from xedge.results.doubt import Doubt
+from xedge.results.doubts import doubts
 from xedge.results.evidence import Evidence
-from xedge.results.statistics import Estimate, FloatArray, share_estimate
+from xedge.results.statistics import Estimate, FloatArray, quantile, share_estimate
 from xedge.results.unfinished import Unfinished, is_unfinished
 from xedge.results.verdict import Verdict, judge
 
@@ -125,11 +126,13 @@ class Measurement:
         """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
 
         Requests that failed in any way did not meet the deadline. Wilson's interval for as many independent requests as
-        these, who meet the same queues, are worth (`xedge.results.statistics.share_estimate`). With a punctual sender
+        these, which meet the same queues, are worth (`xedge.results.statistics.share_estimate`). With a punctual sender
         the share is up to `late` larger, which the interval's upper end includes.
         """
         of = self._of(placement)
-        share, most = share_estimate(of.met(deadline_ms)), share_estimate(of.met(deadline_ms, punctual=True))
+        latencies = np.concatenate(list(of.latencies.values()))
+        alike = of.met(min(deadline_ms, quantile(latencies, 0.99)) if latencies.size else deadline_ms)
+        share, most = (share_estimate(of.met(deadline_ms, punctual=late), alike) for late in (False, True))
         return share.widened((most.value or 0.0) - (share.value or 0.0), high=most.high)
 
     def plot(self, panels: Panels | None = None, size: tuple[float, float] | None = None) -> ReportFigure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xedge.core.tables import html_table, text_table
 from xedge.results import words
-from xedge.results.doubts import said_once
+from xedge.results.doubt import said_once
 from xedge.results.evidence import LEVELS
 from xedge.results.unbeaten import unbeaten
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xedge.results.conditions import Conditions
-    from xedge.results.doubts import Doubt
+    from xedge.results.doubt import Doubt
     from xedge.results.measurement import Measurement
     from xedge.results.statistics import Estimate
 
@@ -198,7 +198,8 @@ def _headline(conditions: Conditions) -> str:
 def _surroundings(conditions: Conditions) -> str:
     """Return one line of conditions: broker, host, versions, seed, commit, time."""
     broker, host, seed = conditions.broker, conditions.host, conditions.scenario.seed
-    parts = [" ".join(filter(None, (broker.kind, broker.version))), host.cpu]
+    kind = None if broker.version and (broker.kind or "") in broker.version else broker.kind
+    parts = [" ".join(filter(None, (kind, broker.version))), host.cpu]
     parts += [f"{host.cores} cores" if host.cores else None, host.os]
     parts += [f"{name} {conditions.versions[name]}" for name in PACKAGES if name in conditions.versions]
     parts += [None if seed is None else f"seed {seed}"]

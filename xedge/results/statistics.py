@@ -87,9 +87,7 @@ def _rank(n: int, p: float) -> int:
 def quantile(values: npt.ArrayLike, p: float) -> float:
     """Return the smallest of `values` (any shape, one unit) with F(x) ≥ `p`; +inf where that one is censored.
 
-    Raises:
-        ConfigurationError: `p` is not between 0 and 1.
-        MeasurementError: there are no values, or one is NaN.
+    ConfigurationError if `p` is not between 0 and 1, MeasurementError without values or with NaN.
 
     >>> quantile([3.0, 1.0, 2.0, math.inf], 0.75)
     3.0
@@ -142,8 +140,7 @@ def quantile_estimate(sections: Sections, p: float) -> Estimate:
     over the sections' own quantiles q_r (sectioning: Asmussen & Glynn, Stochastic Simulation, 2007, §III.5).
     Neighbouring requests queue behind each other, so intervals that take them for independent are far too short;
     sections are independent. No value below `minimum_samples`; no interval with fewer than 2 sections (above the median
-    `LEAST_IN_TAIL`), or where one is shorter than `shortest_section`; no low end below 0 where no value is, as with
-    latencies.
+    `LEAST_IN_TAIL`), or where one is shorter than `shortest_section`; no low end below the smallest value.
     """
     arrays = _filled(sections)
     n = sum(array.size for array in arrays)
@@ -153,8 +150,8 @@ def quantile_estimate(sections: Sections, p: float) -> Estimate:
     long_enough = all(array.size >= shortest_section(p) for array in arrays)
     parts = [quantile(array, p) for array in arrays] if long_enough else []
     estimate = _sectioned(quantile(np.concatenate(arrays), p), parts, n, needed, p)
-    if estimate.low is not None and estimate.low < 0 <= min(map(np.min, arrays)):
-        return replace(estimate, low=0.0, sampling_half_width=estimate.half_width)
+    if estimate.low is not None and estimate.low < (least := float(min(map(np.min, arrays)))):
+        return replace(estimate, low=least, sampling_half_width=estimate.half_width)
     return estimate
 
 
@@ -170,7 +167,7 @@ def mean_estimate(sections: Sections) -> Estimate:
 def paired_difference(a_sections: Sections, b_sections: Sections, p: float) -> Estimate:
     """Estimate the quantile of level `p` of b minus that of a, from sections that share their random numbers.
 
-    Section r of a and of b saw the same schedule and payloads, so what they have in common cancels in
+    Section r of a and of b saw the same schedule and payloads, so what they share cancels in
     d_r = q_r(b) − q_r(a). The value is the difference of the pooled quantiles, the interval value ± t·S/√R with
     S² = Σ(d_r − value)²/(R − 1). ±inf where one side is censored, None where both are.
 
@@ -195,8 +192,7 @@ def paired_difference(a_sections: Sections, b_sections: Sections, p: float) -> E
 def batches(values: npt.ArrayLike, k: int = 10, shortest: int = 1) -> list[FloatArray]:
     """Cut one run's `values`, in order of time, into at most `k` contiguous batches of at least `shortest`.
 
-    The sections to use when there is a single replication (batch means); they are less independent than replications
-    are. One batch when the values do not suffice for two.
+    The sections of a single replication (batch means), less independent than replications; one if there are too few.
     """
     array = as_array(values)
     return [np.asarray(part) for part in np.array_split(array, max(1, min(k, array.size // shortest)))]
@@ -260,17 +256,22 @@ def episodes(sections: Sections, p: float) -> float:
     return effective_size([(array > limit).astype(np.float64) for array in arrays]) * min(p, 1 - p)
 
 
-def share_estimate(sections: Sections) -> Estimate:
+def share_estimate(sections: Sections, alike: Sections | None = None) -> Estimate:
     """Estimate the share of ones in `sections` of 0 and 1, each in order of time.
 
-    Wilson's interval for as many independent values as these are worth (`effective_size`; the effective sample of
-    Korn and Graubard, Survey Methodology 24, 1998, 193–201).
-
-    Raises:
-        MeasurementError: there are no values.
+    Wilson's interval for as many independent values as these are worth: `effective_size`, and no more than how much the
+    sections differ lets them be, share·(1 − share)/(S²/R)·(z/t)² with S² = Σ(share_r − share)²/(R − 1), z the normal's
+    and t Student's quantile over R − 1 (the effective sample of Korn and Graubard, Survey Methodology 24, 1998,
+    193–201). `alike` are other zeros and ones of the same requests to take `effective_size` from: where next to all are
+    ones these say nothing of how alike neighbours are. No values are a MeasurementError.
     """
-    arrays, effective = _filled(sections), effective_size(sections)
+    arrays, effective = _filled(sections), effective_size(sections if alike is None else alike)
     n, successes = sum(array.size for array in arrays), sum(int(np.sum(array > 0)) for array in arrays)
+    if (count := len(arrays)) >= LEAST_IN_TAIL and 0 < successes < n:
+        mean, level = successes / n, (1 + CONFIDENCE) / 2
+        variance = sum((float(np.mean(array > 0)) - mean) ** 2 for array in arrays) / (count - 1) / count
+        shrink = float(ndtri(level) / stdtrit(count - 1, level)) ** 2
+        effective = min(effective, mean * (1 - mean) / variance * shrink) if variance else effective
     share = binomial_interval(successes, n, effective)
     return replace(share, sections=len(arrays), method=f"{share.method}, {effective:.0f} independent requests' worth")
 

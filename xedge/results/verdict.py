@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from xedge.results.doubts import Doubt, late, said_once, saturated, turned_comparisons, unanswered, unsent
+from xedge.results.doubt import Doubt, said_once
+from xedge.results.doubts import late, saturated, turned_comparisons, unanswered, unsent
 from xedge.results.evidence import Evidence
 
 Word = Literal["INVALID", "SATURATED", "VALID"]  # the worst first, as in Severity

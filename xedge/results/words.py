@@ -20,22 +20,30 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def share(value: float) -> str:
-    """Return 0.9996 as "99.96": with the digits it takes not to round it to none or all, which it is not.
+def share(value: float, least: int = 0) -> str:
+    """Return 0.9996 as "99.96": with the digits it takes not to be rounded to none, to all, or over 99 %.
 
-    Above 95 % there is one digit at least: a deadline's 99 % is decided there.
+    Above 95 % there is one digit at least: a deadline's 99 % is decided there. `least` asks for more.
     """
-    texts = [f"{100 * value:.{digits}f}" for digits in range(4)]
-    texts = texts[1:] if value > 0.95 and round(value, 9) < 1 else texts
-    whole = round(value, 9) in (0, 1)
-    return texts[0] if whole else next((text for text in texts if 0 < float(text) < 100), texts[-1])
+    if round(value, 9) in (0, 1):
+        return f"{100 * value:.0f}"
+    texts = [f"{100 * value:.{digits}f}" for digits in range(max(least, value > 0.95), 4)]
+
+    def is_fair(text: str) -> bool:
+        return 0 < float(text) < 100 and (float(text) >= 99) == (value >= 0.99)
+
+    return next(filter(is_fair, texts), texts[-1])
 
 
 def percentage(percent: Estimate) -> str:
-    """Return an estimate in percent as "99.96 (99.7–100) %"."""
-    ends = (percent.value, percent.low, percent.high)
-    value, low, high = ("" if end is None else share(end / 100) for end in ends)
-    return f"{value} ({low}–{high}) %" if low and high else f"{value} %"
+    """Return an estimate in percent as "99.96 (99.70–99.99) %"."""
+    value = "" if percent.value is None else share(percent.value / 100)
+    if percent.low is None or percent.high is None:
+        return f"{value} %"
+    ends = (percent.low / 100, percent.high / 100)
+    digits = max(len(share(end).partition(".")[2]) for end in ends)
+    low, high = (share(end, digits) for end in ends)
+    return f"{value} ({low}–{high}) %"
 
 
 def accuracy(share: Estimate) -> str:

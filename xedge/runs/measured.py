@@ -195,4 +195,5 @@ def _ticker(bar: Progress, before: int, due_ns: NDArray[Any], live: Live | None)
 def _sentence(rows: pd.DataFrame, elapsed_s: float) -> str:
     bad = rows["status"].value_counts().drop("ok", errors="ignore")
     fate = ", ".join(f"{grouped(count)} {status.replace('_', ' ')}" for status, count in bad.items()) or "all answered"
-    return f"{grouped(len(rows))} requests in {elapsed_s:.1f} s, {fate}"
+    apart = f", {grouped(warm_up)} of them warm-up" if (warm_up := int(rows["warm_up"].sum())) else ""
+    return f"{grouped(len(rows))} requests{apart}, in {elapsed_s:.1f} s, {fate}"

@@ -121,10 +121,11 @@ def answer_all(model: EdgeMLService, readings: Readings) -> Answers:
                     refused[number] = exc.reason, str(exc)
                 except Exception as exc:  # whatever an engine raises must not end the trial
                     refused[number] = "engine", f"the engine failed: {type(exc).__name__}: {exc}"
-                free_ns = perf_counter_ns()
-                cpu_ns, computed = cpu_ns + thread_time_ns() - begun_cpu_ns, computed + 1
+                used_ns, free_ns = thread_time_ns() - begun_cpu_ns, perf_counter_ns()
+                cpu_ns, computed = cpu_ns + used_ns, computed + 1
                 if held:
-                    took_ns = next(times_ns) if times_ns else round((free_ns - begun_ns) * model.compute_scale)
+                    slower_ns = free_ns - begun_ns + round((model.compute_scale - 1) * used_ns)
+                    took_ns = next(times_ns) if times_ns else slower_ns
                     station.end([number], batch.started_ns + took_ns)
                 else:
                     finished_ns[number] = free_ns

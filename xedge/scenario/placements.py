@@ -94,7 +94,7 @@ class Device(Config, frozen=True, kw_only=True, tag_field="tier", tag="device"):
 
     Args:
         model: a model of its own, by name or path; by default the scenario's.
-        compute_scale: inference takes this many times as long, 1 or more; a sensor is far slower than this machine.
+        compute_scale: inference takes this many times the processor time, 1 or more; sensors are far slower than this.
         service_time: inference takes as long as drawn from this, as of `Edge`.
         threads: the engine's intra-op threads.
     """
@@ -142,7 +142,8 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         model: a model of its own, by name or path; by default the scenario's.
         link: what requests and results cross, each way; by default nothing.
         uplink, downlink: what requests and what results cross, if the two directions differ.
-        compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        compute_scale: inference takes this many times the processor time, 1 or more; stands for slower hardware. Pauses
+            of this machine are not multiplied.
         service_time: inference takes as long as drawn from this, `Deterministic` or `Exponential`, whatever the engine
             takes: a stand-in with a known answer from queueing theory.
         servers: how many batches may be in inference at once; needs compute_scale or service_time.

@@ -3,7 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections import Counter, deque
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ class ServiceLoop(Background):
         topic_prefix: comes before every topic, so that services can share a broker.
         uplink: what requests cross before they arrive.
         downlink: what results cross before they depart.
-        compute_scale: inference takes this many times as long, 1 or more; stands for slower hardware.
+        compute_scale: inference takes this many times the processor time, 1 or more; stands for slower hardware.
         service_time: inference takes as long as drawn from this, whatever the engine takes; instead of compute_scale.
         servers: how many batches may be in inference at once; over 1 needs compute_scale or service_time, because
             the engine itself computes in this one thread.
@@ -227,7 +227,7 @@ class ServiceLoop(Background):
         assert batch is not None
         for item in batch.requests:
             item.started_ns = batch.started_ns
-        begun_ns = perf_counter_ns()
+        begun_ns, cpu_ns = perf_counter_ns(), thread_time_ns() if self._held else 0
         results = self.infer(batch.requests)
         if len(results) < len(batch.requests):
             for item in set(batch.requests).difference(results):
@@ -236,7 +236,11 @@ class ServiceLoop(Background):
         if not self._held:
             self._station.release(perf_counter_ns())
             return results
-        took_ns = next(self._times_ns) if self._times_ns else round((perf_counter_ns() - begun_ns) * self.compute_scale)
+        if self._times_ns:
+            took_ns = next(self._times_ns)
+        else:  # a pause of this machine is none of the hardware stood for, and is not multiplied
+            computed_ns = thread_time_ns() - cpu_ns
+            took_ns = perf_counter_ns() - begun_ns + round((self.compute_scale - 1) * computed_ns)
         self._station.end(results, batch.started_ns + took_ns)
         return results
 

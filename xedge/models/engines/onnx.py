@@ -56,8 +56,8 @@ class OnnxEngine(FileEngine):
         taken, outputs = session.get_inputs(), session.get_outputs()
         if len(taken) != 1:
             raise ModelError(
-                f"{self.path} takes {len(taken)} inputs, {_told(taken)}: a request carries one. Make one of them: "
-                "`xedge.export(module, (first, second), name)` does that for a PyTorch module"
+                f"{self.path} takes {len(taken)} inputs, {_told(taken)}: a request carries one. Make one of them, "
+                f'their elements side by side: `xedge.export("{self.path.name}", (first, second), "name")'
             )
         kind, shape = taken[0].type, taken[0].shape
         if kind not in _ONNX_TYPES:

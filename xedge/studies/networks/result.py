@@ -15,7 +15,7 @@ from xedge.reports.publish import findings
 from xedge.reports.study import Findings
 from xedge.results import words
 from xedge.results.conditions import typed
-from xedge.results.doubts import other_delays
+from xedge.results.links import other_delays
 from xedge.results.measurement import Measurement
 from xedge.results.rows import parts_ns
 from xedge.results.statistics import FloatArray, quantile
