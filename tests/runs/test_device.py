@@ -92,9 +92,10 @@ def test_queueing_is_exact_whenever_the_process_looks(models: Path) -> None:
 
 
 def test_slower_hardware_takes_as_many_times_as_long() -> None:
-    rows = on_device(Device(compute_scale=2000), Constant(rate_hz=20, duration_s=0.5)).rows
-    took = (rows["finished_ns"] - rows["started_ns"]).to_numpy()
-    assert (took > 2 * MS).all()  # the model itself takes some microseconds
+    rows = on_device(Device(compute_scale=200), Constant(rate_hz=20, duration_s=0.5)).rows
+    took = (rows["finished_ns"] - rows["started_ns"]).dropna().to_numpy()
+    assert took.size
+    assert (took > MS).all()  # the model itself takes over 5 µs of the processor
 
 
 def test_one_that_cannot_keep_up_is_saturated_and_what_is_left_times_out() -> None:

@@ -94,7 +94,7 @@ class Device(Config, frozen=True, kw_only=True, tag_field="tier", tag="device"):
 
     Args:
         model: a model of its own, by name or path; by default the scenario's.
-        compute_scale: inference takes this many times the processor time, 1 or more; sensors are far slower than this.
+        compute_scale: inference takes this many times the processor time, 1 or more: a sensor is slower than this.
         service_time: inference takes as long as drawn from this, as of `Edge`.
         threads: the engine's intra-op threads.
     """
