@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
 BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
 DOUBTED = ("!", "#9a6700")  # VALID by its word, with a severe doubt: not strict, or requests that failed
-MOST_EXPLAINED = 5  # placements in words, each compared and taken apart; of more the table and the figures tell
+MOST_EXPLAINED = 5  # placements compared and taken apart in words; of more the table and the figures tell
 ON_TOP = "on-top"  # the class of what a page shows at its top, and so not once more
 
 
@@ -82,10 +82,10 @@ def explanation(measurement: Measurement) -> str:
     """Return a paragraph in plain words: who is faster by how much, how fast each is, where the time goes."""
     placements = measurement.placements
     first, *others = sorted(placements, key=lambda name: name in measurement.verdict.saturated)
-    sentences = []
-    if len(placements) <= MOST_EXPLAINED:
-        sentences += [str(measurement.compare(first, other)) for other in others]
-        sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
+    few = len(placements) <= MOST_EXPLAINED
+    sentences = [str(measurement.compare(first, other)) for other in others] if few else []
+    sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
+    if few:
         sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
     known = {name: of.accuracy for name, of in measurement.evidence.items() if of.accuracy is not None}
     if known:
