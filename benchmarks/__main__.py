@@ -17,10 +17,11 @@ from benchmarks import (
     reproducibility,
     sender,
     text,
+    tls,
     watch,
 )
 
-EACH = (edge, cloud, http, kafka, links, load, sender, watch, container, instrument, report, reproducibility, text)
+EACH = (edge, cloud, http, kafka, links, load, sender, watch, container, instrument, report, reproducibility, text, tls)
 ALL = {module.__name__.removeprefix("benchmarks."): module.main for module in EACH}
 
 wanted = sys.argv[1:] or list(ALL)

@@ -52,9 +52,7 @@ def payloads(n: int) -> list[bytes]:
 
 def flight(broker: Broker, due_ns: NDArray[np.int64], timeout_s: float = 20.0, window: int = 0) -> Flight:
     """A schedule of detector requests for the sender."""
-    return Flight(
-        broker.host, broker.port, [""], DEVICE, due_ns.tobytes(), payloads(len(due_ns)), timeout_s, window=window
-    )
+    return Flight(*broker.address, [""], DEVICE, due_ns.tobytes(), payloads(len(due_ns)), timeout_s, window=window)
 
 
 def open_loop_ms(sender: Sender, broker: Broker, rate_hz: float, duration_s: float, seed: int) -> NDArray[Any]:
@@ -89,7 +87,7 @@ class BareEcho:
     """The limit: the same client turned in a thread, every payload sent back from the callback, nothing else."""
 
     def __init__(self, broker: Broker) -> None:
-        self._connection = Connection("bare-echo", broker.host, broker.port, ["ml/inference/request"], self._on_message)
+        self._connection = Connection("bare-echo", *broker.address, ["ml/inference/request"], self._on_message)
         self._ending = False
 
     def _on_message(self, _topic: str, payload: bytes) -> None:

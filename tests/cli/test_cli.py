@@ -238,6 +238,12 @@ def test_serve_with_a_port_in_the_environment_that_is_no_number() -> None:
     assert "mqtt" in done.stderr
 
 
+def test_serve_with_a_broker_in_the_environment_that_is_none() -> None:
+    """A slip in it must not end in a connection without TLS to this machine."""
+    done = call("serve", "edge", "--model", "m", env=environment(XEDGE_BROKER="mqtts:/host"))
+    assert_one_line(done, 2, "XEDGE_BROKER is 'mqtts:/host'", "mqtt://host:port")
+
+
 def test_log_level_in_the_environment_that_is_none() -> None:
     done = call("serve", "edge", "--model", "no_such_model", env=environment(XEDGE_LOG_LEVEL="loud"))
     assert done.returncode == 2

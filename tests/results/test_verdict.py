@@ -168,6 +168,24 @@ def test_failures_are_counted_in_words():
     assert text.replace("\u202f", " ") == "edge: of 2 850 requests 1 lost, 2 answered with an error"
 
 
+def test_answers_that_cannot_be_told_from_foreign_ones_are_doubted_and_foreign_ones_noted():
+    said = [{"known_by": "timestamp_us"}, {"known_by": "request_id", "foreign": 1200}, {"foreign": 34}]
+    trials = [{"placement": "edge", "replication": number} | facts for number, facts in enumerate(said)]
+    found = {str(doubt).replace("\u202f", " "): doubt.severity for doubt in measurement(trials=trials).checks()}
+    unsigned = (
+        "edge: answers carry no request_id: one from elsewhere with a request's time stamp would be taken for its own"
+    )
+    assert found[unsigned] == "warning"
+    assert found["edge: 1 234 messages on its result topics answered none of the requests and were left out"] == "note"
+    assert not [text for text in found if text.startswith("cloud")]
+
+
+@pytest.mark.parametrize(("url", "doubted"), [("wss://h:443/mqtt", True), ("mqtts://h:8883", False)])
+def test_websockets_are_doubted(url, doubted):
+    found = [str(doubt) for doubt in measurement(broker={"kind": "external", "url": url}).checks()]
+    assert any("by websockets" in text for text in found) == doubted
+
+
 def test_too_few_requests_are_named_level_by_level():
     (text,) = [text for text in texts(trial(n=60)) if "too few" in text]
     assert text == "edge: 57 requests are too few for p95 (n < 59), p99 (n < 299)"

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
+from helpers import Client
 from sample_rows import replicated, texts
 
 from xedge.results import conditions
 from xedge.results.links import other_delays
 from xedge.results.statistics import quantile
-from xedge.runs.calibration import Crossing, _summary, delays_by_level, measure_links, requested_ms, with_levels
+from xedge.runs.calibration import (
+    DEVICE,
+    PAYLOAD_BYTES,
+    Crossing,
+    _round_trips,
+    _summary,
+    delays_by_level,
+    measure_links,
+    requested_ms,
+    with_levels,
+)
 from xedge.runs.scenario import Scenario
+from xedge.runs.sender import Sender
 from xedge.scenario.arrivals import Constant
 from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.scenario.placements import Cloud, Edge
 from xedge.scenario.scenario import Replication
+from xedge.serving.services import EchoService
 
 JITTER = [(0, 1), (0.5, 3), (0.99, 30), (1, 60)]
 
@@ -230,3 +244,26 @@ def test_what_an_echo_measures_varies_as_asked(crossings):
     again = asked >= 20 + 25  # both delays, and 5/4 round trips until it is sent again
     assert again.any()
     assert (measured[again] + bare_ms > 20 + 18).all()
+
+
+def test_messages_that_are_no_echo_are_not_taken_for_one(any_broker, prefix):
+    """Anybody on a shared broker can publish where the echo does."""
+    scenario = Scenario(
+        model="m", workload=Constant(rate_hz=50, duration_s=1), placements={"edge": Edge()}, topic_prefix=prefix
+    )
+    due_ns = scenario.workload.due_ns(1)
+    with EchoService(DEVICE, *any_broker.address, topic_prefix=prefix) as echo, Sender() as sender:
+        strange = [b"", b"nonsense", b"00000007 but of somebody else", b"99999999" + b"x" * (PAYLOAD_BYTES - 8)]
+        with Client(any_broker, echo.topics.request) as stranger:
+
+            def publish() -> None:
+                stranger.wait(1)
+                for payload in strange:
+                    stranger.publish(echo.topics.result(DEVICE), payload)
+
+            disturbing = threading.Thread(target=publish)
+            disturbing.start()
+            sent_ns, received_ns = _round_trips(echo, sender, scenario, due_ns)
+            disturbing.join()
+    assert np.isfinite(sent_ns).all()
+    assert np.isfinite(received_ns[: -len(strange)]).all()

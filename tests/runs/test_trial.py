@@ -31,16 +31,17 @@ def requests():
     return Requests(SCENARIO, Replication.of(SCENARIO, 0), Numbers())
 
 
-def table(requests, replies):
+def table(requests, replies, **further):
     """The rows of five requests sent on time, with these replies, each (index, ms, further fields)."""
     due_ns = Replication.of(SCENARIO, 0).due_ns
     log = Log(0, due_ns.tobytes(), [(round(ms * MS), "error" in b, json.dumps(b).encode()) for ms, b in replies])
-    return rows(replied(requests, log), Replication.of(SCENARIO, 0), "edge", ONE_ROUTE, timeout_s=1.0)
+    outcome = replied(requests, log, **further)
+    return rows(outcome, Replication.of(SCENARIO, 0), "edge", ONE_ROUTE, timeout_s=1.0)
 
 
 def result(requests, index, **fields):
     body = {"device_id": requests.device_id, "timestamp_us": 0, "prediction": index / 10, "inference_time_ms": 0.1}
-    return body | {"request_id": requests.first_id + index} | fields
+    return body | {"request_id": requests.ids[index]} | fields
 
 
 def test_answers_find_their_requests_by_id_in_any_order(requests):
@@ -51,19 +52,44 @@ def test_answers_find_their_requests_by_id_in_any_order(requests):
 
 
 def test_answers_without_an_id_are_known_by_their_time_stamp(requests):
-    replies = [(60, result(requests, k) | {"timestamp_us": requests.timestamps_us[k]}) for k in range(4)]
-    for _, body in replies:
-        del body["request_id"]
-    found = table(requests, replies)
+    found = table(requests, [(60, unsigned(requests, k)) for k in range(4)])
     assert found["status"].tolist() == ["ok"] * 4 + ["timeout"]
+    assert (requests.known_by, requests.foreign) == ("timestamp_us", 0)
 
 
-@pytest.mark.parametrize("foreign", [-1, 5, 1 << 40])
+@pytest.mark.parametrize("foreign", [0, 5, (1 << 63) - 1])
 def test_an_answer_to_another_trial_is_nobodys(requests, foreign):
     stamp = requests.timestamps_us[2]  # with the right name and time stamp
-    answer = result(requests, 2) | {"request_id": max(requests.first_id + foreign, 0), "timestamp_us": stamp}
-    found = table(requests, [(60, answer)])
+    found = table(requests, [(60, result(requests, 2) | {"request_id": foreign, "timestamp_us": stamp})])
     assert found["received_ns"].isna().all()
+    assert (requests.known_by, requests.foreign) == ("request_id", 1)
+
+
+def unsigned(requests, index, **fields):
+    """An answer with the right name and time stamp, and no id."""
+    body = result(requests, index, timestamp_us=requests.timestamps_us[index], **fields)
+    return {name: value for name, value in body.items() if name != "request_id"}
+
+
+def test_an_answer_without_an_id_is_not_taken_where_others_have_one(requests):
+    found = table(
+        requests, [(55, unsigned(requests, 2, prediction=9.0)), *((60 + k, result(requests, k)) for k in range(5))]
+    )
+    assert found["prediction"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert (requests.known_by, requests.foreign) == ("request_id", 1)
+
+
+def test_an_answer_without_an_id_is_not_taken_where_the_service_says_that_ids_come_back(requests):
+    found = table(requests, [(60, unsigned(requests, k)) for k in range(5)], returns_ids=True)
+    assert found["status"].tolist() == ["timeout"] * 5
+    assert (requests.known_by, requests.foreign) == ("request_id", 5)
+
+
+def test_ids_cannot_be_guessed_from_each_other(requests):
+    other = Requests(SCENARIO, Replication.of(SCENARIO, 0), Numbers())
+    assert len({*requests.ids, *other.ids}) == 10
+    assert len(set(np.diff(requests.ids))) == 4  # no step leads from one to the next
+    assert np.median([*requests.ids, *other.ids]) > 2**56
 
 
 def test_the_first_of_two_answers_counts_and_nonsense_counts_nothing(requests):
@@ -92,7 +118,7 @@ def test_a_service_that_does_not_say_when_it_read_keeps_its_other_readings(reque
 
 def test_an_error_answer_is_an_error_with_its_reason(requests):
     body = {"device_id": "x", "timestamp_us": 1, "error": "rows differ", "reason": "wrong_shape"}
-    found = table(requests, [(60, body | {"request_id": requests.first_id})])
+    found = table(requests, [(60, body | {"request_id": requests.ids[0]})])
     assert (found["status"][0], found["error"][0]) == ("error", "wrong_shape: rows differ")
 
 

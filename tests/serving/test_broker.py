@@ -96,7 +96,7 @@ def test_mosquitto_comes_first_and_embedded_else(prefix: str, monkeypatch: pytes
 @pytest.mark.parametrize(
     "url",
     [
-        "", "localhost", "localhost:1883", "http://localhost:1883", "mqtts://localhost:8883", "ws://localhost",
+        "", "localhost", "localhost:1883", "http://localhost:1883", "mqtts://localhost:8883/t", "ws://",
         "mqtt://", "mqtt://:1883", "mqtt://user:secret@localhost", "mqtt://localhost:99999", "mqtt://localhost:port",
         "mqtt://localhost:0", "mqtt://localhost/topic", "mqtt://[::1",
     ],

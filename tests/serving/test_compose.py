@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from xedge.serving.endpoint import Endpoint
+
 FOLDER = Path(__file__).resolve().parents[2] / "containers"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
 OURS = [name for name, service in COMPOSE["services"].items() if "build" in service]
@@ -33,7 +35,7 @@ def test_compose_has_broker_edge_and_cloud() -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
     [published] = COMPOSE["services"]["broker"]["ports"]
-    assert published.startswith("127.0.0.1:")
+    assert expanded(published).startswith("127.0.0.1:")
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
@@ -52,7 +54,10 @@ def test_compose_sets_what_its_image_knows(name: str) -> None:
     assert set(service["build"].get("args", {})) <= set(re.findall(r"^ARG (\w+)", text, re.MULTILINE))
     for variable in service["environment"]:
         assert re.search(rf"^(ENV|   ) {variable}=", text, re.MULTILINE), variable
-    assert service["environment"]["MQTT_BROKER_HOST"] in COMPOSE["services"]
+    at = Endpoint.read(service["environment"]["XEDGE_BROKER"])
+    assert at.host in COMPOSE["services"]
+    assert (at.is_tls, at.user) == (True, name)
+    assert {file.removeprefix("/run/secrets/") for file in (at.ca, at.password_file)} == set(service["secrets"])
     model = Path(expanded(service["environment"]["MODEL_PATH"]))
     [mount] = service["volumes"]
     assert model.parent.as_posix() == mount.split(":")[1]

@@ -11,6 +11,7 @@ from helpers import Client, Device, request_bytes, wait_until
 import xedge
 from xedge.scenario.routes import Topics
 from xedge.serving import connection as connections
+from xedge.serving.client import MAX_PACKET_BYTES
 from xedge.serving.connection import Connection
 
 CONNACK = {"accepted": b"\x20\x02\x00\x00", "refused": b"\x20\x02\x00\x05", "silent": b""}
@@ -87,7 +88,7 @@ def test_a_giant_message_reaches_nobody_and_the_service_goes_on(broker, prefix, 
         giant = Connection("giant", broker.host, broker.port, [], lambda *_: None)
         giant.connect()
         giant.wait_subscribed(10)
-        giant.publish(Topics(prefix).request, b"x" * (connections.MAX_PACKET_BYTES + 1000))
+        giant.publish(Topics(prefix).request, b"x" * (MAX_PACKET_BYTES + 1000))
         wait_until(lambda: giant.turn(0.05) or giant.reconnects, "the broker ended the giant's connection")
         giant.close()
         assert device.ask([0.5] * 32)["prediction"] >= 0

@@ -17,11 +17,14 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+import yaml
 from helpers import WAIT_S, Device, request_bytes, unique_prefix, wait_until
+from secured import secured
 
 import xedge
 from xedge.models.engines import OnnxEngine
 from xedge.serving.broker import Broker
+from xedge.serving.external import ping
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE, CLOUD_IMAGE = "localhost/xedge-edge:test", "localhost/xedge-cloud:test"
@@ -151,6 +154,20 @@ def engine(models: Path) -> OnnxEngine:
     return OnnxEngine(models / f"{MODEL}.onnx")
 
 
+def test_container_serves_over_tls_with_the_secrets_that_compose_gives_it(
+    image: dict[str, str], mount: str, tmp_path: Path
+) -> None:
+    service = yaml.safe_load((ROOT / "containers/compose.yaml").read_text("utf-8"))["services"]["edge"]
+    with secured(tmp_path / "secrets") as broker:
+        url = service["environment"]["XEDGE_BROKER"].replace("broker:8883", f"localhost:{broker.tls}")
+        mounts = [f"--volume={broker.folder}/{name}:/run/secrets/{name}:ro" for name in service["secrets"]]
+        with Container(image, 1, mount, *mounts, XEDGE_BROKER=url) as running:
+            running.wait_ready()
+            assert running.health().stdout.startswith("edge serves")
+            assert ping(broker.url("lab"), 0).service == "edge"
+            assert broker.password("edge") not in running.output + running.inspect(".Config.Env")
+
+
 @pytest.fixture(scope="module")
 def edge(image: dict[str, str], mount: str, any_broker: Broker) -> Iterator[Container]:
     """A ready service under its own prefix, which tests share."""
@@ -204,8 +221,6 @@ def test_ml_container_starts(edge: Container) -> None:
 
 
 def test_model_loads(edge: Container, any_broker: Broker, engine: OnnxEngine) -> None:
-    from xedge.serving.external import ping
-
     said = ping(any_broker.host, any_broker.port, edge.prefix, "edge").description
     assert said["sha256"] == engine.describe()["sha256"]
     assert tuple(said["input_shape"]) == engine.input_shape

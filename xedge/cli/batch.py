@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xedge
-from xedge.cli.options import Adder
+from xedge.cli.options import Adder, add_broker_url, url_options
 from xedge.core.exceptions import ConfigurationError
+from xedge.serving.endpoint import VARIABLE, Endpoint
 
 if TYPE_CHECKING:
     from xedge.reports.run import Run
@@ -31,6 +32,7 @@ def add(command: Adder) -> None:
     sub.add_argument("--replications", type=int, default=5, help="trials a placement (default 5)")
     sub.add_argument("--no-strict", action="store_true", help="a late sender is a doubt, not INVALID")
     sub.add_argument("--out", metavar="DIR", help="folder to save the measurement in")
+    add_broker_url(sub)
     _add_watch(sub)
     sub.add_argument("--resume", metavar="DIR", help="take the trials that an interrupted measurement lacks")
     _add_limits(sub)
@@ -107,7 +109,10 @@ def measure(arguments: argparse.Namespace) -> int:
                 f"--out {out} holds {what} already, which is kept: give a folder that is not there"
             )
         files.check_writable(out.parent)
-    measurement = scenario.measure(arguments.replications, strict=not arguments.no_strict, resume=arguments.resume)
+    further, url = url_options(arguments), arguments.broker or os.environ.get(VARIABLE)
+    broker = xedge.Broker(Endpoint.read(url or "", **further).url) if arguments.broker or further else None
+    how = {"strict": not arguments.no_strict, "resume": arguments.resume, "broker": broker}
+    measurement = scenario.measure(arguments.replications, **how)
     print(measurement)
     if out is not None:
         print(f"saved in {files.saved(measurement.save, out)}", flush=True)

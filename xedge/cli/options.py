@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xedge.core import logs
+from xedge.core.exceptions import ConfigurationError
+from xedge.serving.endpoint import VARIABLE, Endpoint
 
 Command = Callable[[argparse.Namespace], int]
 Adder = Callable[..., argparse.ArgumentParser]
@@ -58,11 +60,49 @@ def log_settings(arguments: argparse.Namespace) -> tuple[str, str]:
 
 def add_broker(sub: argparse.ArgumentParser) -> None:
     """Give a command the options that say at which broker and under which topics."""
-    host, port = os.environ.get("MQTT_BROKER_HOST", "localhost"), os.environ.get("MQTT_BROKER_PORT", "1883")
     prefix = os.environ.get("XEDGE_TOPIC_PREFIX", "")
-    sub.add_argument("--broker-host", default=host, metavar="H", help="or MQTT_BROKER_HOST (localhost)")
-    sub.add_argument("--broker-port", type=int, default=port, metavar="P", help="or MQTT_BROKER_PORT (1883)")
+    add_broker_url(sub)
+    sub.add_argument("--broker-host", metavar="H", help="instead of --broker; or MQTT_BROKER_HOST (localhost)")
+    sub.add_argument("--broker-port", type=int, metavar="P", help="or MQTT_BROKER_PORT (1883)")
     sub.add_argument("--topic-prefix", default=prefix, metavar="T", help="before every topic; or XEDGE_TOPIC_PREFIX")
+
+
+def add_broker_url(sub: argparse.ArgumentParser) -> None:
+    """Give a command --broker and what a URL may hold besides; a password is read from a file or the environment."""
+    text = "mqtt://host:port, or mqtts://user@host:port?ca=FILE; or XEDGE_BROKER"
+    sub.add_argument("--broker", metavar="URL", help=text)
+    sub.add_argument("--user", help="who to be there; or XEDGE_BROKER_USER")
+    sub.add_argument("--password-file", metavar="FILE", help="or XEDGE_BROKER_PASSWORD_FILE, XEDGE_BROKER_PASSWORD")
+    sub.add_argument("--ca", metavar="FILE", help="certificate of the CA to trust, for mqtts; or XEDGE_BROKER_CA")
+    sub.add_argument("--cert", metavar="FILE", help="client certificate; or XEDGE_BROKER_CERT")
+    sub.add_argument("--key", metavar="FILE", help="its key; or XEDGE_BROKER_KEY")
+    sub.add_argument("--alpn", metavar="NAME", help="protocol named in the TLS handshake; or XEDGE_BROKER_ALPN")
+
+
+def url_options(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return those options of `add_broker_url` that were given beside --broker."""
+    names = ("user", "password_file", "ca", "cert", "key", "alpn")
+    return {name: value for name in names if (value := getattr(arguments, name))}
+
+
+def broker_address(arguments: argparse.Namespace) -> tuple[str, int]:
+    """Return the address that options or environment name, (host, port) or (URL, port); options go first.
+
+    Raises:
+        ConfigurationError: no such address.
+    """
+    named = os.environ.get(VARIABLE, "")
+    if arguments.broker_host is None and arguments.broker_port is None:
+        if url := arguments.broker or (named if "://" in named else ""):
+            return Endpoint.read(url, **url_options(arguments)).address
+        from xedge.serving.broker import check_environment
+
+        check_environment()
+    elif arguments.broker:
+        raise ConfigurationError("give --broker, or --broker-host and --broker-port, not both")
+    host = arguments.broker_host or os.environ.get("MQTT_BROKER_HOST", "localhost")
+    port = str(arguments.broker_port or os.environ.get("MQTT_BROKER_PORT", "1883"))
+    return Endpoint.read(f"mqtt://{f'[{host}]' if ':' in host else host}:{port}", **url_options(arguments)).address
 
 
 def on_end(action: Callable[[], None]) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import xedge
-from xedge.cli.options import Adder, add_broker, add_logging, on_end, wait_for_end
+from xedge.cli.options import Adder, add_broker, add_logging, broker_address, on_end, wait_for_end
 from xedge.core.exceptions import ConfigurationError
 from xedge.core.plain import printable
 from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
+from xedge.serving.endpoint import Endpoint
 
 
 def add(command: Adder, service: Adder) -> None:
@@ -60,16 +61,17 @@ def serve_cloud(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace, tier: Callable[..., Any], *further: str) -> int:
     if not arguments.model:
         raise ConfigurationError("no model: give --model PATH or set MODEL_PATH")
-    names = ["broker_host", "broker_port", "topic_prefix", "compute_scale", "threads", "max_batch", "max_queue"]
-    names += ["max_queue_mib", "qos", *further]
+    names = ["topic_prefix", "compute_scale", "threads", "max_batch", "max_queue", "max_queue_mib", "qos", *further]
     settings = {name: getattr(arguments, name) for name in names}
-    service = tier(arguments.model, **settings, metrics_interval_s=arguments.metrics_interval)
+    service = tier(
+        arguments.model, *broker_address(arguments), **settings, metrics_interval_s=arguments.metrics_interval
+    )
     on_end(service.stop)
     service.load_model()
     gc.collect()
     gc.freeze()  # what is loaded stays: searching it for garbage would only hold up requests
     service.connect_mqtt(retry_s=arguments.connect_timeout)
-    where = f"{service.broker_host}:{service.broker_port}"
+    where = Endpoint.at(*service.address).place
     print(f"{service.name} service ready on {service.topics.request} at {where}", flush=True)
     service.run()
     print(service.summary(), flush=True)
@@ -103,7 +105,7 @@ def top(arguments: argparse.Namespace) -> int:
 
 
 def _where(arguments: argparse.Namespace) -> tuple[str, int, str]:
-    return arguments.broker_host, arguments.broker_port, arguments.topic_prefix
+    return *broker_address(arguments), arguments.topic_prefix
 
 
 def _add_service(sub: argparse.ArgumentParser) -> None:

@@ -172,8 +172,10 @@ def shown_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     """Return the conditions a reader asks for first; all of them are in the data."""
     broker, floor, host = (conditions.get(key) or {} for key in ("broker", "noise_floor", "host"))
     floors = [f"{level} {floor[f'{level}_ms']} ms" for level in ("p50", "p95", "p99") if f"{level}_ms" in floor]
+    sides = "on xedge's side" if broker.get("kind") == "external" else "on both sides"
+    reached = ", ".join(filter(None, [broker.get("version"), broker.get("tls")]))
     wanted = {
-        "broker": f"{broker.get('version')}, QoS {broker.get('qos')}, TCP_NODELAY on both sides" if broker else "none",
+        "broker": f"{reached}, QoS {broker.get('qos')}, TCP_NODELAY {sides}" if broker else "none",
         "noise floor (echo)": ", ".join(floors) or "not measured",
         "ceiling (echo)": f"{floor['ceiling_hz']}/s" if "ceiling_hz" in floor else "not measured",
         "load average before": host.get("load_average_before"),

@@ -72,6 +72,8 @@ class _Service(_Part, frozen=True):
 class _Broker(_Part, frozen=True):
     kind: str | None = None
     version: str | None = None
+    url: str | None = None
+    tls: str | None = None
 
 
 class _Host(_Part, frozen=True):
@@ -114,6 +116,8 @@ class _Trial(_Part, frozen=True):
     counts: dict[str, float] = {}
     sender_reconnects: int = 0
     failure: str = ""
+    known_by: str = "request_id"
+    foreign: int = 0
 
     @property
     def reconnects(self) -> int:

@@ -42,8 +42,7 @@ def unanswered(of: Evidence) -> Iterator[Doubt]:
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
     """Over 1 % of the requests were never sent: the service had less to do than was asked for."""
-    share = of.counts["not_sent"] / max(len(of.measured), 1)
-    if share > 0.01:
+    if (share := of.counts["not_sent"] / max(len(of.measured), 1)) > 0.01:
         yield Doubt(of.placement, "severe", f"{percent(share, 1)} of the requests were not sent (at most 1 %)", QUIETER)
 
 
@@ -120,9 +119,8 @@ def levels(of: Evidence) -> Iterator[Doubt]:
     if beyond and not any(saturated(of)):
         limit_ms = of.conditions.timeout_ms
         than = f"{limit_ms:.0f} ms, the time-out" if math.isfinite(limit_ms) else "the time-out"
-        yield Doubt(
-            of.placement, "severe", f"{', '.join(beyond)} not known, only that it is more than {than}", PATIENCE
-        )
+        text = f"{', '.join(beyond)} not known, only that it is more than {than}"
+        yield Doubt(of.placement, "severe", text, PATIENCE)
 
 
 def _episodes(of: Evidence) -> tuple[dict[float, float], float]:
@@ -187,13 +185,21 @@ def transient(of: Evidence) -> Iterator[Doubt]:
 def reconnected(of: Evidence) -> Iterator[Doubt]:
     """The broker went away during a trial: what was not sent or answered then is neither's fault."""
     trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
-    if trials:
-        named = ", ".join(str(trial.replication) for trial in trials)
-        text = (
-            f"the connection to the broker was lost and made again in replication {named}; requests that failed then "
-        )
-        text += "tell of the broker, not of the service"
+    if named := ", ".join(str(trial.replication) for trial in trials):
+        text = f"the connection to the broker was lost and made again in replication {named}; requests that failed then"
+        text += " tell of the broker, not of the service"
         yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
+
+
+def foreign(of: Evidence) -> Iterator[Doubt]:
+    """Messages from elsewhere on the trial's result topics, or answers that cannot be told from such."""
+    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement]
+    if any(trial.known_by == "timestamp_us" for trial in trials):
+        text = "answers carry no request_id: one from elsewhere with a request's time stamp would be taken for its own"
+        yield Doubt(of.placement, "warning", text, "serve with a newer xedge, or on a broker that others cannot reach")
+    if messages := sum(trial.foreign for trial in trials):
+        text = f"{count(messages)} messages on its result topics answered none of the requests and were left out"
+        yield Doubt(of.placement, "note", text, "see who else publishes there; an ACL (containers/README.md) stops it")
 
 
 def replicated(placements: Sequence[Evidence]) -> Iterator[Doubt]:
@@ -213,12 +219,15 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
     if load and cores and load > cores:
         text = f"the machine was busy before this began (load average {load:.3g} on {cores} cores)"
         yield Doubt(None, "warning", f"{text}: another run may differ by more than the intervals say", SETTLE)
+    if (of.conditions.broker.url or "").startswith("ws"):
+        text = "the broker was reached by websockets, where each kilobyte costs the sender 0.14 ms of computing"
+        yield Doubt(None, "warning", text, "measure over mqtt:// or mqtts://")
     if (stop := of.conditions.interrupted) is not None:
         text = f"interrupted: {stop.planned - stop.ended} of {stop.planned} trials are missing ({stop.reason})"
         yield Doubt(None, "warning", text, "take the rest: measure(resume=FOLDER), or xedge measure --resume FOLDER")
 
 
 RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, unsent, late, saturated, reconnected, failures, levels),
+    *(unanswered, unsent, late, saturated, reconnected, foreign, failures, levels),
     *(alike, transient, unsteady, drift, floor, link, one_client),
 )

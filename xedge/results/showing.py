@@ -199,7 +199,7 @@ def _surroundings(conditions: Conditions) -> str:
     """Return one line of conditions: broker, host, versions, seed, commit, time."""
     broker, host, seed = conditions.broker, conditions.host, conditions.scenario.seed
     kind = None if broker.version and (broker.kind or "") in broker.version else broker.kind
-    parts = [" ".join(filter(None, (kind, broker.version))), host.cpu]
+    parts = [" ".join(filter(None, (kind, broker.version, broker.tls))), host.cpu]
     parts += [f"{host.cores} cores" if host.cores else None, host.os]
     parts += [f"{name} {conditions.versions[name]}" for name in PACKAGES if name in conditions.versions]
     parts += [None if seed is None else f"seed {seed}"]

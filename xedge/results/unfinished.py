@@ -119,7 +119,7 @@ class Unfinished:
         services: dict[str, Any] = {}
         for number, facts in sorted(self._facts.items()):
             name = trials[number]["placement"]
-            kept = ("counts", "refused", "sender_reconnects", "failure")
+            kept = ("counts", "refused", "sender_reconnects", "failure", "known_by", "foreign")
             trials[number] |= {key: facts[key] for key in kept if key in facts}
             before = services.get(name, {})
             sums = {key: dict(Counter(before.get(key)) + Counter(facts.get(key))) for key in ("counts", "refused")}

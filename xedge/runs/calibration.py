@@ -14,6 +14,7 @@ from xedge.scenario.channel import Channel
 from xedge.scenario.link import Link
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
+from xedge.serving.endpoint import Endpoint
 from xedge.serving.services import EchoService
 
 DEVICE = "xedge-echo"
@@ -179,7 +180,8 @@ def _summary(crossing: Crossing) -> dict[str, Any]:
 
 def _echo(broker: Broker, scenario: Scenario, **links: Link) -> EchoService:
     prefix, qos = scenario.topic_prefix, scenario.qos
-    return EchoService(DEVICE, broker.host, broker.port, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
+    host, port = broker.address
+    return EchoService(DEVICE, host, port, topic_prefix=prefix, qos=qos, seed=scenario.seed, **links)
 
 
 def _round_trips(
@@ -197,13 +199,15 @@ def _round_trips(
     sent_ns = np.frombuffer(log.sent_ns, np.int64).astype(float)
     sent_ns[sent_ns < 0] = np.nan
     received_ns = np.full(len(due_ns), np.nan)
+    number_of = {payload: number for number, payload in enumerate(payloads)}
     for received, _, payload in log.replies:
-        received_ns[int(payload[:8])] = received - log.start_ns
+        if (number := number_of.get(payload)) is not None:  # else it is not of the echo
+            received_ns[number] = received - log.start_ns
     return sent_ns, received_ns
 
 
 def _answered(received_ns: NDArray[np.float64], echo: EchoService) -> NDArray[np.bool_]:
     answered: NDArray[np.bool_] = ~np.isnan(received_ns)
     if not answered.any():
-        raise MeasurementError(f"the echo behind {echo.broker_host}:{echo.broker_port} answered nothing")
+        raise MeasurementError(f"the echo behind {Endpoint.at(*echo.address).place} answered nothing")
     return answered

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import Any, BinaryIO, Self
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError
+from xedge.core.exceptions import BrokerError, XedgeError
 from xedge.runs.worker import Worker, read_frame, write_frame
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
@@ -25,6 +26,10 @@ READS_PER_TURN = 4  # a reply costs 40 µs: never let a heap of them stand betwe
 class Flight(msgspec.Struct):
     """What to send: `due_ns` (int64 bytes, ascending from 0), one payload each, and where to.
 
+    Where the service returns a `request_id`, `ids` (int64 bytes) has those of the payloads: the flight then ends when
+    all of them have come back, whatever others publish on its topics; else with as many replies as payloads.
+
+    `host` may be a URL, as in `xedge.serving.endpoint`; a password stands where that says, not here.
     `routes` (uint8 bytes) says to which of the topic `prefixes` each request goes; empty is all to the first.
     """
 
@@ -38,6 +43,7 @@ class Flight(msgspec.Struct):
     qos: int = 0
     window: int = 0
     routes: bytes = b""
+    ids: bytes = b""
 
 
 class Log(msgspec.Struct):
@@ -100,15 +106,13 @@ def fly(flight: Flight) -> Log:
     def on_message(topic: str, payload: bytes) -> None:
         replies.append((perf_counter_ns(), topic in errors, payload))
 
-    connection = Connection("xedge-sender", flight.host, flight.port, answers, on_message, flight.qos, READS_PER_TURN)
     try:
-        connection.connect()
-        connection.wait_subscribed(10)
-        start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
-    except BrokerError as exc:
+        where = flight.host, flight.port
+        connection = Connection("xedge-sender", *where, answers, on_message, flight.qos, READS_PER_TURN)
+        with connection.connected(10):
+            start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
+    except XedgeError as exc:
         return Log(0, b"", [], str(exc))
-    finally:
-        connection.close()
     return Log(start_ns, sent_ns.tobytes(), replies, "", connection.reconnects, connection.outages)
 
 
@@ -117,7 +121,7 @@ def _send_all(
 ) -> tuple[int, NDArray[np.int64]]:
     topic_of = [topics[route] for route in flight.routes] or topics[:1] * len(flight.payloads)
     payloads, qos, window = flight.payloads, flight.qos, flight.window
-    parent, sent_ns = os.getppid(), np.full(len(payloads), -1, np.int64)
+    parent, sent_ns, awaited = os.getppid(), np.full(len(payloads), -1, np.int64), _Awaited(flight)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -138,11 +142,38 @@ def _send_all(
             if left_ns < -1_000_000 and number % 16 == 0:  # behind schedule: still read what has come
                 connection.turn(0)
         end_ns = due_ns[-1] + round(flight.timeout_s * 1e9)
-        while len(replies) < len(payloads) and perf_counter_ns() < end_ns and os.getppid() == parent:
+        while not awaited.are_answered(replies) and perf_counter_ns() < end_ns and os.getppid() == parent:
             connection.turn(min(0.1, (end_ns - perf_counter_ns()) / 1e9))
     finally:
         gc.enable()
     return start_ns, sent_ns
+
+
+class _Id(msgspec.Struct):
+    """What is read of a reply here."""
+
+    request_id: int = -1
+
+
+class _Awaited:
+    """The requests of a flight that have no answer yet; looks into replies only when there are enough of them."""
+
+    def __init__(self, flight: Flight) -> None:
+        self._ids, self._fewest, self._looked_at = (
+            set(np.frombuffer(flight.ids, np.int64).tolist()),
+            len(flight.payloads),
+            0,
+        )
+        self._decode = msgspec.json.Decoder(_Id).decode
+
+    def are_answered(self, replies: list[tuple[int, bool, bytes]]) -> bool:
+        if len(replies) < self._fewest:
+            return False
+        for _, _, payload in replies[self._looked_at :]:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self._ids.discard(self._decode(payload).request_id)
+        self._looked_at = len(replies)
+        return not self._ids
 
 
 def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:

@@ -32,34 +32,60 @@ _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer
 
 
 class Requests:
-    """The encoded requests of one trial and who they are: a request is its index, sent as `first_id` + index.
+    """The encoded requests of one trial and their answers: each has a random `request_id` of 63 bits, its nonce.
 
-    `first_id` is random, so that no answer to another trial is taken for one of these. A service that does not send the
-    `request_id` back is known by the device's name and the wall-clock time stamp.
+    Nobody who has not read a request can answer it. Answers without an id are known by the device's name and the
+    wall-clock time stamp, but only where no answer has one and the service does not say that ids come back; `known_by`
+    says which it was, and `foreign` how many messages were left out.
     """
 
     def __init__(self, scenario: Scenario, replication: Replication, service: Service) -> None:
         spec, binary = service.takes, scenario.encoding == "msgpack"
         encode: Any = encode_request if spec.kind == NUMBERS else model_kind(spec.kind).encode_request
         self.device_id = f"sensor-{secrets.token_hex(4)}"
-        self.first_id = secrets.randbits(30) << 32
+        self.ids = [secrets.randbits(63) for _ in range(len(replication.due_ns))]
+        self.known_by, self.foreign = "request_id", 0
         self.timestamps_us = (round(time() * 1e6) + replication.due_ns // 1000).tolist()
         self.contents: Any = replication.inputs(scenario, spec)
         self.payloads: list[bytes] = []
         if not isinstance(service, OnDevice):  # which sends nothing
+            contents = zip(self.timestamps_us, self.contents, strict=True)
             self.payloads = [
-                encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=self.first_id + index)
-                for index, (stamp, content) in enumerate(zip(self.timestamps_us, self.contents, strict=True))
+                encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=request_id)
+                for request_id, (stamp, content) in zip(self.ids, contents, strict=True)
             ]
         self.source: dict[str, Any] = matching(scenario.source, spec).as_dict()
 
-    def index(self, answer: Any, answered: NDArray[np.bool_]) -> int | None:
-        """Return which request this answers; None for one of another sender, or one that was answered before."""
-        if answer.request_id is not UNSET:
-            index = answer.request_id - self.first_id
-            return index if 0 <= index < len(self.payloads) and not answered[index] else None
-        alike = (k for k, stamp in enumerate(self.timestamps_us) if stamp == answer.timestamp_us)
-        return next((k for k in alike if not answered[k]), None)
+    def answers(self, replies: list[tuple[int, bool, bytes]], returns_ids: bool) -> list[tuple[int, int, bool, Any]]:
+        """Return (request, received_ns, whether it is an error, answer) of each request's first answer.
+
+        Args:
+            replies: (received_ns, whether on an error topic, payload) as they came.
+            returns_ids: the service says that it returns a `request_id`, so answers without one are not its own.
+        """
+        came = [(received_ns, is_error, _decoded(is_error, payload)) for received_ns, is_error, payload in replies]
+        index_of: dict[int, int] = {request_id: index for index, request_id in enumerate(self.ids)}
+        if not returns_ids and not any(answer is not None and answer.request_id in index_of for *_, answer in came):
+            stamped = any(answer is not None and answer.request_id is UNSET for *_, answer in came)
+            self.known_by = "timestamp_us" if stamped else "request_id"
+        waiting: dict[int, list[int]] = {}
+        for index, key in reversed([*enumerate(self.ids if self.known_by == "request_id" else self.timestamps_us)]):
+            waiting.setdefault(key, []).append(index)
+        taken: list[tuple[int, int, bool, Any]] = []
+        for received_ns, is_error, answer in came:
+            key = None if answer is None else getattr(answer, self.known_by)
+            if key not in waiting or (self.known_by == "timestamp_us" and answer.request_id is not UNSET):
+                self.foreign += 1
+            elif waiting[key]:
+                taken.append((waiting[key].pop(), received_ns, is_error, answer))
+        return taken
+
+
+def _decoded(is_error: bool, payload: bytes) -> Any:
+    try:
+        return _error.decode(payload) if is_error else _result.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # not of a service of ours
 
 
 @dataclass
@@ -101,6 +127,7 @@ def fly(
             outcome = _computed(service, requests, replication, timeout_s, tick)
         else:
             assert sender is not None
+            returns_ids = service.describe().get("returns_request_id") is True
             flight = Flight(
                 *service.address,
                 service.prefixes,
@@ -110,9 +137,10 @@ def fly(
                 timeout_s,
                 scenario.qos,
                 routes=routes.tobytes(),
+                ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
             )
             log = sender.fly(flight, tick)
-            outcome = replied(requests, log)
+            outcome = replied(requests, log, returns_ids)
     start_ns, outages = (log.start_ns, log.outages) if log is not None else (0, [])
     away = [(begin - start_ns, end - start_ns) for begin, end in sorted([*outages, *service.outages])]
     table = rows(outcome, replication, placement, routes, timeout_s)
@@ -122,6 +150,7 @@ def fly(
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
     facts["sender_reconnects"], facts["failure"] = log.reconnects if log is not None else 0, service.failure
+    facts["known_by"], facts["foreign"] = requests.known_by, requests.foreign
     truth = Truth.of(scenario, replication, placement, service.takes, requests.contents)
     if truth is not None:
         table = truth.told(table, outcome.predictions, outcome.labels)
@@ -154,18 +183,12 @@ def _computed(
     return outcome
 
 
-def replied(requests: Requests, log: Log) -> Outcome:
+def replied(requests: Requests, log: Log, returns_ids: bool = False) -> Outcome:
     """Return what the replies in the sender's log say of each request; what answers none of them is passed over."""
     outcome = Outcome(len(requests.payloads))
-    answered, readings = np.zeros(outcome.n, bool), outcome.readings
-    for received_ns, is_error, payload in log.replies:
-        try:
-            answer: Any = _error.decode(payload) if is_error else _result.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            continue  # not of a service of ours
-        if (index := requests.index(answer, answered)) is None:
-            continue
-        answered[index], readings["received_ns"][index] = True, received_ns - log.start_ns
+    readings = outcome.readings
+    for index, received_ns, is_error, answer in requests.answers(log.replies, returns_ids):
+        readings["received_ns"][index] = received_ns - log.start_ns
         if is_error:
             outcome.errors[index] = f"{answer.reason}: {answer.error}"
             continue

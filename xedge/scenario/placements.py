@@ -1,5 +1,6 @@
 """Where inference happens, as data: tiers with their links and hardware. `serving.start` makes services of them."""
 
+import re
 from typing import Annotated, Any, Literal, Protocol, get_args, runtime_checkable
 
 from msgspec import Meta
@@ -207,14 +208,20 @@ class External(Config, frozen=True, kw_only=True, tag_field="tier", tag="externa
 
     Args:
         topic_prefix: the service's topic prefix.
-        broker: `mqtt://host:port` it is behind; by default the measurement's own broker, which must then be one
-            that runs already (`measure(broker=…)` or XEDGE_BROKER).
+        broker: `mqtt://host:port` or `mqtts://user@host:port?ca=FILE&password_file=FILE` it is behind; by default the
+            measurement's own broker, which must then be one that runs already (`measure(broker=…)` or XEDGE_BROKER).
         service: its name, "edge" or "cloud"; empty takes whoever answers first.
     """
 
     topic_prefix: str = ""
     broker: str | None = None
     service: str = ""
+
+    def check(self) -> None:
+        """Refuse a password, which would be saved with the scenario."""
+        if re.search(r"//[^/?]*:[^?]*@", self.broker or ""):
+            how = "leave it out and name a file by ?password_file=FILE, or a variable by ?password_env=NAME"
+            raise ConfigurationError(f"External(broker=…): a password in a URL is saved with the scenario: {how}")
 
     @property
     def links(self) -> tuple[Link, Link]:

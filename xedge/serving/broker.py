@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -16,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Any, Self, TextIO
-from urllib.parse import urlsplit
 
 from xedge.core import children
 from xedge.core.config import did_you_mean, listed
 from xedge.core.exceptions import BrokerError, ConfigurationError, MissingExtraError
 from xedge.serving.connection import Connection, first_message
+from xedge.serving.endpoint import VARIABLE, Endpoint
 
 log = logging.getLogger(__name__)
 _running: dict[str, Broker] = {}
@@ -46,24 +45,32 @@ log_type warning
 class Broker:
     """An MQTT broker on loopback: ready on entry, gone on exit, and gone with this process however that ends.
 
-    In this order: `url` or the environment's `XEDGE_BROKER` (`mqtt://host:port`, or one of the two kinds); mosquitto,
-    if installed; else the embedded default (amqtt). A broker of the same `name` that this process already runs is used
-    again, so that a notebook's cell can be run twice.
+    In this order: `url` or the environment's `XEDGE_BROKER` (a URL, or one of the two kinds); mosquitto, if installed;
+    else the embedded default (amqtt). A broker of the same `name` that this process already runs is used again, so that
+    a notebook's cell can be run twice.
 
     Args:
-        url: `mqtt://host:port` of a broker that runs already; xedge then starts and ends nothing.
+        url: `mqtt://host:port` or `mqtts://user@host:port?ca=FILE` of a broker that runs already; xedge then starts and
+            ends nothing. `xedge.serving.endpoint` says what it may hold; never a password.
         kind: "mosquitto" or "embedded", to insist on one.
         port: the port to listen on; by default a free one.
         name: which of this process's brokers this is.
+        options: what the URL may hold too: user, ca, cert, key, password_file, password_env, alpn.
 
     Raises:
-        ConfigurationError: an invalid URL or kind.
+        ConfigurationError: an invalid URL, kind or option.
     """
 
     def __init__(
-        self, url: str | None = None, *, kind: str | None = None, port: int | None = None, name: str = "default"
+        self,
+        url: str | None = None,
+        *,
+        kind: str | None = None,
+        port: int | None = None,
+        name: str = "default",
+        **options: str,
     ) -> None:
-        wanted = os.environ.get("XEDGE_BROKER") or None if url is None and kind is None and port is None else None
+        wanted = os.environ.get(VARIABLE) or None if url is None and kind is None and port is None else None
         if wanted and wanted not in KINDS and "://" not in wanted:
             close = did_you_mean(wanted, KINDS)
             raise ConfigurationError(f"XEDGE_BROKER is {wanted!r}: give {listed([*KINDS, 'mqtt://host:port'])}{close}")
@@ -74,17 +81,29 @@ class Broker:
             raise ConfigurationError(f"broker kind {kind!r}: give one of {', '.join(KINDS)}")
         if url is not None and (kind or port):
             raise ConfigurationError("give a broker's url, or the kind and port of one to start, not both")
-        self.name, self._wanted = name, (url, kind, port)
-        self.host, self.port = address(url) if url is not None else ("127.0.0.1", port or 0)
+        if url is None and options:
+            raise ConfigurationError(f"{', '.join(options)}: of a broker that runs already; give its url too")
+        self._at = Endpoint.read(url, **options) if url is not None else None
+        self.name, self._wanted = name, (self._at, kind, port)
+        self.host, self.port = (self._at.host, self._at.port) if self._at is not None else ("127.0.0.1", port or 0)
         self.kind = "external" if url is not None else kind or ("mosquitto" if find_mosquitto() else "embedded")
-        self.version = "unknown"
+        self.version, self._tls = "unknown", ""
         self._guard: subprocess.Popen[bytes] | None = None
         self._entered_running: list[bool] = []
 
     @property
     def url(self) -> str:
-        """`mqtt://host:port`."""
-        return f"mqtt://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        """`mqtt://host:port`, or with user and files as it was given; there is no password in it."""
+        return self._endpoint.url
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """What services take as broker_host and broker_port: host and port, or the URL where that says more."""
+        return self._endpoint.address
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        return self._at or Endpoint(scheme="mqtt", host=self.host, port=self.port)
 
     @property
     def is_running(self) -> bool:
@@ -95,7 +114,7 @@ class Broker:
         return self._guard is not None and self._guard.poll() is None
 
     def __repr__(self) -> str:
-        state = f"{self.url} ({self.kind} {self.version})" if self.is_running else f"{self.kind}, not running"
+        state = f"{self._endpoint} ({self.kind} {self.version})" if self.is_running else f"{self.kind}, not running"
         return f"<Broker {state}>"
 
     def __enter__(self) -> Self:
@@ -116,13 +135,13 @@ class Broker:
         """
         if (twin := self._twin()) is not None:
             self.host, self.port, self.kind, self.version = twin.host, twin.port, twin.kind, twin.version
-            self._guard = twin._guard
+            self._guard, self._tls = twin._guard, twin._tls
             return self
         if (other := _running.pop(self.name, None)) is not None:
             log.info("broker %r: settings changed, ending %r", self.name, other)
             other.stop()
         if self.kind == "external":
-            _probe(self.host, self.port)
+            self._tls = _probe(*self.address)
         else:
             self._start_child()
         _running[self.name] = self
@@ -142,7 +161,7 @@ class Broker:
         """Return what a measurement's conditions say about the broker."""
         facts: dict[str, Any] = {"kind": self.kind, "version": self.version}
         if self.kind == "external":
-            facts["url"] = self.url
+            facts |= {"url": str(self._endpoint)} | ({"tls": self._tls} if self._tls else {})
         elif self.kind == "mosquitto":
             facts["config"] = MOSQUITTO_CONFIG.replace("{port}", "PORT").strip().splitlines()
         return facts
@@ -204,7 +223,7 @@ class Broker:
             return "amqtt " + importlib.metadata.version("amqtt")
         said = None
         with suppress(BrokerError):
-            said = first_message("xedge-version", self.host, self.port, "$SYS/broker/version", None, 1)
+            said = first_message("xedge-version", *self.address, "$SYS/broker/version", None, 1)
         return said.decode("utf-8", "replace") if said else "unknown"
 
 
@@ -224,29 +243,12 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto", path=places)
 
 
-def address(url: str) -> tuple[str, int]:
-    """Return host and port of `mqtt://host:port`.
-
-    Raises:
-        ConfigurationError: it is not of that form.
-    """
-    public = re.sub(r"//.*@", "//…@", url)  # a password stands in no message
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, 1883 if parts.port is None else parts.port
-    except ValueError as exc:
-        raise ConfigurationError(f"broker {public!r}: {exc}; write mqtt://host:port") from None
-    if parts.scheme != "mqtt" or not host or port == 0 or parts.username or parts.path.strip("/"):
-        raise ConfigurationError(f"broker {public!r}: write mqtt://host:port, without user, password or TLS")
-    return host, port
-
-
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
-def _probe(host: str, port: int, timeout_s: float = 5.0) -> None:
-    """Connect as an MQTT client would, and leave."""
-    with Connection("xedge-probe", host, port, [], lambda _topic, _payload: None).connected(timeout_s):
-        pass
+def _probe(host: str, port: int, timeout_s: float = 5.0) -> str:
+    """Connect as an MQTT client would, and leave; return version and cipher of TLS, "" without."""
+    with Connection("xedge-probe", host, port, [], lambda _topic, _payload: None).connected(timeout_s) as connection:
+        return connection.tls

@@ -10,27 +10,20 @@ from time import perf_counter_ns
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from xedge.core.exceptions import BrokerError
+from xedge.serving.client import client_of
+from xedge.serving.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
-MAX_PACKET_BYTES = 16 << 20  # what the brokers that xedge starts allow too; a service refuses far smaller requests
 MAX_PENDING_BYTES = 32 << 20  # what waits to be written or acknowledged; what is published beyond is dropped
+NOTHING: Callable[[], int] = int  # how many bytes a socket without TLS has read and not handed out
 NO_CONNECTION = MQTTErrorCode.MQTT_ERR_NO_CONN
 WEIGH_NS = 50_000_000  # how often that is weighed, where more than a few messages wait: a publish alone pays nothing
 _SECOND_NS = 1_000_000_000
 _FIRST_BACKOFF_NS, _LONGEST_BACKOFF_NS = _SECOND_NS // 10, 5 * _SECOND_NS
-
-
-class _Client(mqtt.Client):
-    """A client that ends the connection instead of taking in a packet over the limit."""
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if bufsize > MAX_PACKET_BYTES:
-            raise ConnectionError(f"a packet of {bufsize} bytes; at most {MAX_PACKET_BYTES} are read")
-        return super()._sock_recv(bufsize)
 
 
 class Connection:
@@ -38,7 +31,7 @@ class Connection:
 
     Args:
         name: the client id begins with it.
-        host, port: where the broker is.
+        host, port: where the broker is; a host may be a URL, as in `xedge.serving.endpoint`.
         topics: what to subscribe to, again after every reconnect.
         on_message: called with (topic, payload) for each message, in the order of arrival.
         qos: quality of service of the subscriptions, 0 or 1.
@@ -58,7 +51,7 @@ class Connection:
         *,
         retained: bool = False,
     ) -> None:
-        self.host, self.port, self.qos = host, port, qos
+        self.at, self.qos = Endpoint.at(host, port), qos
         self.subscribed, self.refused, self.reconnects = False, "", 0
         self.outages: list[tuple[int, int]] = []  # from when to when there was no connection, as far as it is over
         self._lost_ns = 0
@@ -68,12 +61,13 @@ class Connection:
         self._backoff_ns = _FIRST_BACKOFF_NS
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
-        self._client = client = _Client(CallbackAPIVersion.VERSION2, client_id=f"{name}-{secrets.token_hex(4)}")
+        self._client = client = client_of(self.at, f"{name}-{secrets.token_hex(4)}")
         client.connect_timeout = 5.0
         client.max_inflight_messages_set(65535)
         client.on_connect, client.on_subscribe = self._connected, self._acknowledged
-        client.on_message = self._received
-        client.on_socket_open = _set_nodelay
+        client.on_message, client.on_disconnect = self._received, self._disconnected
+        client.on_socket_open = self._opened
+        self._answered, self._buffered = False, NOTHING
         # With a writer registered, paho leaves sending to turn(): many answers then leave in one go.
         client.on_socket_register_write = lambda _client, _data, _sock: None
         self._weighed_ns = 0
@@ -86,9 +80,9 @@ class Connection:
             BrokerError: nobody answers at that address.
         """
         try:
-            self._client.connect(self.host, self.port, keepalive=30)
+            self._client.connect(self.at.host, self.at.port, keepalive=30)
         except (OSError, ValueError) as exc:
-            raise BrokerError(f"no MQTT broker answers at {self.host}:{self.port} ({exc}); is one running?") from exc
+            raise BrokerError(self.at.why_not(exc)) from exc
 
     @contextlib.contextmanager
     def connected(self, timeout_s: float) -> Iterator[Self]:
@@ -107,10 +101,11 @@ class Connection:
             self._wait_and_reconnect(timeout_s)
             return
         writers = [sock] if self._client.want_write() else []
-        readable, writable, _ = select.select([sock, self._wake_r], writers, [], max(timeout_s, 0.0))
+        wait_s = 0.0 if self._buffered() else max(timeout_s, 0.0)
+        readable, writable, _ = select.select([sock, self._wake_r], writers, [], wait_s)
         if self._wake_r in readable:
             self._wake_r.recv(4096)
-        if sock in readable:
+        if sock in readable or self._buffered():
             self._read(sock)
         if writable:
             self._client.loop_write()
@@ -149,9 +144,9 @@ class Connection:
             BrokerError: it refused, or did not within `timeout_s`.
         """
         if not self.turn_until(lambda: self.subscribed or bool(self.refused), timeout_s):
-            raise BrokerError(f"the broker at {self.host}:{self.port} did not answer within {timeout_s:g} s")
+            raise BrokerError(f"the broker at {self.at.place} did not answer within {timeout_s:g} s")
         if self.refused:
-            raise BrokerError(f"the broker at {self.host}:{self.port} refused: {self.refused}")
+            raise BrokerError(self.refused)
 
     def turn_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Turn until `condition()` holds, at most `timeout_s`; return whether it does."""
@@ -161,10 +156,19 @@ class Connection:
             self.turn(left_ns / 1e9)
         return holds
 
+    @property
+    def tls(self) -> str:
+        """Version and cipher of TLS, as "TLSv1.3 TLS_AES_256_GCM_SHA384"; "" without TLS or connection."""
+        sock: Any = self._client.socket()
+        sock = getattr(sock, "_socket", sock)
+        return f"{sock.version()} {sock.cipher()[0]}" if self.at.is_tls and sock is not None else ""
+
     def _read(self, sock: Any) -> None:
         # loop_read() takes one packet. Asking whether there is more is cheaper than being refused, so a lone
         # message is answered sooner; with more there, it is called again until it brings no message.
-        if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or not select.select([sock], [], [], 0)[0]:
+        if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return
+        if not self._buffered() and not select.select([sock], [], [], 0)[0]:
             return
         for _ in range(self._reads_per_turn - 1):
             seen = self._seen
@@ -188,15 +192,30 @@ class Connection:
         try:
             self._client.reconnect()
         except OSError as exc:
-            log.warning("no broker at %s:%s (%s); next try in %.1f s", self.host, self.port, exc, next_s)
+            log.warning("%s; next try in %.1f s", self.at.why_not(exc), next_s)
         else:
             self.reconnects += 1
-            log.info("connected again to %s:%s; if that is lost, next try in %.1f s", self.host, self.port, next_s)
+            log.info("connected again to %s; if that is lost, next try in %.1f s", self.at.place, next_s)
+
+    def _opened(self, _client: mqtt.Client, _data: Any, sock: Any) -> None:
+        self._answered, self._client.alert = False, ""
+        # What TLS has read and not yet handed out, select() cannot see; paho's wrapper of a websocket knows too.
+        self._buffered = sock.pending if self.at.is_tls else NOTHING
+        getattr(sock, "_socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _disconnected(self, *_: Any) -> None:
+        if not self._answered and not self.refused:
+            self._refuse(self.at.why_closed(self._client.alert))
+
+    def _refuse(self, sentence: str) -> None:
+        self.refused = sentence
+        if self.reconnects:  # at first it is raised
+            log.warning("%s", sentence)
 
     def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
+        self._answered = True
         if reason.is_failure:
-            self.refused = str(reason)
-            log.warning("the broker at %s:%s refused: %s", self.host, self.port, reason)
+            self._refuse(self.at.why_refused(str(reason)))
             return
         self.refused, self._connected_ns = "", perf_counter_ns()
         if self._topics:
@@ -206,7 +225,8 @@ class Connection:
             self._came_back()
 
     def _acknowledged(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
-        self.refused = ", ".join(str(reason) for reason in reasons if reason.is_failure)
+        refused = ", ".join(str(reason) for reason in reasons if reason.is_failure)
+        self.refused = self.at.why_refused(f"a subscription ({refused})") if refused else ""
         self.subscribed = not self.refused
         if self.subscribed:
             self._came_back()
@@ -219,7 +239,7 @@ class Connection:
         is_full = self.pending_bytes > MAX_PENDING_BYTES
         self.publish = self._drop if is_full else client.publish
         if is_full and not was_full:
-            log.warning("%s:%s takes too little: messages are dropped for now", self.host, self.port)
+            log.warning("%s takes too little: messages are dropped for now", self.at.place)
 
     @property
     def pending_bytes(self) -> int:
@@ -248,10 +268,6 @@ class Connection:
             log.warning("ignored a message whose topic is not UTF-8")
             return
         self._on_message(topic, bytes(message.payload))
-
-
-def _set_nodelay(_client: mqtt.Client, _data: Any, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def first_message(

@@ -22,6 +22,7 @@ from xedge.models.lookup import model_path
 from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.sources import InputSpec
 from xedge.serving.connection import first_message
+from xedge.serving.endpoint import FILES, Endpoint
 from xedge.serving.messages import Ping, Pong, encode
 
 READY_TIMEOUT_S = 60.0
@@ -40,12 +41,14 @@ def ping(host: str, port: int, topic_prefix: str = "", service: str = "", timeou
     question = topics.ping, encode(Ping(me, service))
     answer = first_message("xedge-ping", host, port, topics.pong(me), question, timeout_s)
     if answer is None:
-        who = f"no {service or 'xedge'} service answers on {topics.ping} at {host}:{port}"
-        raise ServiceError(f"{who} within {timeout_s:g} s; is it running?")
+        at = Endpoint.at(host, port)
+        who = f"no {service or 'xedge'} service answers on {topics.ping} at {at.place} within {timeout_s:g} s"
+        acl = f", and may the user {at.user!r} write there and read {topics.pong('+')}? An ACL denies without a word"
+        raise ServiceError(f"{who}; is it running{acl if at.user or at.cert else '?'}")
     try:
         return msgspec.json.decode(answer, type=Pong)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        said = f"what answers on {topics.ping} at {host}:{port} is no xedge service"
+        said = f"what answers on {topics.ping} at {Endpoint.at(host, port).place} is no xedge service"
         raise ServiceError(f"{said}: {printable(str(exc))}") from None
 
 
@@ -112,8 +115,7 @@ class ExternalService:
 
     def describe(self) -> dict[str, Any]:
         """Return what the service says of itself, and where it was asked."""
-        host, port = self.address
-        return self._after.description | {"external": f"mqtt://{host}:{port}/{self.prefixes[0]}"}
+        return self._after.description | {"external": f"{Endpoint.at(*self.address)}/{self.prefixes[0]}"}
 
 
 class IsolatedService(ExternalService):
@@ -121,7 +123,7 @@ class IsolatedService(ExternalService):
 
     Args:
         model: the name of a model in `models/`, or its path.
-        host, port: where the broker is.
+        host, port: where the broker is; the host may be a URL, of which only the password's place is passed on.
         topic_prefix: the service gets a level of its own below it.
         image: the container image to run it in; None runs a plain process.
         cpus: how much of the processors' time the container may use, 1.0 is one core.
@@ -171,16 +173,28 @@ class IsolatedService(ExternalService):
         return super().describe() | {"run_in": self._run_in} | limits
 
     def _command(self) -> list[str]:
-        host, port = self.address
-        options = ["--broker-host", host, "--broker-port", str(port), "--topic-prefix", self.prefixes[0]]
-        options += ["--metrics-interval", "0", *self._options]  # of two, the last holds
+        at = Endpoint.at(*self.address)
+        options = [
+            "--topic-prefix",
+            self.prefixes[0],
+            "--metrics-interval",
+            "0",
+            *self._options,
+        ]  # the last of two holds
         if self._image is None:
-            return [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", *options, "--model", str(self._model)]
+            serve = [sys.executable, "-P", "-m", "xedge.cli", "serve", "edge", "--broker", at.url]
+            return [*serve, *options, "--model", str(self._model)]
         file = self.takes.kind == NUMBERS
         volume = f"{self._model}:/app/models/model.onnx:ro" if file else f"{self._model.parent}:/app/models:ro"
         run = [container_engine(), "run", "--rm", "--name", f"xedge-{self._own}", "--network", "host"]
         run += ["--pull", "never", "--no-healthcheck", "--read-only", "--cap-drop", "all", "--volume", volume]
-        return [*run, *(["--cpus", str(self._cpus)] if self._cpus else []), self._image, *options]
+        files = {name: file for name in FILES if (file := getattr(at, name))}
+        for name, file in files.items():
+            run += ["--volume", f"{file}:/run/xedge/{name}:ro"]
+        run += ["--env", at.password_env] if at.password_env else []  # its value comes from our own environment
+        there = msgspec.structs.replace(at, **{name: f"/run/xedge/{name}" for name in files})
+        run += ["--cpus", str(self._cpus)] if self._cpus else []
+        return [*run, self._image, "--broker", there.url, *options]
 
     def _answers(self) -> bool:
         with suppress(ServiceError, BrokerError):

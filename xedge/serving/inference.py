@@ -120,6 +120,7 @@ class MLService(ServiceLoop):
             "max_queue": self.max_queue,
             "max_queue_mib": self.max_queue_mib,
             "qos": self.qos,
+            "returns_request_id": True,
             "first_call_ms": round(self.first_call_ms, 3),
             "warm_inference_ms": round(self.inference_ms, 4),
             "warm_up_inferences": WARM_UP_INFERENCES,

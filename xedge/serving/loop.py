@@ -41,7 +41,7 @@ class ServiceLoop(Background):
 
     Args:
         name: the tier's word, for the thread, the client id and the log.
-        broker_host, broker_port: where the broker is.
+        broker_host, broker_port: where the broker is; as `broker_host` a URL will do, see `xedge.serving.endpoint`.
         topic_prefix: comes before every topic, so that services can share a broker.
         uplink: what requests cross before they arrive.
         downlink: what results cross before they depart.

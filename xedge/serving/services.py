@@ -17,7 +17,7 @@ class EdgeMLService(MLService):
 
     Args:
         model_path: an .onnx file, or the name of a model in `models/`.
-        broker_host, broker_port: where the broker is.
+        broker_host, broker_port: where the broker is; as `broker_host` a URL will do, such as `Broker.url`.
         loop: what every service takes: threads (the engine's), topic_prefix, uplink, downlink, compute_scale,
             service_time, servers, max_batch, max_queue, max_queue_mib, qos, seed, metrics_interval_s,
             max_payload_bytes.
@@ -39,7 +39,7 @@ class CloudMLService(MLService):
 
     Args:
         model_path: a .pt file, or the name of a model in `models/`; one that has only .onnx is in ONNX Runtime.
-        broker_host, broker_port: where the broker is.
+        broker_host, broker_port: as in `EdgeMLService`.
         cloud_latency_ms: constant delay of each direction that no link is given for.
         device: "cpu" or "cuda".
         uplink, downlink: what requests and results cross, instead of the constant delay.

@@ -15,7 +15,8 @@ from xedge.scenario.placements import Cloud, Edge, External, Placement, Served
 from xedge.scenario.routes import box_prefixes, box_seeds, random_routes
 from xedge.scenario.sources import InputSpec
 from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
-from xedge.serving.broker import Broker, address
+from xedge.serving.broker import Broker
+from xedge.serving.endpoint import Endpoint
 from xedge.serving.external import ExternalService, IsolatedService
 from xedge.serving.inference import MLService
 from xedge.serving.services import CloudMLService, EdgeMLService
@@ -37,7 +38,7 @@ class Service(Protocol):
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port of the broker it is behind."""
+        """The host and port of the broker it is behind; the host may be a URL, as in `xedge.serving.endpoint`."""
 
     @property
     def prefixes(self) -> list[str]:
@@ -150,7 +151,7 @@ def _edge(placement: Edge, setting: Setting) -> Service:
         words += ["--max-batch", str(placement.max_batch), "--qos", str(setting.qos)]
         words += ["--metrics-interval", str(setting.metrics_interval_s)]
         words += ["--max-queue", str(setting.max_queue), "--max-queue-mib", str(setting.max_queue_mib)]
-        where = setting.broker.host, setting.broker.port, setting.prefix
+        where = *setting.broker.address, setting.prefix
         return IsolatedService(setting.model, *where, placement.image, placement.cpus, *words)
     places = zip(box_prefixes(setting.prefix, placement.boxes), box_seeds(setting.seed, placement.boxes), strict=True)
     shared = options(placement, setting)
@@ -167,14 +168,15 @@ def _cloud(placement: Cloud, setting: Setting) -> Service:
 
 @service_of.register
 def _external(placement: External, setting: Setting) -> Service:
-    where = address(placement.broker) if placement.broker else (setting.broker.host, setting.broker.port)
+    where = Endpoint.read(placement.broker).address if placement.broker else setting.broker.address
     return ExternalService(*where, placement.topic_prefix, placement.service)
 
 
 def options(placement: Served, setting: Setting) -> dict[str, Any]:
     """Return what an `MLService` takes: broker, prefix, links, threads and the hardware stood for."""
     uplink, downlink = placement.links
-    where = {"broker_host": setting.broker.host, "broker_port": setting.broker.port, "topic_prefix": setting.prefix}
+    host, port = setting.broker.address
+    where = {"broker_host": host, "broker_port": port, "topic_prefix": setting.prefix}
     names = ("compute_scale", "service_time", "servers", "threads", "max_batch")
     hardware = {name: getattr(placement, name) for name in names}
     queue = {"max_queue": setting.max_queue, "max_queue_mib": setting.max_queue_mib}

@@ -38,7 +38,7 @@ def watch(
     timeout_s: float | None = None,
     on_metrics: Callable[[str, Metrics], None] | None = None,
 ) -> None:
-    """Print the metrics of every service behind a broker as they come, until interrupted.
+    """Print the metrics of every service behind a broker, at host and port or a URL, as they come, until interrupted.
 
     An empty `topic_prefix` shows those one level down too. An `out` that is a terminal is redrawn, anything else gets a
     table an update. Ends after so many `updates` or after `timeout_s`, where given. `on_metrics` is called with the

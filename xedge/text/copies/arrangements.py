@@ -112,7 +112,7 @@ def _over_http(folder: Path) -> Iterator[Arrangement]:
 @contextmanager
 def _over_mqtt(folder: Path) -> Iterator[Arrangement]:
     name = f"copy-or-serve-{secrets.token_hex(4)}"
-    with Broker(name=name) as at, IsolatedService(str(folder), at.host, at.port, name, None, None) as service:
+    with Broker(name=name) as at, IsolatedService(str(folder), *at.address, name, None, None) as service:
         (host, port), topics = service.address, Topics(*service.prefixes)
         where = [host, str(port), topics.request, topics.result("worker-{}")]
         shared = {"service": _below(service._guard), "broker": _below(at._guard)}
