@@ -14,9 +14,12 @@ from typing import Any, Self
 import numpy as np
 import onnx
 import paho.mqtt.client as mqtt
+import pandas as pd
 from onnx import TensorProto, helper
 from paho.mqtt.enums import CallbackAPIVersion
 
+from xedge.results.measurement import Measurement
+from xedge.results.rows import STATUSES
 from xedge.serving.broker import Broker
 
 WAIT_S = 120.0  # far longer than any wait is meant to be: a busy machine must not fail a test
@@ -159,3 +162,14 @@ def is_alive(pid: int) -> bool:
 def xedge_threads() -> list[str]:
     """Return the names of xedge's threads in this process."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("xedge")]
+
+
+def sound(measurement: Measurement, n: int) -> pd.DataFrame:
+    """Return the rows without a result, each of which has a reason; every scheduled request is a row with a status."""
+    rows = measurement.rows
+    assert len(rows) == n
+    assert set(rows["status"]) <= set(STATUSES)
+    failed = rows[rows["status"] != "ok"]
+    assert failed["error"].notna().all()
+    assert rows.loc[rows["status"] == "ok", "error"].isna().all()
+    return failed

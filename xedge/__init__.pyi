@@ -13,6 +13,7 @@ from .scenario.arrivals import Constant as Constant
 from .scenario.arrivals import Poisson as Poisson
 from .scenario.arrivals import Trace as Trace
 from .scenario.columns import CsvReplay as CsvReplay
+from .scenario.faults import Fault as Fault
 from .scenario.link import GilbertElliott as GilbertElliott
 from .scenario.link import Link as Link
 from .scenario.placements import Cloud as Cloud

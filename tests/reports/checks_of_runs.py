@@ -41,7 +41,8 @@ def assert_whole(measurement: Measurement) -> None:
         assert len(schedules[0]) >= 5
     keys = ["placement", "replication", *(["worker"] if "worker" in rows else []), "request"]
     assert not rows.duplicated(keys).any()
-    assert set(rows["status"]) <= {"ok", "timeout", "lost"}
+    unsent = {"not_sent"} if measurement.conditions.get("scenario", {}).get("faults") else set()
+    assert set(rows["status"]) <= {"ok", "timeout", "lost"} | unsent
     assert set(rows.loc[rows["status"] == "ok", "placement"]) == set(rows["placement"])
 
 

@@ -16,13 +16,13 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import Client, children_of, wait_until, xedge_threads
+from helpers import Client, children_of, sound, wait_until
 from msgspec import Meta
 
 from xedge import Cloud, Constant, Edge, Link, Measurement, Scenario
 from xedge.core.config import kind_of
 from xedge.core.exceptions import BrokerError
-from xedge.results.rows import STATUSES, latency_ms
+from xedge.results.rows import latency_ms
 from xedge.runs.calibration import DEVICE
 from xedge.runs.trial import explain
 from xedge.scenario.placements import Placement, Served
@@ -30,20 +30,9 @@ from xedge.serving.broker import Broker, _free_port, find_mosquitto
 from xedge.serving.services import EdgeMLService
 from xedge.serving.start import options, service_of
 
-pytestmark = pytest.mark.usefixtures("models")
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 MS = 1_000_000
 NO_WITHIN = "no answer within the time-out"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path, monkeypatch, models):
-    """Trials are kept in a project of the test's own; afterwards no child and no thread is more than before."""
-    monkeypatch.setenv("XEDGE_HOME", str(tmp_path))
-    (tmp_path / "models").symlink_to(models)
-    children = children_of(os.getpid())
-    yield
-    wait_until(lambda: children_of(os.getpid()) <= children, "no child is left")
-    assert xedge_threads() == []
 
 
 def scenario(prefix, placement=None, **changes):
@@ -69,17 +58,6 @@ def during(broker, prefix, happen, answers=20):
         thread.start()
         yield
         thread.join()
-
-
-def sound(measurement, n):
-    """Return the rows without a result, each of which has a reason; every scheduled request is a row with a status."""
-    rows = measurement.rows
-    assert len(rows) == n
-    assert set(rows["status"]) <= set(STATUSES)
-    failed = rows[rows["status"] != "ok"]
-    assert failed["error"].notna().all()
-    assert rows.loc[rows["status"] == "ok", "error"].isna().all()
-    return failed
 
 
 def silent(measurement, n):
@@ -115,6 +93,10 @@ def test_a_broker_that_is_killed_and_comes_back(prefix, kind):
     assert len(failed)
     assert failed["error"].str.contains("the connection to the broker was away from").all()
     assert "made again in replication 0" in doubts(measurement)
+    assert measurement.verdict.word == "INVALID"
+    assert "made again in replication 0 from " in str(measurement.verdict)
+    assert "could not keep up" not in str(measurement.verdict)
+    assert "the broker was away while edge was measured" in str(measurement.answer())
 
 
 def test_a_broker_that_is_killed_for_good(prefix):

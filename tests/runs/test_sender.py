@@ -100,6 +100,14 @@ def test_unanswered_requests_are_given_up_after_the_time_out(any_broker: Broker,
     assert ticks[-1] >= 0.6
 
 
+def test_the_zero_of_the_schedule_is_told_before_anything_is_due(
+    any_broker: Broker, prefix: str, sender: Sender
+) -> None:
+    zeros: list[int] = []
+    log = sender.fly(flight(any_broker, prefix, [0.0, 0.01], timeout_s=0.1), began=zeros.append)
+    assert zeros == [log.start_ns]
+
+
 def test_no_broker_is_an_error_and_the_sender_goes_on(any_broker: Broker, prefix: str, sender: Sender) -> None:
     port = _free_port()
     with pytest.raises(BrokerError, match=f":{port}"):

@@ -452,3 +452,30 @@ def test_environment_that_names_no_broker_is_refused_before_anything_is_prepared
     for prepare in (check_environment, lambda: check_parameters({}), lambda: run_many([])):
         with pytest.raises(ConfigurationError, match=re.escape(message)):
             prepare()
+
+
+# Interrupted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broker_comes_back_on_its_port_for_all_that_joined_it(kind: str, prefix: str) -> None:
+    with Broker(kind=kind, name=prefix) as first, Broker(kind=kind, name=prefix) as joined:
+        port, before = first.port, processes_of(first)
+        joined.interrupt()
+        wait_gone(before)
+        assert not first.is_running
+        assert not joined.is_running
+        joined.resume()
+        assert answers(first.host, port)
+        assert processes_of(first) == processes_of(joined)
+        assert first.is_running
+        after = processes_of(first)
+    wait_gone(after)
+
+
+def test_a_broker_that_is_not_ours_is_not_interrupted(any_broker: Broker, prefix: str) -> None:
+    with (
+        Broker(any_broker.url, name=prefix) as broker,
+        pytest.raises(ConfigurationError, match="not xedge's to restart"),
+    ):
+        broker.interrupt()

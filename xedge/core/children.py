@@ -24,6 +24,8 @@ def main(command: list[str]) -> None:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGUSR1, lambda *_: child.send_signal(signal.SIGSTOP))
+    signal.signal(signal.SIGUSR2, lambda *_: child.send_signal(signal.SIGCONT))
     threading.Thread(target=lambda: os._exit(child.wait() & 0xFF), daemon=True).start()
     sys.stdin.buffer.read()
     end()
@@ -58,6 +60,22 @@ def ending(status: int) -> str:
         return signal.Signals(256 - status).name if status > 128 else f"status {status}"
     except ValueError:
         return f"status {status}"
+
+
+def kill(guard: subprocess.Popen[bytes]) -> None:
+    """Kill what a guard runs, and the guard, at once; neither can do anything about it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(guard.pid, signal.SIGKILL)
+    end(guard)
+
+
+def stall(guard: subprocess.Popen[bytes], wait: Callable[[], object]) -> None:
+    """Stop what a guard runs while `wait()` waits; the guard itself goes on, and still ends it with this process."""
+    guard.send_signal(signal.SIGUSR1)
+    try:
+        wait()
+    finally:
+        guard.send_signal(signal.SIGUSR2)
 
 
 def end(guard: subprocess.Popen[bytes]) -> None:

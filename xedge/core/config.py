@@ -172,7 +172,7 @@ def sentence(exc: Exception, kind: Any = None, wanted: str = "") -> str:
 def _with_choices(text: str, kind: Any, wanted: str) -> str:
     """The message with the choices of the field it is about, found by its place below `kind`."""
     said, _, place = text.partition(" - at `$")
-    for name in re.findall(r"\w+", place.rstrip("`")):
+    for name in re.findall(r"[A-Za-z_]\w*", place):  # not the number of one in a list
         owner = next((part for part in _parts(kind) if _is_config(part) and name in _hints(part)), None)
         kind, wanted = (_hints(owner)[name], owner.wants.get(name, "")) if owner else (None, wanted)
     if wrong := re.fullmatch(r"Invalid enum value '?(.*?)'?", said):
@@ -187,7 +187,10 @@ def _with_choices(text: str, kind: Any, wanted: str) -> str:
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    return (kind,) if get_origin(kind) in (None, Literal) else (kind, *get_args(kind))
+    """The type itself and all that it is made of: of `tuple[Fault, ...] | None` also the Fault."""
+    if get_origin(kind) in (None, Literal):
+        return (kind,)
+    return (kind, *(part for argument in get_args(kind) for part in _parts(argument)))
 
 
 def _is_config(kind: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.results import words
+from xedge.results.broken import brokerless
 from xedge.results.comparison import is_shown
 from xedge.results.doubts import alike_levels
 from xedge.results.statistics import Estimate
@@ -106,6 +107,10 @@ class Reading:
             )
             if any(doubt.severity == "severe" and doubt.placement not in saturated for doubt in checks):
                 text = f"under severe doubt, see below: {text[:1].lower()}{text[1:]}"
+        if any(
+            d.asked for of in self.measurement.evidence.values() for known in of.disruptions.values() for d in known
+        ):
+            text = f"with the faults that were asked for: {text[:1].lower()}{text[1:]}"
         return Answer(f"{text[:1].upper()}{text[1:]}.", self._numbers())
 
     def _broken(self) -> str:
@@ -113,6 +118,9 @@ class Reading:
         trials = self.measurement.typed_conditions.trials
         if ended := dict.fromkeys(str(trial.placement) for trial in trials if trial.failure):
             return f"{' and '.join(ended)} broke off while it was measured"
+        away = [name for name, of in self.measurement.evidence.items() if any(brokerless(of))]
+        if away:
+            return f"the broker was away while {' and '.join(away)} {'were' if away[1:] else 'was'} measured"
         silent = [name for name, of in self.measurement.evidence.items() if not of.counts["ok"]]
         return f"{' and '.join(silent)} answered nothing" if silent else "the sender could not keep time"
 

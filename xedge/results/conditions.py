@@ -110,12 +110,26 @@ class _Scenario(_Part, frozen=True):
     deadline_ms: float | None = None
 
 
-class _Trial(_Part, frozen=True):
+class FaultFacts(_Part, frozen=True):
+    """A fault that happened in a trial: its kind, when as asked and as it was, why it could not be done or mended."""
+
+    kind: str
+    at_s: float
+    begin_s: float
+    end_s: float
+    failure: str = ""
+
+
+class Trial(_Part, frozen=True):
+    """What the conditions say of one trial; `outages` are when sender or service had no broker, s after its start."""
+
     placement: str | None = None
     replication: int = 0
     counts: dict[str, float] = {}
     sender_reconnects: int = 0
     failure: str = ""
+    faults: tuple[FaultFacts, ...] = ()
+    outages: tuple[tuple[float, float], ...] = ()
     known_by: str = "request_id"
     foreign: int = 0
 
@@ -148,7 +162,7 @@ class Conditions(_Part, frozen=True):
     noise_floor: _NoiseFloor = _NoiseFloor()
     link_check: dict[str, _LinkCheck] = {}
     services: dict[str, _Service] = {}
-    trials: tuple[_Trial, ...] = ()
+    trials: tuple[Trial, ...] = ()
     interrupted: _Interrupted | None = None
 
     @property

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 from scipy.special import stdtrit
 
+from xedge.results.broken import disrupted, reconnected
 from xedge.results.comparison import could_turn
 from xedge.results.doubt import LESS, LONGER, MORE, PATIENCE, QUIETER, SETTLE, Doubt, Severity
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
@@ -41,8 +42,9 @@ def unanswered(of: Evidence) -> Iterator[Doubt]:
 
 
 def unsent(of: Evidence) -> Iterator[Doubt]:
-    """Over 1 % of the requests were never sent: the service had less to do than was asked for."""
-    if (share := of.counts["not_sent"] / max(len(of.measured), 1)) > 0.01:
+    """Over 1 % of the requests were not sent, though there was a broker: the service had less to do than was asked."""
+    share = int((of.quiet["status"] == "not_sent").sum()) / max(len(of.measured), 1)
+    if share > 0.01:
         yield Doubt(of.placement, "severe", f"{percent(share, 1)} of the requests were not sent (at most 1 %)", QUIETER)
 
 
@@ -100,11 +102,12 @@ def unsteady(of: Evidence) -> Iterator[Doubt]:
 
 
 def failures(of: Evidence) -> Iterator[Doubt]:
-    """Requests without an answer, by what became of them."""
-    failed = {status: of.counts[status] for status in FATES}
+    """Requests without an answer, by what became of them; what was disrupted is told apart."""
+    counts = of.quiet["status"].value_counts()
+    failed = {status: int(counts.get(status, 0)) for status in FATES}
     if total := sum(failed.values()):
         parts = ", ".join(f"{count(n)} {FATES[status]}" for status, n in failed.items() if n)
-        requests = len(of.measured)
+        requests = len(of.quiet)
         severity: Severity = "severe" if total > 0.01 * requests else "warning"
         remedy = "the column `error` of the rows says why" if failed["error"] else PATIENCE
         yield Doubt(of.placement, severity, f"of {count(requests)} requests {parts}", remedy)
@@ -116,7 +119,7 @@ def levels(of: Evidence) -> Iterator[Doubt]:
         floors = ", ".join(f"{level_name(p)} (n < {estimate.needed})" for p, estimate in few.items())
         yield Doubt(of.placement, "warning", f"{few[max(few)].n} requests are too few for {floors}", LONGER)
     beyond = [level_name(p) for p, e in of.estimates.items() if e.value is not None and math.isinf(e.value)]
-    if beyond and not any(saturated(of)):
+    if beyond and not any(saturated(of)) and not of.disruptions:
         limit_ms = of.conditions.timeout_ms
         than = f"{limit_ms:.0f} ms, the time-out" if math.isfinite(limit_ms) else "the time-out"
         text = f"{', '.join(beyond)} not known, only that it is more than {than}"
@@ -182,15 +185,6 @@ def transient(of: Evidence) -> Iterator[Doubt]:
         yield Doubt(of.placement, "warning", text + "latencies lean low", LONGER)
 
 
-def reconnected(of: Evidence) -> Iterator[Doubt]:
-    """The broker went away during a trial: what was not sent or answered then is neither's fault."""
-    trials = [trial for trial in of.conditions.trials if trial.placement == of.placement and trial.reconnects]
-    if named := ", ".join(str(trial.replication) for trial in trials):
-        text = f"the connection to the broker was lost and made again in replication {named}; requests that failed then"
-        text += " tell of the broker, not of the service"
-        yield Doubt(of.placement, "severe", text, "look into the broker's log, then measure again")
-
-
 def foreign(of: Evidence) -> Iterator[Doubt]:
     """Messages from elsewhere on the trial's result topics, or answers that cannot be told from such."""
     trials = [trial for trial in of.conditions.trials if trial.placement == of.placement]
@@ -228,6 +222,6 @@ def surroundings(of: Evidence) -> Iterator[Doubt]:
 
 
 RULES = (  # of each placement, in the order in which they are listed
-    *(unanswered, unsent, late, saturated, reconnected, foreign, failures, levels),
+    *(unanswered, unsent, late, saturated, reconnected, disrupted, foreign, failures, levels),
     *(alike, transient, unsteady, drift, floor, link, one_client),
 )

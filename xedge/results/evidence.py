@@ -1,8 +1,9 @@
 """What the rows say of one placement, each number computed once: tables, verdict and doubts read it here."""
 
 import math
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +12,14 @@ import pandas as pd
 
 from xedge.results import accuracy, rows
 from xedge.results.conditions import Conditions
-from xedge.results.statistics import Estimate, FloatArray, as_sections, quantile_estimate
+from xedge.results.disruptions import Disruption, Mask, disruptions_of, without
+from xedge.results.statistics import Estimate, FloatArray, as_sections, mean_estimate, quantile_estimate
 from xedge.results.steadiness import Steadiness, steadiness
 from xedge.results.words import level_name
 
 LEVELS = (0.50, 0.90, 0.95, 0.99)
 COMPARED_LEVELS = (0.50, 0.95, 0.99)
+EVENTS = ("placement", "replication", "fault", "asked", "at_s", "begin_s", "end_s", "recovery_s", "requests", "failed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,16 +109,40 @@ class Evidence:
         return accuracy.roc_auc(self.judged, self.conditions.service(self.placement).positive)
 
     @cached_property
+    def disruptions(self) -> dict[int, list[Disruption]]:
+        """Replication → what went wrong in it, in the order of time, only where anything did."""
+        return {replication: known for replication, (known, _) in self._disrupted.items() if known}
+
+    @cached_property
+    def quiet(self) -> pd.DataFrame:
+        """The measured rows of which none was disrupted by a fault or by a broker that was away."""
+        if not self.disruptions:
+            return self.measured
+        hit = [self.trials[number].index[mask] for number, (_, mask) in self._disrupted.items()]
+        return self.measured.drop(index=self.measured.index.intersection(np.concatenate(hit)))
+
+    @cached_property
+    def _disrupted(self) -> dict[int, tuple[list[Disruption], Mask]]:
+        facts = {trial.replication: trial for trial in self.conditions.trials if trial.placement == self.placement}
+        known = {number: facts[number] for number in self.trials if number in facts}
+        eventful = {number: trial for number, trial in known.items() if trial.faults or trial.outages}
+        return {number: disruptions_of(self.trials[number], trial) for number, trial in eventful.items()}
+
+    @cached_property
     def steadiness(self) -> list[Steadiness]:
-        """Of each trial that is long enough: whether it was in a steady state."""
+        """Of each trial that is long enough: whether it was in a steady state, but for what was disrupted in it."""
         judged = []
-        for trial in self.trials.values():
+        for number, trial in self.trials.items():
             kept = trial["received_ns"].notna() | ~trial["status"].isin(["error", "not_sent"])
             if self.conditions.loses(self.placement):  # what the link is to lose is no sign of a service too slow
                 kept &= trial["status"] != "lost"
             due, received = rows.nanoseconds(trial[kept], "due_ns", "received_ns", missing=math.inf)
             received[(trial["status"][kept] == "overloaded").to_numpy(bool)] = math.inf  # a refusal is no service
-            judged.append(steadiness(due, received, np.min(due[~trial["warm_up"][kept]], initial=np.inf)))
+            measured = ~trial["warm_up"][kept].to_numpy(bool)
+            if number in self.disruptions:
+                hit = self._disrupted[number][1][kept.to_numpy(bool)]
+                (due, received), measured = without(due, received, hit), measured[~hit]
+            judged.append(steadiness(due, received, np.min(due[measured], initial=np.inf)))
         return [trial for trial in judged if trial is not None]
 
     def estimate(self, p: float) -> Estimate:
@@ -135,6 +162,38 @@ class Evidence:
     def met(self, deadline_ms: float, *, punctual: bool = False) -> list[FloatArray]:
         """Return of every scheduled request whether it was answered in time (0 or 1), an array a replication."""
         return [(values <= deadline_ms).astype(np.float64) for _, values in self._each(punctual=punctual)]
+
+    def availability(self, deadline_ms: float | None = None) -> Estimate:
+        """Return the share of all scheduled requests answered within the deadline, or without one at all.
+
+        The mean of the replications' shares with Student's t over them: faults at the same times make requests of one
+        trial so alike that they count once.
+        """
+        met = self.met(sys.float_info.max if deadline_ms is None else deadline_ms)
+        return _within(mean_estimate([[np.mean(answered)] for answered in met if answered.size]), 0.0, 1.0)
+
+    def recovery(self, kind: str) -> Estimate:
+        """Return how long after a fault of this kind was mended answers came as fast as before, s.
+
+        The mean over the replications, each with the mean of its faults of this kind, with Student's t; +inf where one
+        did not recover, no value where that is known of none.
+        """
+        values = [[d.recovery_s for d in known if d.kind == kind] for known in self.disruptions.values()]
+        known = [np.array(times)[~np.isnan(times)] for times in values if times]
+        return _within(mean_estimate([[np.mean(times)] for times in known if times.size]), 0.0, math.inf)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return each fault or outage: replication, what, when (s), and what it cost; see `Measurement.faults`."""
+        listed = []
+        for replication, known in self.disruptions.items():
+            trial = self.trials[replication]
+            due_s, ok = trial["due_ns"].to_numpy(dtype=float) / 1e9, (trial["status"] == "ok").to_numpy(bool)
+            for it in known:
+                hit = it.hits(due_s)
+                facts = {"placement": self.placement, "replication": replication, "fault": it.kind, "asked": it.asked}
+                facts |= {"at_s": it.at_s, "begin_s": it.begin_s, "end_s": it.end_s, "recovery_s": it.recovery_s}
+                listed.append(facts | {"requests": int(hit.sum()), "failed": int((hit & ~ok).sum())})
+        return listed
 
     def breakdown(self) -> pd.DataFrame:
         """Return one row a part of the latency, with `median_ms`, `mean_ms` and `share` of the mean.
@@ -179,3 +238,11 @@ class Evidence:
             begin, end = due[~trial["warm_up"]].min(initial=np.inf), due.max(initial=-np.inf)
             if end > begin:
                 yield trial, begin, end
+
+
+def _within(estimate: Estimate, least: float, most: float) -> Estimate:
+    """The estimate with an interval that does not leave what can be."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    low, high = max(estimate.low, least), min(estimate.high, most)
+    return replace(estimate, low=low, high=high, sampling_half_width=estimate.half_width)

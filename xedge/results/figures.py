@@ -16,6 +16,7 @@ from xedge.results import certainty, statistics, tradeoff, words
 from xedge.results.canvas import LOOKS, PANEL_INCHES, ReportFigure, styled
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
+from xedge.scenario.faults import FAULTS
 
 if TYPE_CHECKING:
     from xedge.results.measurement import Measurement
@@ -173,22 +174,26 @@ def breakdown(ax: Axes, measurement: Measurement) -> list[Artist]:
 def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
     """Draw every latency against its due time, replications on top of each other, the warm-up too, in grey.
 
+    Spans of time in which something went wrong are shaded and named.
+
     The line is the median of all replications around that time: it shows a drift, and who is who in grey print.
     Above `MANY_MARKS` marks they become one image inside the figure, so that it stays small.
     """
     rows = measurement.rows
     due, latency = rows["due_ns"].to_numpy(dtype=float) / 1e9, latency_ms(rows)
+    latency[(rows["status"] == "not_sent").to_numpy(bool)] = math.inf
     placement, warm_up = rows["placement"].to_numpy(dtype=object), rows["warm_up"].to_numpy()
     log_ms(ax.yaxis, latency)
-    unanswered, lane = np.isinf(latency), math.nan
-    if unanswered.any():  # in a lane above the data
+    unanswered, lanes = np.isinf(latency), dict.fromkeys(measurement.placements, math.nan)
+    if unanswered.any():  # in lanes above the data, one a placement
         low, high = ax.get_ylim()
-        ax.set_ylim(low, high * (high / low) ** 0.1)
-        lane = high * (high / low) ** 0.04
+        share = 0.05 * (1 + len(lanes)) / len(lanes)  # of the height, for each
+        ax.set_ylim(low, high * (high / low) ** (share * len(lanes)))
+        lanes = {name: high * (high / low) ** (share * (place + 0.4)) for place, name in enumerate(lanes)}
     many = len(rows) > MANY_MARKS
     looks: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": many}
     looks |= {"marker": "s", "markersize": 1, "antialiased": False} if many else {"marker": "o", "markersize": 2.5}
-    artists: list[Artist] = []
+    artists: list[Artist] = [*happened(ax, measurement)]
     artists += ax.plot(due[warm_up], latency[warm_up], color=WARM_UP, **looks)
     for name in measurement.placements:
         own, colour = (placement == name) & ~warm_up, look(measurement, name)["color"]
@@ -196,7 +201,7 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
         failed = due[own & unanswered]
         if failed.size:
             marks = {**looks, "marker": "|", "markersize": 6, "markeredgewidth": 0.8}
-            artists += ax.plot(failed, np.full(failed.size, lane), color=colour, **marks)
+            artists += ax.plot(failed, np.full(failed.size, lanes[name]), color=colour, **marks)
         artists += _median(ax, due[own & ~unanswered], latency[own & ~unanswered], look(measurement, name), name)
     entries = [(WARM_UP, "o", "warm-up")] * bool(warm_up.any())
     entries += [("#555555", "|", "no answer in time")] * bool(unanswered.any())
@@ -204,6 +209,26 @@ def over_time(ax: Axes, measurement: Measurement) -> list[Artist]:
         ax.plot([], [], color=colour, marker=marker, linestyle="none", markersize=4, markeredgewidth=1, label=label)
     legend(ax)
     ax.set(xlabel="due, s after the start of the trial", ylabel="latency, ms", xlim=(0, max(due.max(), 1e-3)))
+    return artists
+
+
+def happened(ax: Axes, measurement: Measurement) -> list[Artist]:
+    """Shade from when to when each fault lasted, from the earliest begin to the latest end of all replications.
+
+    What happened to one placement only says to which.
+    """
+    events = measurement.faults()
+    if events.empty:
+        return []
+    artists: list[Artist] = []
+    for (kind, _), alike in events.groupby(["fault", "at_s"]):
+        begin, end, hit = alike["begin_s"].min(), alike["end_s"].max(), sorted(set(alike["placement"]))
+        where = "" if len(hit) == len(measurement.placements) else f" ({', '.join(hit)})"
+        artists.append(ax.axvspan(begin, end, facecolor="#e4e4e4", edgecolor="#8a8a8a", linewidth=0.6, zorder=0))
+        at: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7.5, "color": "#333333"}
+        at |= {"bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}, "zorder": 6}
+        text = f"{FAULTS.get(str(kind), kind)}{where}"
+        artists.append(ax.text((begin + end) / 2, 0.02, text, transform=ax.get_xaxis_transform(), **at))
     return artists
 
 

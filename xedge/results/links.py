@@ -18,7 +18,7 @@ def link(of: Evidence) -> Iterator[Doubt]:
     """Links: the delay in the trials (else in the check before) off from the requested one, or other losses."""
     if (check := of.conditions.link_check.get(of.placement)) is None:
         return
-    crossed_ms = rows.parts_ns(of.measured)[["uplink", "downlink"]].sum(axis=1, skipna=False).dropna() / 1e6
+    crossed_ms = rows.parts_ns(of.quiet)[["uplink", "downlink"]].sum(axis=1, skipna=False).dropna() / 1e6
     asked_of = {level_name(level.p): level.effective_ms for level in check.by_level} if len(crossed_ms) else {}
     if not asked_of and (off_ms := check.off_ms.p50_ms or 0.0) > LINK_TOLERANCE_MS["p50"][1]:
         text = f"in the check before the trials the link was off by {off_ms:.3g} ms, message by message, at the median"

@@ -17,7 +17,7 @@ from xedge.results import conditions as known
 from xedge.results.answer import Answer, Reading
 from xedge.results.doubt import Doubt
 from xedge.results.doubts import doubts
-from xedge.results.evidence import Evidence
+from xedge.results.evidence import EVENTS, Evidence
 from xedge.results.statistics import Estimate, FloatArray, quantile, share_estimate
 from xedge.results.unfinished import Unfinished, is_unfinished
 from xedge.results.verdict import Verdict, judge
@@ -134,6 +134,30 @@ class Measurement:
         alike = of.met(min(deadline_ms, quantile(latencies, 0.99)) if latencies.size else deadline_ms)
         share, most = (share_estimate(of.met(deadline_ms, punctual=late), alike) for late in (False, True))
         return share.widened((most.value or 0.0) - (share.value or 0.0), high=most.high)
+
+    def availability(self, placement: str, deadline_ms: float | None = None) -> Estimate:
+        """Return the share of all scheduled requests that were answered, within `deadline_ms` if that is given.
+
+        What failed in any way was not. The interval comes from the replications (Student's t), not from requests as in
+        `goodput`: faults at the same times make the requests of a trial alike.
+        """
+        return self._of(placement).availability(deadline_ms)
+
+    def recovery(self, placement: str, kind: str) -> Estimate:
+        """Return how long after a fault of this `kind` was mended answers came as fast as before, s, with an interval.
+
+        Defined in `xedge.results.disruptions.recovered_s`; +inf: not within the trial.
+        """
+        return self._of(placement).recovery(kind)
+
+    def faults(self) -> pd.DataFrame:
+        """Return one row a fault that happened, and a time without a broker for another reason ("broker away").
+
+        Columns: placement, replication, fault, whether and when (at_s) it was asked for, begin_s and end_s as it was,
+        seconds after the start of the trial, recovery_s, how many requests met it (on their way when it began, or due
+        before all was as before), and how many of these failed.
+        """
+        return pd.DataFrame([row for of in self.evidence.values() for row in of.events()], columns=list(EVENTS))
 
     def plot(self, panels: Panels | None = None, size: tuple[float, float] | None = None) -> ReportFigure:
         """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`.

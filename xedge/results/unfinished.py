@@ -119,11 +119,11 @@ class Unfinished:
         services: dict[str, Any] = {}
         for number, facts in sorted(self._facts.items()):
             name = trials[number]["placement"]
-            kept = ("counts", "refused", "sender_reconnects", "failure", "known_by", "foreign")
+            kept = ("counts", "refused", "sender_reconnects", "failure", "known_by", "foreign", "faults", "outages")
             trials[number] |= {key: facts[key] for key in kept if key in facts}
             before = services.get(name, {})
             sums = {key: dict(Counter(before.get(key)) + Counter(facts.get(key))) for key in ("counts", "refused")}
-            services[name] = facts | sums
+            services[name] = {key: fact for key, fact in facts.items() if key not in ("faults", "outages")} | sums
         conditions = self.conditions | {"services": services, "trials": trials}
         if len(self._tables) < len(trials):
             conditions["trials"] = [trial for number, trial in enumerate(trials) if number in self]

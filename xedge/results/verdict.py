@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from xedge.results.broken import brokerless
 from xedge.results.doubt import Doubt, said_once
 from xedge.results.doubts import late, saturated, turned_comparisons, unanswered, unsent
 from xedge.results.evidence import Evidence
@@ -38,15 +39,17 @@ def judge(placements: Sequence[Evidence]) -> Verdict:
 
     INVALID: the sender's lateness is too large a share of a percentile or could change which placement is faster, or
     too many requests were not sent (unless the conditions say `strict: false`: then these are doubts), no request was
-    answered, or a service ended by itself. SATURATED: a placement could not keep up with the rate offered, in at least
-    half of its trials; a host that was busy for one trial saturates nothing and is a doubt.
+    answered, a service ended by itself, or too many requests failed while the broker was away. SATURATED: a placement
+    could not keep up with the rate offered, in at least half of its trials; a host that was busy for one trial
+    saturates nothing and is a doubt. What a fault disrupted that the scenario asked for makes neither of the two, only
+    lateness does.
     """
     words: dict[str, Word] = {}
     reasons: list[Doubt] = []
     turned = list(turned_comparisons(placements))
     for of in placements:
         sender = [*unsent(of), *late(of), *(doubt for doubt in turned if doubt.placement == of.placement)]
-        broken = [*unanswered(of), *(sender if of.conditions.strict else ())]
+        broken = [*unanswered(of), *brokerless(of), *(sender if of.conditions.strict else ())]
         stuck = [] if broken else list(saturated(of))
         words[of.placement] = "INVALID" if broken else "SATURATED" if stuck else "VALID"
         reasons += [*broken, *stuck]

@@ -21,6 +21,7 @@ from xedge.results.conditions import check_alike
 from xedge.results.measurement import Measurement
 from xedge.results.unfinished import Unfinished
 from xedge.runs.calibration import check_links, noise_floor, with_levels
+from xedge.runs.faults import check
 from xedge.runs.live import INTERVAL_S, Live, asked
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
@@ -63,6 +64,7 @@ def measure(
         bar.phase("preparing")
         for name in scenario.placements:  # what does not fit is an error before anything is measured
             answering = service(running, replicated[0], name, broker)
+            check(running, name, answering, broker)
             requests = Requests(running, replicated[0], answering)
             truth = Truth.of(running, replicated[0], name, answering.takes, requests.contents)
             if truth is not None:
@@ -104,7 +106,7 @@ def measure(
                     answering = service(running, replication, name, broker, metrics_s)
                     with Live(answering).connected() if metrics_s and answering.prefixes else nullcontext() as live:
                         tick = _ticker(bar, kept.requests, replication.due_ns, live)
-                        kept.add(number, *fly(running, replication, answering, name, sender, tick))
+                        kept.add(number, *fly(running, replication, answering, name, broker, sender, tick))
             measurement = Measurement(*kept.result())
         bar.finish(_sentence(measurement.rows, perf_counter() - begun))
     return measurement

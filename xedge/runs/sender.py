@@ -77,13 +77,19 @@ class Sender:
         sys.setswitchinterval(self._switch_interval_s)
         self._worker.__exit__(*exc)
 
-    def fly(self, flight: Flight, tick: Callable[[float], None] | None = None) -> Log:
+    def fly(
+        self,
+        flight: Flight,
+        tick: Callable[[float], None] | None = None,
+        began: Callable[[int], None] | None = None,
+    ) -> Log:
         """Send all requests at their times and return what happened.
 
         This process' own objects are first put out of the garbage collector's sight (until the sender is gone): one
         search through PyTorch's holds up a service in a thread here for 40 ms.
 
         `tick` is called four times a second with the seconds since the start; the sender itself is not disturbed.
+        `began` is called once, from another thread, with the schedule's zero on the monotonic clock, shortly before it.
 
         Raises:
             BrokerError: the sender could not connect.
@@ -91,14 +97,14 @@ class Sender:
         """
         gc.collect()
         gc.freeze()
-        log = self._worker.ask(flight, Log, tick)
+        log = self._worker.ask(flight, Log, tick, began)
         if log.error:
             raise BrokerError(log.error)
         return log
 
 
-def fly(flight: Flight) -> Log:
-    """Send one flight from this process and thread."""
+def fly(flight: Flight, began: Callable[[int], None]) -> Log:
+    """Send one flight from this process and thread; `began` is told the schedule's zero before anything is due."""
     topics, replies = [Topics(prefix) for prefix in flight.prefixes], []
     errors = {place.error(flight.device_id) for place in topics}
     answers = [*errors, *(place.result(flight.device_id) for place in topics)]
@@ -110,14 +116,14 @@ def fly(flight: Flight) -> Log:
         where = flight.host, flight.port
         connection = Connection("xedge-sender", *where, answers, on_message, flight.qos, READS_PER_TURN)
         with connection.connected(10):
-            start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies)
+            start_ns, sent_ns = _send_all(connection, [place.request for place in topics], flight, replies, began)
     except XedgeError as exc:
         return Log(0, b"", [], str(exc))
     return Log(start_ns, sent_ns.tobytes(), replies, "", connection.reconnects, connection.outages)
 
 
 def _send_all(
-    connection: Connection, topics: list[str], flight: Flight, replies: list[Any]
+    connection: Connection, topics: list[str], flight: Flight, replies: list[Any], began: Callable[[int], None]
 ) -> tuple[int, NDArray[np.int64]]:
     topic_of = [topics[route] for route in flight.routes] or topics[:1] * len(flight.payloads)
     payloads, qos, window = flight.payloads, flight.qos, flight.window
@@ -127,6 +133,7 @@ def _send_all(
     gc.disable()
     try:
         start_ns = perf_counter_ns() + LEAD_NS
+        began(start_ns)
         due_ns = (np.frombuffer(flight.due_ns, np.int64) + start_ns).tolist()
         for number, (due, payload) in enumerate(zip(due_ns, payloads, strict=True)):
             while (left_ns := due - perf_counter_ns()) > 0:
@@ -179,7 +186,7 @@ class _Awaited:
 def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Fly what arrives on one pipe and answer on the other, until the first closes."""
     while (flight := read_frame(incoming, Flight)) is not None:
-        write_frame(outgoing, fly(flight))
+        write_frame(outgoing, fly(flight, lambda start_ns: write_frame(outgoing, start_ns)))
 
 
 if __name__ == "__main__":

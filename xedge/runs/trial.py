@@ -3,7 +3,7 @@
 import itertools
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
@@ -18,11 +18,14 @@ from xedge.models.kinds import NUMBERS, model_kind
 from xedge.results.rows import nanoseconds
 from xedge.results.steadiness import transient_requests, warm_up_requests
 from xedge.runs.device import OnDevice
+from xedge.runs.faults import Faults
 from xedge.runs.sender import Flight, Log, Sender
 from xedge.runs.sensor import Readings
 from xedge.runs.truth import Truth
+from xedge.scenario.faults import FAULTS, of_placement
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
+from xedge.serving.broker import Broker
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
 
@@ -112,16 +115,18 @@ def fly(
     replication: Replication,
     service: Service,
     placement: str,
+    broker: Broker,
     sender: Sender | None,
     tick: Callable[[float], None],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Enter the service, fly the schedule, leave the service; return its rows and what it says of itself.
+    """Enter the service, fly the schedule, carry out its faults, leave the service; return rows and what was said.
 
-    There is no sender where nothing is sent.
+    There is no sender where nothing is sent, and nothing there that the faults of others touch.
     """
     requests = Requests(scenario, replication, service)
     log, timeout_s = None, scenario.timeout_s
-    with service:
+    of_it = [] if isinstance(service, OnDevice) else of_placement(scenario.faults, placement)
+    with service, Faults(of_it, service, broker) as faults:
         routes = service.routes(len(replication.due_ns))
         if isinstance(service, OnDevice):
             outcome = _computed(service, requests, replication, timeout_s, tick)
@@ -139,18 +144,20 @@ def fly(
                 routes=routes.tobytes(),
                 ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
             )
-            log = sender.fly(flight, tick)
+            log = sender.fly(flight, tick, faults.begin)
             outcome = replied(requests, log, returns_ids)
     start_ns, outages = (log.start_ns, log.outages) if log is not None else (0, [])
     away = [(begin - start_ns, end - start_ns) for begin, end in sorted([*outages, *service.outages])]
     table = rows(outcome, replication, placement, routes, timeout_s)
     table["payload_bytes"] = [len(payload) for payload in requests.payloads] or 0
-    explain(table, away, service.failure)
+    explain(table, away, service.failure, faults.happened)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
-    facts["sender_reconnects"], facts["failure"] = log.reconnects if log is not None else 0, service.failure
+    reconnects = log.reconnects if log is not None else 0
+    facts |= {"sender_reconnects": reconnects, "failure": service.failure, "faults": faults.happened}
     facts["known_by"], facts["foreign"] = requests.known_by, requests.foreign
+    facts["outages"] = [(round(begin / 1e9, 4), round(end / 1e9, 4)) for begin, end in away]
     truth = Truth.of(scenario, replication, placement, service.takes, requests.contents)
     if truth is not None:
         table = truth.told(table, outcome.predictions, outcome.labels)
@@ -223,11 +230,13 @@ def rows(
     return table.assign(error=outcome.errors)
 
 
-def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -> None:
+def explain(
+    table: pd.DataFrame, outages: list[tuple[int, int]], failure: str, faults: Sequence[dict[str, Any]] = ()
+) -> None:
     """Write into `error` why each request without a result has none, as far as it is known.
 
     `outages` are from when to when sender or service had no connection to the broker, ns from the schedule's zero;
-    `failure` is what ended the service.
+    `failure` is what ended the service; `faults` are those that happened as the scenario asked, and say it in the end.
     """
     due, received = nanoseconds(table, "due_ns", "received_ns")
     status, reason = table["status"].to_numpy(object), table["error"].to_numpy(object, copy=True)
@@ -240,10 +249,14 @@ def explain(table: pd.DataFrame, outages: list[tuple[int, int]], failure: str) -
     if failure:
         last = np.max(due[~np.isnan(received)], initial=-math.inf)
         reason[missing & (due > last)] = f"the service ended: {failure}"
-    for begin, end in outages:  # what was on its way when the connection was lost has nobody to answer it
+    spans = [(begin, end, "the connection to the broker was away {}") for begin, end in outages]
+    for fault in faults:
+        text = f"{FAULTS[fault['kind']]} {{}}, as the scenario asked"
+        spans.append((round(1e9 * fault["begin_s"]), round(1e9 * fault["end_s"]), text))
+    for begin, end, text in spans:  # what was on its way when this began has nobody to answer it
         last = np.max(due[received < begin], initial=-math.inf)
-        text = f"the connection to the broker was away from {begin / 1e9:.2f} to {end / 1e9:.2f} s"
-        reason[missing & (due > last) & (due <= end)] = text
+        span = f"from {begin / 1e9:.2f} to {end / 1e9:.2f} s"
+        reason[missing & (due > last) & (due <= end)] = text.format(span)
     table["error"] = reason
 
 

@@ -40,8 +40,16 @@ class Worker:
             self._process.kill()
             self._process.communicate(timeout=5)
 
-    def ask(self, question: Any, kind: type[Answer], tick: Callable[[float], None] | None = None) -> Answer:
+    def ask(
+        self,
+        question: Any,
+        kind: type[Answer],
+        tick: Callable[[float], None] | None = None,
+        began: Callable[[int], None] | None = None,
+    ) -> Answer:
         """Send a question and return the answer, of `kind`; `tick` gets the seconds since then four times a second.
+
+        A number that comes before the answer is when it all begins, and told to `began`.
 
         Raises:
             MeasurementError: the process died.
@@ -55,9 +63,14 @@ class Worker:
         except OSError:
             status = self._process.wait(5)
             raise MeasurementError(f"the {self._name}'s process ended with status {status} before the trial") from None
-        reader = threading.Thread(
-            target=lambda: answer.append(read_frame(out, kind)), name=f"xedge-{self._name}", daemon=True
-        )
+
+        def read() -> None:
+            while isinstance(frame := read_frame(out, int | kind), int):
+                if began is not None:
+                    began(frame)
+            answer.append(frame)
+
+        reader = threading.Thread(target=read, name=f"xedge-{self._name}", daemon=True)
         reader.start()
         begun_ns = perf_counter_ns()
         while reader.is_alive():
@@ -76,7 +89,7 @@ def write_frame(stream: Any, message: Any) -> None:
     stream.flush()
 
 
-def read_frame(stream: Any, kind: type[Answer]) -> Answer | None:
+def read_frame(stream: Any, kind: Any) -> Any:
     """Return the next message, or None at the end of the stream."""
     head = stream.read(8)
     if len(head) < 8:

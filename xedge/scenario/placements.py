@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from xedge.core.config import Config, kind_of
 from xedge.core.exceptions import ConfigurationError
+from xedge.scenario.faults import FaultKind
 from xedge.scenario.link import Direction, Link
 from xedge.scenario.service_times import ServiceTime
 
@@ -179,6 +180,12 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
         if self.cpus is not None and self.run_in != "container":
             raise ConfigurationError("Edge: cpus limits a container; elsewhere use compute_scale")
 
+    def refuses(self, kind: FaultKind) -> str:
+        """Return why a fault cannot happen to it; empty if it can."""
+        if self.run_in == "container" and kind != "broker_restart":
+            return "it runs in a container, and only its broker can be made to fail; use run_in='process'"
+        return "links are emulated in threads only" * (kind == "link_down" and self.run_in != "thread")
+
 
 @kind_of(Placement)
 class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
@@ -227,3 +234,9 @@ class External(Config, frozen=True, kw_only=True, tag_field="tier", tag="externa
     def links(self) -> tuple[Link, Link]:
         """No emulated links: the network is the real one."""
         return Link(), Link()
+
+    def refuses(self, kind: FaultKind) -> str:
+        """Return why a fault cannot happen to it; empty if it can."""
+        if kind == "broker_restart" and self.broker is None:
+            return ""
+        return f"an external service{' behind its own broker' * bool(self.broker)} is not ours to break"

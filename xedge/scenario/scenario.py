@@ -14,6 +14,7 @@ from xedge.core.exceptions import ConfigurationError
 from xedge.scenario import replay as replay  # its kinds are known wherever scenarios are
 from xedge.scenario import thresholds
 from xedge.scenario.arrivals import Arrivals
+from xedge.scenario.faults import Fault, check_faults
 from xedge.scenario.making import making
 from xedge.scenario.placements import Placement
 from xedge.scenario.routes import Topics
@@ -36,6 +37,7 @@ class Scenario(Config, frozen=True, kw_only=True):
         qos: MQTT quality of service, 0 or 1.
         encoding: of the requests, "json" or "msgpack".
         topic_prefix: comes before every topic.
+        faults: what goes wrong in each trial, and when; nothing by default.
         thresholds: what may not be, as "edge.p99_ms > 20"; `xedge measure` then ends with status 4.
 
     >>> from xedge.scenario.arrivals import Constant
@@ -56,15 +58,17 @@ class Scenario(Config, frozen=True, kw_only=True):
     qos: Literal[0, 1] = 0
     encoding: Literal["json", "msgpack"] = "json"
     topic_prefix: str = ""
+    faults: tuple[Fault, ...] | None = None
     thresholds: tuple[str, ...] | None = None
 
     wants: ClassVar[dict[str, str]] = {
         "placements": "placements by name, as {'edge': xedge.Edge(), 'cloud': xedge.Cloud()}",
         "workload": "when requests are due, as xedge.Poisson(rate_hz=200, duration_s=5)",
+        "faults": "faults in a list, as [xedge.Fault(at_s=2, kind='link_down', placement='cloud')]",
     }
 
     def check(self) -> None:
-        """Refuse no placements, links or a deadline beyond the time-out, and an impossible prefix."""
+        """Refuse no placements, links or a deadline beyond the time-out, and a prefix or faults that cannot be."""
         Topics(self.topic_prefix)
         thresholds.read(self.thresholds or ())
         if self.deadline_ms is not None and self.deadline_ms > self.timeout_s * 1e3:
@@ -79,6 +83,7 @@ class Scenario(Config, frozen=True, kw_only=True):
                 raise ConfigurationError(
                     f"placement {name!r}: its links alone take {delay_ms:g} ms, over timeout_s={self.timeout_s:g}"
                 )
+        check_faults(self.faults or (), self.placements, self.workload.duration_s)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:

@@ -65,7 +65,11 @@ class Background(ABC):
         self._failure = None
         self._thread = threading.Thread(target=self._run_in_thread, name=f"xedge-{self.name}", daemon=True)
         self._thread.start()
-        self._ready.wait(READY_TIMEOUT_S)
+        try:
+            self._ready.wait(READY_TIMEOUT_S)
+        except BaseException:  # Ctrl-C: what was not entered is not left either
+            self.stop()
+            raise
         if self._failure is not None or not self._ready.is_set():
             self.stop()
             raise self._failure or ServiceError(f"the {self.name} service was not ready within {READY_TIMEOUT_S:g} s")

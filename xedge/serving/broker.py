@@ -143,7 +143,7 @@ class Broker:
         if self.kind == "external":
             self._tls = _probe(*self.address)
         else:
-            self._start_child()
+            self._start_child(self._wanted[2])
         _running[self.name] = self
         self.version = self._find_version()
         return self
@@ -156,6 +156,28 @@ class Broker:
         guard, self._guard = self._guard, None
         if guard is not None:
             children.end(guard)
+
+    def interrupt(self) -> None:
+        """End the broker's process, as in a fault; its name and port stay for `resume`.
+
+        Raises:
+            ConfigurationError: it was not started by xedge.
+        """
+        if self.kind == "external":
+            raise ConfigurationError(f"the broker at {self.url} runs already and is not xedge's to restart")
+        owner = _running.get(self.name, self)
+        guard, self._guard, owner._guard = self._guard, None, None
+        if guard is not None:
+            children.end(guard)
+
+    def resume(self) -> None:
+        """Start the broker again on the port it had, after `interrupt`; returns when it answers.
+
+        Raises:
+            BrokerError: it does not start.
+        """
+        self._start_child(self.port)
+        _running.setdefault(self.name, self)._guard = self._guard
 
     def describe(self) -> dict[str, Any]:
         """Return what a measurement's conditions say about the broker."""
@@ -170,8 +192,7 @@ class Broker:
         other = _running.get(self.name)
         return other if other is not None and other.is_running and other._wanted == self._wanted else None
 
-    def _start_child(self) -> None:
-        wanted_port = self._wanted[2]
+    def _start_child(self, wanted_port: int | None) -> None:
         for attempt in (1, 2, 3):
             self.port = wanted_port or _free_port()
             if wanted_port:

@@ -61,6 +61,7 @@ class Connection:
         self._backoff_ns = _FIRST_BACKOFF_NS
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
+        self.on_wake: Callable[[], None] = lambda: None  # called in the turn that `wake` ends
         self._client = client = client_of(self.at, f"{name}-{secrets.token_hex(4)}")
         client.connect_timeout = 5.0
         client.max_inflight_messages_set(65535)
@@ -105,6 +106,7 @@ class Connection:
         readable, writable, _ = select.select([sock, self._wake_r], writers, [], wait_s)
         if self._wake_r in readable:
             self._wake_r.recv(4096)
+            self.on_wake()
         if sock in readable or self._buffered():
             self._read(sock)
         if writable:
@@ -181,6 +183,7 @@ class Connection:
         wait_s = min(max(timeout_s, 0.0), max(self._retry_ns - perf_counter_ns(), 0) / 1e9)
         if select.select([self._wake_r], [], [], wait_s)[0]:
             self._wake_r.recv(4096)
+            self.on_wake()
         now_ns = perf_counter_ns()
         if now_ns < self._retry_ns:
             return

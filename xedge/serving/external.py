@@ -5,6 +5,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import Any, Self
@@ -150,6 +151,15 @@ class IsolatedService(ExternalService):
         return self.engine.spec
 
     def __enter__(self) -> Self:
+        self.revive()
+        return self
+
+    def revive(self) -> None:
+        """Start it, also once more after `kill`; its counts begin anew.
+
+        Raises:
+            ServiceError: it ended, or did not answer in time.
+        """
         with tempfile.TemporaryFile("w+") as said, ExitStack() as failed:
             self._guard = children.start(self._command(), said)
             failed.callback(children.end, self._guard)
@@ -157,7 +167,14 @@ class IsolatedService(ExternalService):
                 raise ServiceError(f"the edge service in a {self._run_in} ended: {words}")
             super().__enter__()
             failed.pop_all()
-        return self
+
+    def kill(self) -> None:
+        """Kill its process, as in a fault: what waits in it is gone."""
+        children.kill(self._guard)
+
+    def stall(self, wait: Callable[[], object]) -> None:
+        """Stop its process while `wait()` waits."""
+        children.stall(self._guard, wait)
 
     def __exit__(self, *exc: object) -> None:
         try:

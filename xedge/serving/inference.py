@@ -92,6 +92,11 @@ class MLService(ServiceLoop):
             took_ms.append((perf_counter_ns() - begun_ns) / 1e6)
         self.inference_ms = statistics.median(took_ms)
 
+    def revive(self) -> None:
+        """Start again after `kill`: the model is loaded and warmed up anew, as in a new process."""
+        self.__dict__.pop("engine", None)
+        self.start()
+
     def run_inference(self, features: Any) -> Inference:
         """Answer one input of the model's shape, or a text model's text, directly, without MQTT or links.
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from xedge.core.exceptions import BrokerError, ConfigurationError
 from xedge.scenario.channel import Channel
+from xedge.scenario.faults import Cut
 from xedge.scenario.link import Link
 from xedge.scenario.placements import check_hardware
 from xedge.scenario.routes import Topics, random_routes
 from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB, Capacity, Station
-from xedge.serving.background import Background
 from xedge.serving.connection import NO_CONNECTION, Connection
+from xedge.serving.faults import Obedient
 from xedge.serving.messages import Ping, Pong, encode, is_device_id
 from xedge.serving.metrics import Meter
 
@@ -36,7 +37,7 @@ class Item:
         self.prediction: Any = None
 
 
-class ServiceLoop(Background):
+class ServiceLoop(Obedient):
     """What every service shares; a subclass says how to decode, infer and encode.
 
     Args:
@@ -134,6 +135,7 @@ class ServiceLoop(Background):
         topics = [self.topics.request, self.topics.ping]
         while self._connection is None:
             connection = Connection(f"xedge-{self.name}", *self.address, topics, self._on_message, self.qos)
+            connection.on_wake = self.obey
             self._begin_links()
             self._connection = connection
             try:
@@ -163,6 +165,7 @@ class ServiceLoop(Background):
             self.outages += connection.outages
 
     def _begin_links(self) -> None:
+        self.forget_orders()
         self._up = None if self.uplink.is_free else Channel(self.uplink, self.seed)
         self._down = None if self.downlink.is_free else Channel(self.downlink, self.seed, "downlink")
         self._crossing_up: deque[Item] = deque()
@@ -254,7 +257,7 @@ class ServiceLoop(Background):
             size = len(self.answer(item, finished_ns)[1]) if self.downlink.rate_mbps else item.size
             self._cross(item, self._down, finished_ns, size, self._crossing_down)
 
-    def _cross(self, item: Item, channel: Channel, now_ns: int, size: int, queue: deque[Item]) -> None:
+    def _cross(self, item: Item, channel: Channel | Cut, now_ns: int, size: int, queue: deque[Item]) -> None:
         release_ns = channel.release_ns(now_ns, size)
         if release_ns is None:
             self.counts["lost"] += 1

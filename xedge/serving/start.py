@@ -1,7 +1,7 @@
 """From a placement, which is data, to the service that answers for it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import singledispatch
@@ -97,6 +97,23 @@ class Boxes:
         self.refused = sum((service.refused for service in self.services), Counter[str]())
         self.failure = next((service.failure for service in self.services if service.failure), "")
         self.outages = [outage for service in self.services for outage in service.outages]
+
+    def kill(self) -> None:
+        """End the first box."""
+        self.services[0].kill()
+
+    def revive(self) -> None:
+        """Start the first box again."""
+        self.services[0].revive()
+
+    def stall(self, wait: Callable[[], object]) -> None:
+        """Let the first box do nothing while `wait()` waits."""
+        self.services[0].stall(wait)
+
+    def cut_links(self, duration_s: float) -> None:
+        """Let nothing enter the links of any box for so long."""
+        for service in self.services:
+            service.cut_links(duration_s)
 
     @property
     def takes(self) -> InputSpec:
