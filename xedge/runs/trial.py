@@ -4,7 +4,6 @@ import itertools
 import math
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
@@ -19,6 +18,7 @@ from xedge.results.rows import nanoseconds
 from xedge.results.steadiness import transient_requests, warm_up_requests
 from xedge.runs.device import OnDevice
 from xedge.runs.faults import Faults
+from xedge.runs.outcome import READINGS, STAMPS, Outcome
 from xedge.runs.sender import Flight, Log, Sender
 from xedge.runs.sensor import Readings
 from xedge.runs.truth import Truth
@@ -29,8 +29,6 @@ from xedge.serving.broker import Broker
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
 
-READINGS = ("read_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns")
-STAMPS = ("sent_ns", *READINGS, "received_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
 
 
@@ -89,25 +87,6 @@ def _decoded(is_error: bool, payload: bytes) -> Any:
         return _error.decode(payload) if is_error else _result.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None  # not of a service of ours
-
-
-@dataclass
-class Outcome:
-    """What came of the `n` requests of a trial: clock readings in ns from the schedule's zero, -1 is never.
-
-    `predictions` holds what was answered, `labels` what a service called it, `errors` why a request was refused.
-    """
-
-    n: int
-    readings: dict[str, NDArray[np.int64]] = field(init=False)
-    predictions: list[Any] = field(init=False)
-    labels: list[str | None] = field(init=False)
-    errors: NDArray[np.object_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.readings = {name: np.full(self.n, -1, np.int64) for name in STAMPS}
-        self.predictions, self.labels = [None] * self.n, [None] * self.n
-        self.errors = np.full(self.n, None, object)
 
 
 def fly(
