@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 import xedge
 from xedge.core.exceptions import ModelError
 from xedge.core.paths import models_dir
-from xedge.models.reference import REFERENCE_MODELS, read_card
+from xedge.models.reference import ABOUT, REFERENCE_MODELS, read_card
 from xedge.serving.broker import Broker, find_mosquitto
 from xedge.text.labels import TASKS
 from xedge.text.registry.registry import Registry
@@ -124,11 +124,12 @@ def text_registry(_registry_folder: Path, empty_registry: Path, tmp_path_factory
     return registry
 
 
-def _is_intact(name: str) -> bool:
+def _is_whole(name: str) -> bool:
     try:
-        return read_card(models_dir() / f"{name}.json").is_intact()
+        card = read_card(models_dir() / f"{name}.json")
     except ModelError:
         return False
+    return card.is_intact() and card.facts.items() >= ABOUT[name].items()
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +137,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the reference models; what is missing is built quickly, what is there is left alone."""
 
     def build_what_is_missing() -> None:
-        if missing := [name for name in REFERENCE_MODELS if not _is_intact(name)]:
+        if missing := [name for name in REFERENCE_MODELS if not _is_whole(name)]:
             xedge.build(missing, quick=True)
 
     _once(_shared(tmp_path_factory, "models"), build_what_is_missing)

@@ -59,10 +59,13 @@ def assert_links_delay(measurement: Measurement) -> None:
 
 
 def assert_parity(measurement: Measurement) -> None:
-    """Where the rows hold predictions, all placements gave one answer to a request."""
+    """Where the rows hold predictions, all placements of a model gave one answer to a request."""
     answered = measurement.rows[measurement.rows["status"] == "ok"].dropna(subset="prediction")
     if "worker" not in answered:
-        spread = answered.groupby(["replication", "request"])["prediction"].agg(np.ptp)
+        placements = measurement.conditions.get("scenario", {}).get("placements", {})
+        own = {name: str((placements.get(name) or {}).get("model")) for name in measurement.placements}
+        models = answered["placement"].map(own)
+        spread = answered.groupby([models, "replication", "request"])["prediction"].agg(np.ptp)
         assert spread.max() < 1e-4
 
 

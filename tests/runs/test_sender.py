@@ -56,12 +56,12 @@ def test_every_request_is_sent_at_its_time_and_recorded(broker: Broker, prefix: 
 
 
 def test_one_process_flies_many_times(any_broker: Broker, prefix: str, sender: Sender) -> None:
-    pid = sender._process.pid
+    pid = sender._worker._process.pid
     with EchoService(DEVICE, any_broker.host, any_broker.port, topic_prefix=prefix):
         logs = [sender.fly(flight(any_broker, prefix, np.zeros(n))) for n in (1, 5, 3)]
     assert [len(log.replies) for log in logs] == [1, 5, 3]
     assert [log.start_ns for log in logs] == sorted(log.start_ns for log in logs)
-    assert sender._process.pid == pid
+    assert sender._worker._process.pid == pid
     assert is_alive(pid)
 
 
@@ -137,13 +137,13 @@ def test_requests_while_the_broker_is_away_are_not_sent(prefix: str, sender: Sen
 
 def test_nothing_is_left_after_exit(any_broker: Broker, prefix: str) -> None:
     with Sender() as sender:
-        pid = sender._process.pid
+        pid = sender._worker._process.pid
         sender.fly(flight(any_broker, prefix, [0.0], timeout_s=0.05))
     assert not is_alive(pid)
     assert xedge_threads() == []
     with pytest.raises(ZeroDivisionError), Sender() as sender:
         _ = 1 / 0
-    assert not is_alive(sender._process.pid)
+    assert not is_alive(sender._worker._process.pid)
 
 
 def test_sender_that_dies_in_mid_flight_is_a_measurement_error(any_broker: Broker, prefix: str) -> None:
@@ -153,7 +153,7 @@ def test_sender_that_dies_in_mid_flight_is_a_measurement_error(any_broker: Broke
             try:
                 listener.wait(1)
             finally:
-                os.kill(sender._process.pid, signal.SIGKILL)
+                os.kill(sender._worker._process.pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
@@ -165,8 +165,8 @@ def test_sender_that_dies_in_mid_flight_is_a_measurement_error(any_broker: Broke
 def test_sender_that_is_dead_is_a_measurement_error(any_broker: Broker, prefix: str) -> None:
     def fly_dead() -> None:
         with Sender() as sender:
-            sender._process.kill()
-            sender._process.wait(60)
+            sender._worker._process.kill()
+            sender._worker._process.wait(60)
             sender.fly(flight(any_broker, prefix, [0.0]))
 
     with pytest.raises(MeasurementError):
@@ -179,7 +179,7 @@ import numpy as np
 from xedge.runs.sender import Flight, Sender
 host, port, prefix = sys.argv[1:]
 with Sender() as sender:
-    print(sender._process.pid, flush=True)
+    print(sender._worker._process.pid, flush=True)
     if prefix:
         due_ns = np.arange(6000, dtype=np.int64) * 100_000_000
         sender.fly(Flight(host, int(port), [prefix], "tester", due_ns.tobytes(), [b"x"] * 6000, 1.0))

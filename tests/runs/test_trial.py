@@ -10,7 +10,7 @@ import pytest
 
 from xedge import Constant
 from xedge.runs.sender import Log
-from xedge.runs.trial import Requests, rows, statuses
+from xedge.runs.trial import Requests, replied, rows, statuses
 from xedge.scenario.placements import Edge
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import InputSpec
@@ -34,9 +34,9 @@ def requests():
 def table(requests, replies, **further):
     """The rows of five requests sent on time, with these replies, each (index, ms, further fields)."""
     due_ns = Replication.of(SCENARIO, 0).due_ns
-    replied = [(round(ms * MS), "error" in body, json.dumps(body).encode()) for ms, body in replies]
-    log = Log(0, due_ns.tobytes(), replied)
-    return rows(requests, Replication.of(SCENARIO, 0), "edge", log, ONE_ROUTE, timeout_s=1.0, **further)
+    log = Log(0, due_ns.tobytes(), [(round(ms * MS), "error" in b, json.dumps(b).encode()) for ms, b in replies])
+    outcome = replied(requests, log, **further)
+    return rows(outcome, Replication.of(SCENARIO, 0), "edge", ONE_ROUTE, timeout_s=1.0)
 
 
 def result(requests, index, **fields):

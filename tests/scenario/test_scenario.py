@@ -253,7 +253,7 @@ def test_mistake_is_answered_with_the_choices(wrong, says):
     [
         ("tier: edge", "tier: edge, run_in: procces", "thread, process or container; did you mean process? at `"),
         ("tier: edge", "tier: edge, link: 20", "give a link, as xedge.Link(delay_ms=20) or"),
-        ("tier: edge", "tier: edge, treads: 2", "unknown field `treads`; it takes link, "),
+        ("tier: edge", "tier: edge, treads: 2", "unknown field `treads`; it takes model, link, "),
         ("rate_hz", "rate", "did you mean rate_hz? at `workload`"),
         ("{edge: {tier: edge}}", "[edge]", "give placements by name"),
         ("model: m", "model: m\nencoding: jsn", "give json or msgpack; did you mean json? at `encoding`"),

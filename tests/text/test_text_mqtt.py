@@ -20,6 +20,7 @@ from xedge.runs.scenario import Scenario
 from xedge.scenario.arrivals import Poisson
 from xedge.scenario.link import Link
 from xedge.scenario.placements import Cloud, Edge, External
+from xedge.scenario.placements import Device as OnDevice
 from xedge.scenario.replay import CsvReplay
 from xedge.scenario.sources import Texts
 from xedge.serving.broker import Broker
@@ -265,13 +266,33 @@ def measured(broker: Broker, **fields: Any) -> Any:
 @pytest.mark.parametrize("encoding", ["json", pytest.param("msgpack", marks=pytest.mark.long)])
 def test_scenario_measures_a_text_model_in_every_place(any_broker: Broker, folder: Path, encoding: str) -> None:
     placements = {"edge": Edge(), "process": Edge(run_in="process"), "cloud": Cloud(link=Link(delay_ms=1))}
+    placements |= {"device": OnDevice()}
     measurement = measured(any_broker, placements=placements, encoding=encoding)
     assert (measurement.rows["status"] == "ok").all()
     assert measurement.rows["prediction"].between(1 / 8, 1).all()
     by_place = [measurement.rows[measurement.rows["placement"] == name]["prediction"] for name in placements]
     np.testing.assert_allclose(by_place[0], by_place[1], atol=1e-5)
     np.testing.assert_allclose(by_place[0], by_place[2], atol=1e-5)
-    assert measurement.conditions["services"]["edge"]["source"] == {"kind": "texts", "path": None, "column": None}
+    np.testing.assert_allclose(by_place[0], by_place[3], atol=1e-5)
+    assert measurement.conditions["services"]["edge"]["source"] == {
+        "kind": "texts", "path": None, "column": None, "label": None,
+    }  # fmt: skip
+
+
+def test_labels_of_texts_are_held_against_the_topics_answered(any_broker: Broker, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.csv"
+    file.write_text(
+        "text,topic\nThe striker scored twice in the cup final.,sport\nThe bank raised its rates.,nonsense\n"
+    )
+    placements = {"edge": Edge(), "device": OnDevice()}
+    measurement = measured(any_broker, source=Texts(path=str(file), label="topic"), placements=placements)
+    rows, summary = measurement.rows, measurement.summary().set_index("placement")
+    for name in placements:
+        own = rows[(rows["placement"] == name) & ~rows["warm_up"]]
+        assert summary.loc[name, "accuracy"] == (own["answer"] == own["label"]).mean()
+        assert own["content"].nunique() == own["answer"].notna().all() + 1
+    assert rows[rows["label"] == "nonsense"]["answer"].ne("nonsense").all()
+    assert "roc_auc" not in summary
 
 
 def test_external_text_service_gets_texts(any_broker: Broker, folder: Path, prefix: str) -> None:

@@ -64,3 +64,24 @@ def _cpu_model() -> str:
         if match := re.search(r"(?mi)^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8", "replace")):
             return match[1].strip()
     return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()
+
+
+def multiplies_bytes() -> bool:
+    """Return whether the processor multiplies bytes exactly; x86 without VNNI may overflow 16 bits where it adds up."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    with suppress(OSError):
+        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return False
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most memory this process has had in use at once, in MB; None where the system does not say.
+
+    Not `getrusage`: a child inherits its parent's peak there.
+    """
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        if peak := re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):
+            return int(peak[1]) * 1024 / 1e6
+    return None

@@ -2,8 +2,10 @@
 
 import contextlib
 import difflib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from xedge.core.exceptions import ModelNotFoundError
 from xedge.core.paths import models_dir, project_root
@@ -58,6 +60,14 @@ def cloud_file(model: str | os.PathLike[str]) -> Path:
         with contextlib.suppress(ModelNotFoundError):
             return model_path(model, ".onnx")
         raise
+
+
+def card_facts(file: Path) -> dict[str, Any]:
+    """Return what the card beside a model's file says; nothing where there is no card, or none that can be read."""
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def models_in(folder: Path) -> list[str]:

@@ -107,9 +107,16 @@ def _numbers(measurement: Measurement, placement: str, latencies: Mapping[float,
         share = percent(measurement.goodput(placement, deadline_ms))
         ends = {"value": share.value, "low": share.low, "high": share.high}
         numbers["in_time_percent"] = ends | {"text": words.percentage(share).removesuffix(" %")}
+    of = measurement.evidence[placement]
+    if of.accuracy is not None:
+        share = percent(of.accuracy)
+        ends = {"value": share.value, "low": share.low, "high": share.high}
+        numbers["accuracy_percent"] = ends | {"text": words.accuracy(of.accuracy).removesuffix(" %")}
     for p, latency in latencies.items():
         number = {"value": None, "text": latency} if isinstance(latency, str) else latency
         numbers[f"{words.level_name(p)}_ms"] = number
+    if of.roc_auc is not None:
+        numbers["roc_auc"] = of.roc_auc
     return numbers
 
 
@@ -168,7 +175,7 @@ def shown_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     sides = "on xedge's side" if broker.get("kind") == "external" else "on both sides"
     reached = ", ".join(filter(None, [broker.get("version"), broker.get("tls")]))
     wanted = {
-        "broker": f"{reached}, QoS {broker.get('qos')}, TCP_NODELAY {sides}",
+        "broker": f"{reached}, QoS {broker.get('qos')}, TCP_NODELAY {sides}" if broker else "none",
         "noise floor (echo)": ", ".join(floors) or "not measured",
         "ceiling (echo)": f"{floor['ceiling_hz']}/s" if "ceiling_hz" in floor else "not measured",
         "load average before": host.get("load_average_before"),

@@ -102,7 +102,9 @@ class Reading:
             text = f"{keeps} with {rate} requests/s, so {asked} at this rate cannot be said"
         else:
             statement = self._by_deadline() if self.shares else self._by_speed()
-            text = "; ".join([statement, *(f"{name} cannot keep up with the rate" for name in saturated)])
+            text = "; ".join(
+                [statement, *self._accuracy(), *(f"{name} cannot keep up with the rate" for name in saturated)]
+            )
             if any(doubt.severity == "severe" and doubt.placement not in saturated for doubt in checks):
                 text = f"under severe doubt, see below: {text[:1].lower()}{text[1:]}"
         if any(
@@ -166,6 +168,18 @@ class Reading:
         slower = others[0] if best == first else first
         gap = self._gap(f"faster than {slower} by", best, slower)
         return f"{at(best)}: {gap}" if gap else f"either {first} or {slower}; the difference is within the noise"
+
+    def _accuracy(self) -> list[str]:
+        """Return which placement is right more often than others, if that is shown; what is fast may be wrong."""
+        shares = {n: of.accuracy.value or 0.0 for n in self.steady if (of := self.measurement.evidence[n]).accuracy}
+        if len(shares) < 2:
+            return []
+        best, *others = sorted(shares, key=lambda name: -shares[name])
+        gaps = {name: self.measurement.compare(name, best).accuracy for name in others}
+        worse = [name for name, gap in gaps.items() if gap is not None and gap.low is not None and gap.low > 0]
+        fastest = [name for name in self.steady if name in worse][:2]
+        each = ", ".join(f"{name} {100 * shares[name]:.1f} %" for name in (best, *fastest))
+        return [f"{best} is right more often: {each} of the answers"] if worse else []
 
     def _gap(self, by: str, fast: str, slow: str) -> str:
         """Return by how much `fast` is faster, at p99 or else at p50, and how sure that is; "" if it is not shown."""

@@ -10,9 +10,10 @@ import pandas as pd
 
 from xedge.core.exceptions import MeasurementError
 from xedge.core.tables import html_table
+from xedge.results import accuracy
 from xedge.results.evidence import COMPARED_LEVELS, Evidence
 from xedge.results.statistics import Estimate, FloatArray, as_sections, batches, paired_difference
-from xedge.results.words import level_name, milliseconds, senders_share
+from xedge.results.words import level_name, milliseconds, points, senders_share
 
 if TYPE_CHECKING:
     from xedge.results.canvas import ReportFigure
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 class Comparison:
     """How much slower `b` is than `a` at p50, p95 and p99: paired differences b − a of the latency in ms.
 
-    `note` says why there are none, where a placement is saturated.
+    `note` says why there are none, where a placement is saturated. `accuracy` is how much more often b was right than a
+    on the same inputs, a difference of shares; None where nobody knows what is right.
     """
 
     a: str
     b: str
     differences: Mapping[float, Estimate]
     note: str = ""
+    accuracy: Estimate | None = None
 
     def table(self) -> pd.DataFrame:
         """Return one row a level with the `difference_ms` b − a, its interval and what it rests on."""
@@ -38,9 +41,18 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        if self.note:
-            return self.note
-        return "; ".join(self._clause(p, estimate) for p, estimate in self.differences.items()) + "."
+        clauses = self.note or "; ".join(self._clause(p, estimate) for p, estimate in self.differences.items()) + "."
+        return f"{clauses} {self.accuracy_sentence()}".rstrip()
+
+    def accuracy_sentence(self) -> str:
+        """Return who was right more often by how much; "" where nobody knows."""
+        if (gap := self.accuracy) is None or gap.value is None or gap.low is None or gap.high is None:
+            return ""
+        if gap.low <= 0 <= gap.high:
+            return f"No difference in accuracy is shown: {self.b} − {self.a} is {points(gap)}."
+        better, worse = (self.b, self.a) if gap.value > 0 else (self.a, self.b)
+        text = points(gap if gap.value > 0 else turned_round(gap))
+        return f"{better[:1].upper()}{better[1:]} was right more often than {worse}, by {text}."
 
     def _clause(self, p: float, estimate: Estimate) -> str:
         name, value = level_name(p), estimate.value
@@ -66,6 +78,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         table = [(level_name(p), milliseconds(e), e.method) for p, e in self.differences.items()]
+        if self.accuracy is not None:
+            table.append(("accuracy", points(self.accuracy), self.accuracy.method))
         shown = html_table(["", f"{self.b} − {self.a}", "interval"], table) if table else ""
         return f"<p>{html.escape(str(self))}</p>{shown}"
 
@@ -76,10 +90,11 @@ def compare(a: Evidence, b: Evidence, saturated: Sequence[str] = ()) -> Comparis
     both = " and ".join(names)
     if stuck := [placement for placement in names if placement in saturated]:
         note = f"{' and '.join(stuck)} saturated: no steady state, so no percentiles of {both} to compare."
-        return Comparison(*names, {}, note)
+        return Comparison(*names, {}, note, accuracy.difference(a.judged, b.judged))
     if not a.latencies.keys() & b.latencies.keys():
         raise MeasurementError(f"{both} share no replication: measure them in one scenario to compare them")
-    return Comparison(*names, {p: difference(a, b, p) for p in COMPARED_LEVELS})
+    gaps = {p: difference(a, b, p) for p in COMPARED_LEVELS}
+    return Comparison(*names, gaps, accuracy=accuracy.difference(a.judged, b.judged))
 
 
 def difference(a: Evidence, b: Evidence, p: float) -> Estimate:

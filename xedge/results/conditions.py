@@ -64,6 +64,9 @@ class _Service(_Part, frozen=True):
     servers: int = 1
     boxes: int = 1
     transient_requests: int | None = None
+    positive: str | None = None  # the label that high scores stand for
+    cpu_ms: float | None = None  # the processor's time for one inference
+    memory_mb: float | None = None  # the most memory of a process of its own
 
 
 class _Broker(_Part, frozen=True):
@@ -91,7 +94,9 @@ class _Workload(_Part, frozen=True):
     duration_s: float | None = None
 
 
-class _Links(_Part, frozen=True):
+class _Placement(_Part, frozen=True):
+    tier: str = ""
+    model: str | None = None
     link: Link | None = None
     uplink: Link | None = None
     downlink: Link | None = None
@@ -100,7 +105,7 @@ class _Links(_Part, frozen=True):
 class _Scenario(_Part, frozen=True):
     model: str | None = None
     workload: _Workload = _Workload()
-    placements: dict[str, _Links] = {}
+    placements: dict[str, _Placement] = {}
     seed: int | None = None
     deadline_ms: float | None = None
 
@@ -169,9 +174,13 @@ class Conditions(_Part, frozen=True):
         """Return what the placement's service said of itself, defaults if nothing is known."""
         return self.services.get(placement, _Service())
 
+    def sends(self, placement: str) -> bool:
+        """Whether the placement's requests cross a broker; those of a device are answered where they arise."""
+        return self.scenario.placements.get(placement, _Placement()).tier != "device"
+
     def loses(self, placement: str) -> bool:
         """Whether the scenario asks the placement's links to lose whole messages."""
-        asked = self.scenario.placements.get(placement, _Links())
+        asked = self.scenario.placements.get(placement, _Placement())
         return any(link.loses for link in (asked.link, asked.uplink, asked.downlink) if link is not None)
 
 

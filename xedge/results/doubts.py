@@ -165,6 +165,8 @@ def drift(of: Evidence) -> Iterator[Doubt]:
 def floor(of: Evidence) -> Iterator[Doubt]:
     """Noise floor: p50 within twice that of the echo, or offered more than 20 % of the echo's ceiling."""
     p50, echo = of.estimates[0.5].value, of.conditions.noise_floor
+    if not of.conditions.sends(of.placement):
+        return
     if p50 is not None and echo.p50_ms and p50 < 2 * echo.p50_ms:
         text = f"p50 of {p50:.3g} ms is within twice the noise floor of {echo.p50_ms:.3g} ms: mostly the broker"
         yield Doubt(of.placement, "warning", text, "take it for at most this: what is faster cannot be told apart here")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xedge.results import rows
+from xedge.results import accuracy, rows
 from xedge.results.conditions import Conditions
 from xedge.results.disruptions import Disruption, Mask, disruptions_of, without
 from xedge.results.statistics import Estimate, FloatArray, as_sections, mean_estimate, quantile_estimate
@@ -92,6 +92,21 @@ class Evidence:
         """Status → number of requests, warm-up apart."""
         counts = self.measured["status"].value_counts()
         return {status: int(counts.get(status, 0)) for status in rows.STATUSES}
+
+    @cached_property
+    def judged(self) -> pd.DataFrame:
+        """The answered requests whose truth is known, warm-up apart, and whether each answer was `right`."""
+        return accuracy.judged(self.measured)
+
+    @cached_property
+    def accuracy(self) -> Estimate | None:
+        """The share of answers that were right; None where nobody knows."""
+        return accuracy.accuracy(self.judged)
+
+    @cached_property
+    def roc_auc(self) -> Estimate | None:
+        """How often a positive outscores a negative; None where answers are no scores or nobody knows the truth."""
+        return accuracy.roc_auc(self.judged, self.conditions.service(self.placement).positive)
 
     @cached_property
     def disruptions(self) -> dict[int, list[Disruption]]:
@@ -201,7 +216,13 @@ class Evidence:
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high, "_late": estimate.late}
             for suffix, value in ends.items():
                 row[f"{level_name(p)}_ms{suffix}"] = value if known and value is not None else math.nan
-        return row
+        for name, share in {"accuracy": self.accuracy, "roc_auc": self.roc_auc}.items():
+            if share is not None:
+                ends = {"": share.value, "_low": share.low, "_high": share.high}
+                row |= {f"{name}{suffix}": math.nan if value is None else value for suffix, value in ends.items()}
+        service = self.conditions.service(self.placement)
+        used = {"cpu_ms": service.cpu_ms, "memory_mb": service.memory_mb}
+        return row | {name: value for name, value in used.items() if value is not None}
 
     def _each(self, *, punctual: bool = False) -> Iterator[tuple[int, FloatArray]]:
         """Yield (replication, latencies in ms, or the least with a punctual sender), warm-up apart."""

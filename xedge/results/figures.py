@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from xedge.core.exceptions import ConfigurationError
-from xedge.results import certainty, statistics, words
+from xedge.results import certainty, statistics, tradeoff, words
 from xedge.results.canvas import LOOKS, PANEL_INCHES, ReportFigure, styled
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
@@ -261,11 +261,12 @@ def chosen(panels: Panels) -> dict[Draw, str]:
     """
     if isinstance(panels, Mapping):
         return dict(panels)
-    known = {draw.__name__: draw for draw in (*PANELS, *certainty.PANELS)}
+    titles = PANELS | certainty.PANELS | tradeoff.PANELS
+    known = {draw.__name__: draw for draw in titles}
     names = [panels] if isinstance(panels, str) else list(panels)
     if unknown := [name for name in names if name not in known]:
         raise ConfigurationError(f"no panel {unknown[0]!r}: there are {', '.join(known)}, or give a function its title")
-    return {known[name]: (PANELS | certainty.PANELS)[known[name]] for name in names}
+    return {known[name]: titles[known[name]] for name in names}
 
 
 def figure(measurement: Measurement, panels: Panels = PANELS, size: tuple[float, float] | None = None) -> ReportFigure:

@@ -77,6 +77,10 @@ class Measurement:
     def _doubts(self) -> list[Doubt]:
         return doubts(list(self.evidence.values()))
 
+    @cached_property
+    def _compared(self) -> dict[tuple[str, str], comparison.Comparison]:
+        return {}
+
     def checks(self) -> list[Doubt]:
         """Return the doubts about these figures, in words, severe ones first."""
         return self._doubts.copy()
@@ -101,7 +105,9 @@ class Measurement:
         """Return one row a placement: rates in Hz, utilisation, counts by status, p50 p90 p95 p99 in ms with intervals.
 
         NaN stands for too few requests or no steady state, inf for "more than the time-out". `_late` is how much of a
-        percentile may be due to a late sender.
+        percentile may be due to a late sender. Where the source knows what is right there are `accuracy` (the share of
+        answers that were right, 0 to 1) and, for scores, `roc_auc`, with their intervals; where a placement has a
+        process of its own that says so, `cpu_ms` of the processor for one inference and `memory_mb`, its peak.
         """
         saturated = self.verdict.saturated
         return pd.DataFrame([of.summary(saturated=name in saturated) for name, of in self.evidence.items()])
@@ -112,7 +118,9 @@ class Measurement:
 
     def compare(self, a: str, b: str) -> comparison.Comparison:
         """Return how much slower `b` is than `a`, paired by replication, with intervals."""
-        return comparison.compare(self._of(a), self._of(b), self.verdict.saturated)
+        if (a, b) not in self._compared:
+            self._compared[a, b] = comparison.compare(self._of(a), self._of(b), self.verdict.saturated)
+        return self._compared[a, b]
 
     def goodput(self, placement: str, deadline_ms: float) -> Estimate:
         """Return the share of scheduled requests answered within `deadline_ms`, with its interval.
@@ -155,8 +163,8 @@ class Measurement:
         """Return the report's figure: the distribution, the tail, where the time goes, and when; or other `panels`.
 
         `.save("figure.pdf")` writes it (or `.svg`, `.png`). Panels are named ("ecdf", "tail", "breakdown", "over_time",
-        "forest", "convergence": one or a list) or drawn by functions of your own, with their titles. `size` is (width,
-        height) in inches: (3.4, 2.6) is one panel in a column of a paper.
+        "forest", "convergence", "tradeoff": one or a list) or drawn by functions of your own, with their titles. `size`
+        is (width, height) in inches: (3.4, 2.6) is one panel in a column of a paper.
 
         Raises:
             ConfigurationError: no panel has that name.

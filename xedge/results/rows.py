@@ -22,6 +22,7 @@ COLUMNS = {
     "payload_bytes": "int64",
     "error": "string",
 }
+OF_TRUTH = {"label": "string", "answer": "string", "content": "Int64"}  # there where the source knows what is right
 
 
 def typed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +35,8 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
     if missing := [name for name in COLUMNS if name not in rows.columns]:
         raise MeasurementError(f"the rows lack the columns {', '.join(missing)}: a measurement needs all of the schema")
     try:
-        table = rows[[*COLUMNS, *rows.columns.difference(COLUMNS, sort=False)]].astype(COLUMNS).reset_index(drop=True)
+        kinds = COLUMNS | {name: kind for name, kind in OF_TRUTH.items() if name in rows.columns}
+        table = rows[[*COLUMNS, *rows.columns.difference(COLUMNS, sort=False)]].astype(kinds).reset_index(drop=True)
     except (TypeError, ValueError) as error:
         raise MeasurementError(f"a column of the rows is not of its kind: {error}") from error
     if unknown := sorted(set(table["status"].fillna("missing")) - set(STATUSES)):

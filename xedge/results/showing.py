@@ -9,6 +9,7 @@ from xedge.core.tables import html_table, text_table
 from xedge.results import words
 from xedge.results.doubt import said_once
 from xedge.results.evidence import LEVELS
+from xedge.results.unbeaten import unbeaten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from xedge.results.conditions import Conditions
     from xedge.results.doubt import Doubt
     from xedge.results.measurement import Measurement
+    from xedge.results.statistics import Estimate
 
 PACKAGES = ("xedge", "python", "onnxruntime", "torch", "paho-mqtt")  # the versions worth a line; all are in the JSON
 BADGES = {"VALID": ("✓", "#1a7f37"), "SATURATED": ("▲", "#9a6700"), "INVALID": ("✗", "#b42318")}
 DOUBTED = ("!", "#9a6700")  # VALID by its word, with a severe doubt: not strict, or requests that failed
+MOST_EXPLAINED = 5  # placements compared and taken apart in words; of more the table and the figures tell
 ON_TOP = "on-top"  # the class of what a page shows at its top, and so not once more
 
 
@@ -79,9 +82,15 @@ def explanation(measurement: Measurement) -> str:
     """Return a paragraph in plain words: who is faster by how much, how fast each is, where the time goes."""
     placements = measurement.placements
     first, *others = sorted(placements, key=lambda name: name in measurement.verdict.saturated)
-    sentences = [str(measurement.compare(first, other)) for other in others]
+    few = len(placements) <= MOST_EXPLAINED
+    sentences = [str(measurement.compare(first, other)) for other in others] if few else []
     sentences += [f"{name} {_speed(measurement, name)}." for name in placements]
-    sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
+    if few:
+        sentences += [f"at {name} {_where(of.breakdown())}." for name, of in measurement.evidence.items()]
+    known = {name: of.accuracy for name, of in measurement.evidence.items() if of.accuracy is not None}
+    if known:
+        each = ", ".join(f"{name} {words.accuracy(share)}" for name, share in known.items())
+        sentences += [f"of the answers were right: {each}.", *_choice(measurement, len(known))]
     return " ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences)
 
 
@@ -99,6 +108,17 @@ def conclusion_html(measurement: Measurement) -> str:
         f"<p>{escape(explanation(measurement))}</p>"
         f'<div class="{ON_TOP}">{doubts_html(measurement)}</div>'
     )
+
+
+def _choice(measurement: Measurement, of: int) -> list[str]:
+    """Return between which placements to choose, where several are judged by speed and accuracy."""
+    left = unbeaten(measurement)
+    if of < 2 or not left:
+        return []
+    if len(left) == of:
+        return ["no placement is shown to beat another in both speed and accuracy."]
+    why = "each of the others is slower than one of these and not right more often, or right less often and not faster"
+    return [f"worth choosing from {'is' if len(left) == 1 else 'are'} {', '.join(left)}: {why}."]
 
 
 def _latency(measurement: Measurement, placement: str, p: float, unit: str = " ms") -> str:
@@ -123,15 +143,28 @@ def _speed(measurement: Measurement, placement: str) -> str:
 def _table(measurement: Measurement) -> list[list[str]]:
     """Return the summary in words: the heads, then a row a placement."""
     heads = ["placement", "requests", "offered/s", "sent/s", "answered/s", "failed"]
-    table = [[*heads, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
+    judged = {"accuracy, %": "accuracy", "ROC-AUC": "roc_auc"}
+    known = {head: of for head, of in judged.items() if any(getattr(e, of) for e in measurement.evidence.values())}
+    table = [[*heads, *known, *(f"{words.level_name(p)}, ms" for p in LEVELS), "late ≤, ms"]]
     for name, of in measurement.evidence.items():
         requests, p99 = len(of.measured), of.estimates[0.99]
         counts = [words.count(requests), *(f"{rate:.4g}" for rate in of.rates_hz.values())]
         counts.append(words.count(requests - of.counts["ok"]))
-        known = p99.value is not None and name not in measurement.verdict.saturated
+        steady = p99.value is not None and name not in measurement.verdict.saturated
         latencies = [_latency(measurement, name, p, "") for p in LEVELS]
-        table.append([name, *counts, *latencies, words.number(p99.late, 2) if known else ""])
+        right = [_share(getattr(of, each), head.endswith("%")) for head, each in known.items()]
+        table.append([name, *counts, *right, *latencies, words.number(p99.late, 2) if steady else ""])
     return table
+
+
+def _share(share: Estimate | None, in_percent: bool) -> str:
+    """Return an accuracy in percent or an area under the curve as people read it; "" where there is none."""
+    if share is None or share.value is None:
+        return ""
+    if in_percent:
+        return words.accuracy(share).removesuffix(" %")
+    ends = f" ({share.low:.3f}–{share.high:.3f})" if share.low is not None and share.high is not None else ""
+    return f"{share.value:.3f}{ends}"
 
 
 def _where(parts: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from xedge.core.exceptions import MeasurementError, MissingExtraError
 from xedge.core.files import put_in_place, scratch_beside
-from xedge.results.rows import COLUMNS
+from xedge.results.rows import COLUMNS, OF_TRUTH
 
 Format = Literal["csv", "parquet"]
 _SUFFIXES: dict[Format, str] = {"parquet": ".parquet", "csv": ".csv.gz"}
@@ -84,5 +84,5 @@ def read_rows(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         _format("parquet")
         return pd.read_parquet(path, engine="pyarrow")
-    kinds = {**COLUMNS, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
+    kinds = {**COLUMNS, **OF_TRUTH, "prediction": "string"}  # pandas' own reading of floats can be off in the last bit
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[_NA])

@@ -46,6 +46,21 @@ def percentage(percent: Estimate) -> str:
     return f"{value} ({low}–{high}) %"
 
 
+def accuracy(share: Estimate) -> str:
+    """Return a share of right answers as "92.3 (91.0–93.5) %"."""
+    value, low, high = ("" if end is None else f"{100 * end:.1f}" for end in (share.value, share.low, share.high))
+    return f"{value} ({low}–{high}) %" if low and high else f"{value} %"
+
+
+def points(difference: Estimate) -> str:
+    """Return a difference of shares as "2.1 (1.4–2.8) percentage points"."""
+    if difference.value is None or difference.low is None or difference.high is None:
+        return "not known"
+    value, low, high = (100 * end for end in (difference.value, difference.low, difference.high))
+    places = min(decimals(value, (high - low) / 2), 2)
+    return f"{value:.{places}f} ({interval(low, high, places)}) percentage points".replace("-", "−")
+
+
 def interval(low: float, high: float, places: int) -> str:
     """Return "1.19–1.24", or "−0.1 to 0.2" where a dash would be taken for a minus."""
     ends = [f"{end:.{places}f}".replace("-", "−") for end in (low, high)]

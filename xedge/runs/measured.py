@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -25,6 +25,8 @@ from xedge.runs.faults import check
 from xedge.runs.live import INTERVAL_S, Live, asked
 from xedge.runs.sender import SWITCH_INTERVAL_S, Sender
 from xedge.runs.trial import Requests, fly
+from xedge.runs.truth import Truth
+from xedge.scenario.placements import Device, model_of
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.serving.broker import Broker
 from xedge.serving.start import Service, Setting, service_of
@@ -47,22 +49,26 @@ def measure(
     # Topics of its own: on a shared broker no other service answers these requests, and none of ours others'.
     prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
     broker = broker or Broker(name=prefix)
-    model = str(registered_folder(scenario.model) or scenario.model)  # the same version for every trial
-    running = msgspec.structs.replace(scenario, topic_prefix=prefix, model=model)
+    running = msgspec.structs.replace(_pinned(scenario), topic_prefix=prefix)
     replicated = [Replication.of(running, number) for number in range(replications)]
     plan = [(replication, name) for replication in replicated for name in _order(scenario, replication.number)]
     metrics_s = INTERVAL_S if asked(watch) else 0.0
     began, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
-    with (
-        broker as used,
-        Sender() as sender,
-        Progress(sum(len(each.due_ns) for each, _ in plan), "requests", "measuring", progress) as bar,
-    ):
+    with ExitStack() as stack:
+        sender = None
+        if any(not isinstance(placement, Device) for placement in scenario.placements.values()):
+            stack.enter_context(broker)
+            sender = stack.enter_context(Sender())
+        requests_in_all = sum(len(each.due_ns) for each, _ in plan)
+        bar = stack.enter_context(Progress(requests_in_all, "requests", "measuring", progress))
         bar.phase("preparing")
-        for name in scenario.placements:  # a model or source that does not fit is an error before anything is measured
-            answering = service(running, replicated[0], name, used)
-            check(running, name, answering, used)
-            Requests(running, replicated[0], answering)
+        for name in scenario.placements:  # what does not fit is an error before anything is measured
+            answering = service(running, replicated[0], name, broker)
+            check(running, name, answering, broker)
+            requests = Requests(running, replicated[0], answering)
+            truth = Truth.of(running, replicated[0], name, answering.takes, requests.contents)
+            if truth is not None:
+                truth.check(name, answering)
         conditions: dict[str, Any] = {
             "scenario": scenario.as_dict(),
             "replications": replications,
@@ -70,7 +76,7 @@ def measure(
             "watched": bool(metrics_s),
             "timeout_s": scenario.timeout_s,
             "started_at": began,
-            "broker": used.describe() | {"qos": scenario.qos, "tcp_nodelay": True},
+            "broker": {} if sender is None else broker.describe() | {"qos": scenario.qos, "tcp_nodelay": True},
             "host": machine.host() | {"load_average_before": load_before},
             "versions": machine.versions(),
             "git_commit": machine.git_commit(),
@@ -81,13 +87,15 @@ def measure(
         if resume is not None:
             kept = _resumed(resume, conditions)
         else:
-            if calibration is None:
+            if sender is None:
+                floor, links = {}, {}
+            elif calibration is None:
                 bar.phase("echo: what broker and sender cost by themselves")
-                floor = noise_floor(used, sender, running, replicated[0].due_ns)
+                floor = noise_floor(broker, sender, running, replicated[0].due_ns)
                 bar.phase("links: the delay asked for against the delay of an echo")
-                links = check_links(used, sender, running)
+                links = check_links(broker, sender, running)
             else:
-                floor, links = _taken_over(calibration, scenario, used)
+                floor, links = _taken_over(calibration, scenario, broker)
             links = with_levels(links, running, replicated)
             kept = Unfinished.begin(conditions | {"noise_floor": floor, "link_check": links})
         begun = perf_counter()
@@ -95,10 +103,10 @@ def measure(
             for number, (replication, name) in enumerate(plan):
                 if number not in kept:
                     bar.phase(f"measuring {number + 1} of {len(plan)} ({name})")
-                    answering = service(running, replication, name, used, metrics_s)
-                    with Live(answering).connected() if metrics_s else nullcontext() as live:
+                    answering = service(running, replication, name, broker, metrics_s)
+                    with Live(answering).connected() if metrics_s and answering.prefixes else nullcontext() as live:
                         tick = _ticker(bar, kept.requests, replication.due_ns, live)
-                        kept.add(number, *fly(running, replication, answering, name, used, sender, tick))
+                        kept.add(number, *fly(running, replication, answering, name, broker, sender, tick))
             measurement = Measurement(*kept.result())
         bar.finish(_sentence(measurement.rows, perf_counter() - begun))
     return measurement
@@ -120,8 +128,22 @@ def service(
     scenario: Scenario, replication: Replication, placement: str, broker: Broker, metrics_s: float = 0.0
 ) -> Service:
     """Return the service of a placement on the replication's links, not yet entered."""
-    setting = Setting(scenario.model, broker, scenario.qos, replication.link_seed, scenario.topic_prefix, metrics_s)
-    return service_of(scenario.placements[placement], setting)
+    of, prefix = scenario.placements[placement], scenario.topic_prefix
+    model = model_of(of, scenario.model)
+    return service_of(of, Setting(model, broker, scenario.qos, replication.link_seed, prefix, metrics_s))
+
+
+def _pinned(scenario: Scenario) -> Scenario:
+    """The scenario with models from a registry named by their folders: the same version for every trial."""
+
+    def folder(model: str) -> str:
+        return str(registered_folder(model) or model)
+
+    placements: dict[str, Any] = dict(scenario.placements)
+    for name, placement in placements.items():
+        if model := getattr(placement, "model", None):
+            placements[name] = msgspec.structs.replace(placement, model=folder(model))
+    return msgspec.structs.replace(scenario, model=folder(scenario.model), placements=placements)
 
 
 def _facts(scenario: Scenario, replication: Replication, placement: str) -> dict[str, Any]:

@@ -2,10 +2,7 @@
 
 import gc
 import os
-import struct
-import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter_ns
@@ -15,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xedge.core.exceptions import BrokerError, MeasurementError, XedgeError
+from xedge.core.exceptions import BrokerError, XedgeError
+from xedge.runs.worker import Worker, read_frame, write_frame
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 
@@ -69,10 +67,7 @@ class Sender:
     """
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "xedge.runs.sender"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
+        self._worker = Worker("xedge.runs.sender", "sender").__enter__()
         self._switch_interval_s = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         return self
@@ -80,13 +75,7 @@ class Sender:
     def __exit__(self, *exc: object) -> None:
         gc.unfreeze()
         sys.setswitchinterval(self._switch_interval_s)
-        if exc[0] is not None:
-            self._process.kill()
-        try:
-            self._process.communicate(timeout=10)  # closes its input, at which it ends
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate(timeout=5)
+        self._worker.__exit__(*exc)
 
     def fly(
         self,
@@ -108,34 +97,10 @@ class Sender:
         """
         gc.collect()
         gc.freeze()
-        answer: list[Log | None] = []
-
-        def read() -> None:
-            while isinstance(frame := _read(out, int | Log), int):
-                if began is not None:
-                    began(frame)
-            answer.append(frame)
-
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            _write(self._process.stdin, msgspec.msgpack.encode(flight))
-        except OSError:
-            status = self._process.wait(5)
-            raise MeasurementError(f"the sender's process ended with status {status} before the trial") from None
-        out = self._process.stdout
-        reader = threading.Thread(target=read, name="xedge-sender", daemon=True)
-        reader.start()
-        begun_ns = perf_counter_ns()
-        while reader.is_alive():
-            reader.join(0.25)
-            if tick is not None:
-                tick((perf_counter_ns() - begun_ns) / 1e9)
-        if not answer or answer[0] is None:
-            raise MeasurementError(f"the sender's process ended with status {self._process.wait(5)} in mid-trial")
-        if answer[0].error:
-            raise BrokerError(answer[0].error)
-        return answer[0]
+        log = self._worker.ask(flight, Log, tick, began)
+        if log.error:
+            raise BrokerError(log.error)
+        return log
 
 
 def fly(flight: Flight, began: Callable[[int], None]) -> Log:
@@ -218,25 +183,10 @@ class _Awaited:
         return not self._ids
 
 
-def _write(stream: Any, frame: bytes) -> None:
-    stream.write(struct.pack("<Q", len(frame)) + frame)
-    stream.flush()
-
-
-def _read(stream: Any, kind: Any) -> Any:
-    """The next frame, or None at the end of the stream."""
-    head = stream.read(8)
-    if len(head) < 8:
-        return None
-    frame = stream.read(struct.unpack("<Q", head)[0])
-    return msgspec.msgpack.decode(frame, type=kind)
-
-
 def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Fly what arrives on one pipe and answer on the other, until the first closes."""
-    while (flight := _read(incoming, Flight)) is not None:
-        log = fly(flight, lambda start_ns: _write(outgoing, msgspec.msgpack.encode(start_ns)))
-        _write(outgoing, msgspec.msgpack.encode(log))
+    while (flight := read_frame(incoming, Flight)) is not None:
+        write_frame(outgoing, fly(flight, lambda start_ns: write_frame(outgoing, start_ns)))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from xedge.models.kinds import NUMBERS, model_kind
 from xedge.results.rows import nanoseconds
 from xedge.results.steadiness import transient_requests, warm_up_requests
+from xedge.runs.device import OnDevice
 from xedge.runs.faults import Faults
+from xedge.runs.outcome import READINGS, STAMPS, Outcome
 from xedge.runs.sender import Flight, Log, Sender
+from xedge.runs.sensor import Readings
+from xedge.runs.truth import Truth
 from xedge.scenario.faults import FAULTS, of_placement
 from xedge.scenario.scenario import Replication, Scenario
 from xedge.scenario.sources import matching
@@ -25,7 +29,6 @@ from xedge.serving.broker import Broker
 from xedge.serving.messages import ErrorAnswer, Result, encode_request
 from xedge.serving.start import Service
 
-READINGS = ("read_ns", "arrived_ns", "started_ns", "finished_ns", "departed_ns")
 _result, _error = msgspec.json.Decoder(Result), msgspec.json.Decoder(ErrorAnswer)
 
 
@@ -44,11 +47,14 @@ class Requests:
         self.ids = [secrets.randbits(63) for _ in range(len(replication.due_ns))]
         self.known_by, self.foreign = "request_id", 0
         self.timestamps_us = (round(time() * 1e6) + replication.due_ns // 1000).tolist()
-        contents = zip(self.timestamps_us, replication.inputs(scenario, spec), strict=True)
-        self.payloads: list[bytes] = [
-            encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=request_id)
-            for request_id, (stamp, content) in zip(self.ids, contents, strict=True)
-        ]
+        self.contents: Any = replication.inputs(scenario, spec)
+        self.payloads: list[bytes] = []
+        if not isinstance(service, OnDevice):  # which sends nothing
+            contents = zip(self.timestamps_us, self.contents, strict=True)
+            self.payloads = [
+                encode(self.device_id, stamp, content, binary=binary, trace=True, request_id=request_id)
+                for request_id, (stamp, content) in zip(self.ids, contents, strict=True)
+            ]
         self.source: dict[str, Any] = matching(scenario.source, spec).as_dict()
 
     def answers(self, replies: list[tuple[int, bool, bytes]], returns_ids: bool) -> list[tuple[int, int, bool, Any]]:
@@ -89,76 +95,118 @@ def fly(
     service: Service,
     placement: str,
     broker: Broker,
-    sender: Sender,
+    sender: Sender | None,
     tick: Callable[[float], None],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Enter the service, fly the schedule, carry out its faults, leave the service; return rows and what was said."""
+    """Enter the service, fly the schedule, carry out its faults, leave the service; return rows and what was said.
+
+    There is no sender where nothing is sent, and nothing there that the faults of others touch.
+    """
     requests = Requests(scenario, replication, service)
-    with service, Faults(of_placement(scenario.faults, placement), service, broker) as faults:
-        routes, returns_ids = (
-            service.routes(len(requests.payloads)),
-            service.describe().get("returns_request_id") is True,
-        )
-        flight = Flight(
-            *service.address,
-            service.prefixes,
-            requests.device_id,
-            replication.due_ns.tobytes(),
-            requests.payloads,
-            scenario.timeout_s,
-            scenario.qos,
-            routes=routes.tobytes(),
-            ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
-        )
-        log = sender.fly(flight, tick, faults.begin)
-    outages = [(at[0] - log.start_ns, at[1] - log.start_ns) for at in sorted([*log.outages, *service.outages])]
-    table = rows(requests, replication, placement, log, routes, scenario.timeout_s, returns_ids)
-    explain(table, outages, service.failure, faults.happened)
+    log, timeout_s = None, scenario.timeout_s
+    of_it = [] if isinstance(service, OnDevice) else of_placement(scenario.faults, placement)
+    with service, Faults(of_it, service, broker) as faults:
+        routes = service.routes(len(replication.due_ns))
+        if isinstance(service, OnDevice):
+            outcome = _computed(service, requests, replication, timeout_s, tick)
+        else:
+            assert sender is not None
+            returns_ids = service.describe().get("returns_request_id") is True
+            flight = Flight(
+                *service.address,
+                service.prefixes,
+                requests.device_id,
+                replication.due_ns.tobytes(),
+                requests.payloads,
+                timeout_s,
+                scenario.qos,
+                routes=routes.tobytes(),
+                ids=np.array(requests.ids, np.int64).tobytes() if returns_ids else b"",
+            )
+            log = sender.fly(flight, tick, faults.begin)
+            outcome = replied(requests, log, returns_ids)
+    start_ns, outages = (log.start_ns, log.outages) if log is not None else (0, [])
+    away = [(begin - start_ns, end - start_ns) for begin, end in sorted([*outages, *service.outages])]
+    table = rows(outcome, replication, placement, routes, timeout_s)
+    table["payload_bytes"] = [len(payload) for payload in requests.payloads] or 0
+    explain(table, away, service.failure, faults.happened)
     utilisation = scenario.workload.rate_hz * service.busy_ms / 1e3
     table["warm_up"] = table["request"] < warm_up_requests(len(table), utilisation, service.servers)
     facts = service.describe() | {"counts": dict(service.counts), "refused": dict(service.refused)}
-    facts |= {"sender_reconnects": log.reconnects, "failure": service.failure, "faults": faults.happened}
+    reconnects = log.reconnects if log is not None else 0
+    facts |= {"sender_reconnects": reconnects, "failure": service.failure, "faults": faults.happened}
     facts["known_by"], facts["foreign"] = requests.known_by, requests.foreign
-    facts["outages"] = [(round(begin / 1e9, 4), round(end / 1e9, 4)) for begin, end in outages]
+    facts["outages"] = [(round(begin / 1e9, 4), round(end / 1e9, 4)) for begin, end in away]
+    truth = Truth.of(scenario, replication, placement, service.takes, requests.contents)
+    if truth is not None:
+        table = truth.told(table, outcome.predictions, outcome.labels)
+        facts |= truth.facts(outcome.predictions)
     transient = transient_requests(utilisation, service.servers)
     return table, facts | {"source": requests.source, "transient_requests": transient}
 
 
-def rows(
-    requests: Requests,
-    replication: Replication,
-    placement: str,
-    log: Log,
-    routes: NDArray[np.uint8],
-    timeout_s: float,
-    returns_ids: bool = False,
-) -> pd.DataFrame:
-    """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
-    n = len(requests.payloads)
-    readings: dict[str, Any] = {name: np.full(n, -1, np.int64) for name in (*READINGS, "received_ns")}
-    prediction, errors = np.full(n, math.nan), np.full(n, None, object)
+def _computed(
+    service: OnDevice, requests: Requests, replication: Replication, timeout_s: float, tick: Callable[[float], None]
+) -> Outcome:
+    """Let the device answer its own readings. What it hands to the engine has arrived there."""
+    contents = requests.contents
+    inputs: Any = contents if isinstance(contents, list) else np.ascontiguousarray(contents)
+    data = inputs if isinstance(inputs, list) else inputs.tobytes()
+    shape, dtype = list(np.shape(inputs)), str(getattr(inputs, "dtype", "text"))
+    answers = service.answer(Readings(replication.due_ns.tobytes(), data, shape, dtype, timeout_s), tick)
+    outcome = Outcome(len(answers.predictions))
+    sent, started, finished = (
+        np.frombuffer(each, np.int64) for each in (answers.sent_ns, answers.started_ns, answers.finished_ns)
+    )
+    started = np.where(finished < 0, -1, started)
+    values = {"sent_ns": sent, "read_ns": sent, "arrived_ns": sent, "started_ns": started}
+    outcome.readings = values | dict.fromkeys(("finished_ns", "departed_ns", "received_ns"), finished)
+    outcome.predictions = answers.predictions
+    if names := service.describe().get("labels"):
+        outcome.labels = [None if each is None else names[int(np.argmax(each))] for each in answers.predictions]
+    for index, (reason, said) in answers.refused.items():
+        outcome.errors[index] = f"{reason}: {said}"
+    return outcome
+
+
+def replied(requests: Requests, log: Log, returns_ids: bool = False) -> Outcome:
+    """Return what the replies in the sender's log say of each request; what answers none of them is passed over."""
+    outcome = Outcome(len(requests.payloads))
+    readings = outcome.readings
     for index, received_ns, is_error, answer in requests.answers(log.replies, returns_ids):
         readings["received_ns"][index] = received_ns - log.start_ns
         if is_error:
-            errors[index] = f"{answer.reason}: {answer.error}"
+            outcome.errors[index] = f"{answer.reason}: {answer.error}"
             continue
-        prediction[index] = _confidence(answer)
+        outcome.predictions[index] = answer.prediction
+        outcome.labels[index] = None if answer.label is UNSET else answer.label
         for name in READINGS if answer.trace else ():
             reading_ns = getattr(answer.trace, name)
             readings[name][index] = -1 if reading_ns is UNSET else _since(log.start_ns, reading_ns)
     readings["sent_ns"] = np.frombuffer(log.sent_ns, np.int64)
     _drop_strange_clocks(readings)
+    return outcome
+
+
+def rows(
+    outcome: Outcome, replication: Replication, placement: str, routes: NDArray[np.uint8], timeout_s: float
+) -> pd.DataFrame:
+    """Return one row a scheduled request, as `xedge.results.rows` wants them; times from the schedule's zero."""
+    n, readings = outcome.n, outcome.readings
     table = pd.DataFrame({"placement": placement, "replication": replication.number, "request": np.arange(n)})
     table["warm_up"], table["due_ns"] = False, pd.array(replication.due_ns, dtype="Int64")
-    for name in ("sent_ns", *READINGS, "received_ns"):
+    for name in STAMPS:
         table[name] = pd.array(readings[name], dtype="Int64")
         table.loc[readings[name] == -1, name] = pd.NA
     table["status"] = statuses(replication.due_ns, readings["sent_ns"], readings["received_ns"], routes, timeout_s)
-    refused = np.array([error is not None for error in errors])
+    refused = np.array([error is not None for error in outcome.errors])
     table.loc[refused, "status"] = "error"
-    table.loc[refused & np.array([str(error).startswith("overloaded: ") for error in errors]), "status"] = "overloaded"
-    table["prediction"], table["payload_bytes"] = prediction, [len(payload) for payload in requests.payloads]
-    return table.assign(error=errors)
+    table.loc[refused & np.array([str(error).startswith("overloaded: ") for error in outcome.errors]), "status"] = (
+        "overloaded"
+    )
+    table["prediction"] = [_confidence(*each) for each in zip(outcome.predictions, outcome.labels, strict=True)]
+    table["payload_bytes"] = 0
+    return table.assign(error=outcome.errors)
 
 
 def explain(
@@ -191,11 +239,11 @@ def explain(
     table["error"] = reason
 
 
-def _confidence(answer: Result) -> float:
+def _confidence(prediction: Any, label: str | None) -> float:
     """The number answered; of a text model, how sure it is of its label; NaN for an answer of another form."""
-    if isinstance(answer.prediction, float):
-        return answer.prediction
-    return max(answer.prediction) if answer.label is not UNSET else math.nan
+    if isinstance(prediction, float):
+        return prediction
+    return math.nan if label is None else max(prediction)
 
 
 def _since(start_ns: int, reading_ns: int) -> int:
@@ -205,7 +253,7 @@ def _since(start_ns: int, reading_ns: int) -> int:
 
 def _drop_strange_clocks(readings: dict[str, Any]) -> None:
     """Forget a service's readings that do not lie between ours: they are of another machine's clock."""
-    edges = [readings[name] for name in ("sent_ns", *READINGS, "received_ns")]
+    edges = [readings[name] for name in STAMPS]
     edges[1] = np.where(edges[1] == -1, edges[0], edges[1])  # a service of an older xedge does not say when it read
     strange = np.any([after < before for before, after in itertools.pairwise(edges)], axis=0)
     for name in READINGS:

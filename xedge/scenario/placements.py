@@ -13,6 +13,7 @@ from xedge.scenario.service_times import ServiceTime
 from xedge.scenario.station import MAX_QUEUE, MAX_QUEUE_MIB
 
 Count = Annotated[int, Meta(ge=1)]
+Scale = Annotated[float, Meta(ge=1, le=1e6)]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
@@ -50,12 +51,13 @@ def check_hardware(
 
 
 class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
-    """What the tiers that xedge itself serves share: links, hardware stood for, batches, limits of the queue."""
+    """What the tiers that xedge itself serves share: model, links, hardware stood for, batches, limits of the queue."""
 
+    model: str | None = None
     link: Link | None = None
     uplink: Link | None = None
     downlink: Link | None = None
-    compute_scale: Annotated[float, Meta(ge=1, le=1e6)] = 1.0
+    compute_scale: Scale = 1.0
     service_time: ServiceTime | None = None
     servers: Count = 1
     threads: Count = 1
@@ -89,8 +91,41 @@ class Served(Config, frozen=True, kw_only=True, tag_field="tier"):
         return self.uplink or self.link or Link(), self.downlink or self.link or Link()
 
 
+@kind_of(Placement)
+class Device(Config, frozen=True, kw_only=True, tag_field="tier", tag="device"):
+    """The model in the sensor itself: ONNX Runtime in the process that has the data; nothing is sent anywhere.
+
+    One engine answers one request at a time, first come first served; who finds it busy waits.
+
+    Args:
+        model: a model of its own, by name or path; by default the scenario's.
+        compute_scale: inference takes this many times the processor time, 1 or more: a sensor is slower than this.
+        service_time: inference takes as long as drawn from this, as of `Edge`.
+        threads: the engine's intra-op threads.
+    """
+
+    model: str | None = None
+    compute_scale: Scale = 1.0
+    service_time: ServiceTime | None = None
+    threads: Count = 1
+
+    def check(self) -> None:
+        """Refuse two service times."""
+        check_hardware("Device", self.compute_scale, self.service_time, servers=1, max_batch=1)
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        """No links: nothing is sent."""
+        return Link(), Link()
+
+
 def _is_preset(link: Any) -> bool:
     return isinstance(link, dict) and "preset" in link
+
+
+def model_of(placement: Placement, model: str) -> str:
+    """Return the model that a placement serves: its own, or else the scenario's `model`."""
+    return getattr(placement, "model", None) or model
 
 
 def _preset(link: dict[str, Any], direction: Direction) -> dict[str, Any]:
@@ -109,6 +144,7 @@ class Edge(Served, frozen=True, kw_only=True, tag_field="tier", tag="edge"):
     """The model near the sensors: ONNX Runtime in a thread of this process, or isolated from it.
 
     Args:
+        model: a model of its own, by name or path; by default the scenario's.
         link: what requests and results cross, each way; by default nothing.
         uplink, downlink: what requests and what results cross, if the two directions differ.
         compute_scale: inference takes this many times the processor time, 1 or more; stands for slower hardware. Pauses
@@ -163,7 +199,7 @@ class Cloud(Served, frozen=True, kw_only=True, tag_field="tier", tag="cloud"):
 
     Args:
         link, uplink, downlink: as of `Edge`; by default 50 ms each way.
-        compute_scale, service_time, servers, threads, max_batch, max_queue, max_queue_mib: as of `Edge`.
+        model, compute_scale, service_time, servers, threads, max_batch, max_queue, max_queue_mib: as of `Edge`.
         device: "cpu" or "cuda".
     """
 

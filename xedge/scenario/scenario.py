@@ -15,6 +15,7 @@ from xedge.scenario import replay as replay  # its kinds are known wherever scen
 from xedge.scenario import thresholds
 from xedge.scenario.arrivals import Arrivals
 from xedge.scenario.faults import Fault, check_faults
+from xedge.scenario.making import making
 from xedge.scenario.placements import Placement
 from xedge.scenario.routes import Topics
 from xedge.scenario.sources import InputSpec, Source, matching
@@ -150,5 +151,26 @@ class Replication:
         Raises:
             ConfigurationError: the source does not make what the model takes.
         """
-        inputs = matching(scenario.source, spec).inputs(len(self.due_ns), spec.shape, self.content_seed)
+        source, n, seed = matching(scenario.source, spec), len(self.due_ns), self.content_seed
+        try:
+            inputs = source.inputs(n, spec.shape, seed)
+        except ConfigurationError as exc:
+            if not spec.made_by:
+                raise
+            of, make = making(spec.made_by)
+            try:
+                inputs = make(source.inputs(n, of, seed))
+            except ConfigurationError:
+                said = f"{exc} (or windows of {list(of)}, of which {spec.made_by} makes it)"
+                raise ConfigurationError(said) from None
         return inputs.astype(spec.dtype) if spec.kind == "numbers" else inputs
+
+    def labels(self, scenario: Scenario, spec: InputSpec) -> list[str] | None:
+        """Return the truth about these inputs, a label a request, the same for every model; None if nobody knows it.
+
+        Raises:
+            ConfigurationError: one is missing.
+        """
+        known = getattr(matching(scenario.source, spec), "labels", None)
+        labels: list[str] | None = known(len(self.due_ns), self.content_seed) if known else None
+        return labels

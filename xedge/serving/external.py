@@ -72,7 +72,8 @@ class ExternalService:
         """What one request contains, as the service says."""
         facts = self._before.description
         kind = facts.get("input_kind") or ("text" if "labels" in facts else "numbers")
-        return InputSpec(tuple(facts["input_shape"]), str(facts["input_dtype"]), kind)
+        made_by = str(facts.get("input_made_by", ""))
+        return InputSpec(tuple(facts["input_shape"]), str(facts["input_dtype"]), kind, made_by)
 
     def routes(self, requests: int) -> NDArray[np.uint8]:
         """Return to which of the `prefixes` each request goes: all to the one."""
@@ -148,9 +149,14 @@ class IsolatedService(ExternalService):
         return self._guard
 
     @cached_property
+    def engine(self) -> OnnxEngine:
+        """The model, loaded here to know what it takes; the service has its own."""
+        return OnnxEngine(self._model)
+
+    @property
     def takes(self) -> InputSpec:
-        """What one request contains: the model is loaded here once to know it, the service has its own."""
-        return OnnxEngine(self._model).spec
+        """What one request contains."""
+        return self.engine.spec
 
     def __enter__(self) -> Self:
         self.revive()

@@ -116,6 +116,7 @@ class MLService(ServiceLoop):
             "input_shape": list(self.engine.input_shape),
             "input_dtype": self.engine.input_dtype.name,
             "input_kind": self.engine.spec.kind,
+            **({"input_made_by": self.engine.spec.made_by} if self.engine.spec.made_by else {}),
             **({"labels": list(self._labels)} if self._labels else {}),
             "compute_scale": self.compute_scale,
             "service_time": self.service_time.as_dict() if self.service_time else None,

@@ -132,7 +132,8 @@ class Boxes:
 class Setting:
     """What a service needs besides its placement: model, broker, QoS, the trial's link seed, topic prefix.
 
-    One that is watched publishes its metrics every `metrics_interval_s`; 0 is never.
+    The model is the placement's own, or else the scenario's. A service that is watched publishes its metrics every
+    `metrics_interval_s`; 0 is never.
     """
 
     model: str

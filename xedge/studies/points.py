@@ -18,7 +18,7 @@ from xedge.serving.broker import Broker
 
 @dataclass
 class Points:
-    """Measures scenarios behind `broker`; noise floor and links are measured with the first one."""
+    """Measures scenarios behind `broker`; noise floor and links are measured with the first one that sends."""
 
     broker: Broker
     replications: int
@@ -27,7 +27,7 @@ class Points:
 
     def measure(self, scenario: Scenario) -> Measurement:
         """Measure one scenario, keep the measurement in `measurements` and return it."""
-        first = self.measurements[0] if self.measurements else None
+        first = next((each for each in self.measurements if each.conditions["noise_floor"]), None)
         how: dict[str, Any] = {"strict": self.strict, "broker": self.broker, "calibration": first}
         self.measurements.append(scenario.measure(self.replications, progress=False, **how))
         return self.measurements[-1]

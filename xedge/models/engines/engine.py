@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from xedge.core.exceptions import ConfigurationError, ModelError, XedgeError
 from xedge.core.files import file_sha256
-from xedge.models.kinds import kind_in
-from xedge.models.lookup import model_path
+from xedge.models.kinds import NUMBERS, kind_in
+from xedge.models.lookup import card_facts, model_path
 from xedge.scenario.sources import InputSpec
 
 MAX_INPUT_BYTES = 64 << 20  # of one input; a request may have far less
@@ -55,8 +55,10 @@ class FileEngine(Engine):
 
     @cached_property
     def spec(self) -> InputSpec:
-        """What one input is; the kind is known by what lies in the file's folder."""
-        return InputSpec(self.input_shape, self.input_dtype.name, kind_in(self.path.parent))
+        """What one input is; the kind is known by what lies in the file's folder, what makes it by the card there."""
+        kind = kind_in(self.path.parent)
+        made_by = str(card_facts(self.path).get("input_made_by") or "") if kind == NUMBERS else ""
+        return InputSpec(self.input_shape, self.input_dtype.name, kind, made_by)
 
     def describe(self) -> dict[str, Any]:
         """Return engine, version, threads, device, spinning, file and its sha256."""

@@ -18,6 +18,7 @@ from xedge.results.statistics import minimum_samples, shortest_section
 from xedge.results.steadiness import warm_up_requests
 from xedge.results.words import level_name, number
 from xedge.runs.scenario import Scenario
+from xedge.scenario.placements import model_of
 from xedge.serving.broker import Broker
 from xedge.serving.start import Setting, service_of
 from xedge.studies.load.curve import LoadCurve
@@ -147,7 +148,8 @@ def _busy(scenario: Scenario, name: str, broker: Broker) -> tuple[float, int]:
     starts: list[tuple[float, int]] = []
     for _ in range(STARTS):
         prefix = "/".join(part for part in (scenario.topic_prefix, f"xedge-{secrets.token_hex(4)}") if part)
-        with service_of(placement, Setting(scenario.model, broker, scenario.qos, prefix=prefix)) as service:
+        setting = Setting(model_of(placement, scenario.model), broker, scenario.qos, prefix=prefix)
+        with service_of(placement, setting) as service:
             starts.append((service.busy_ms, service.servers))
     return min(starts)
 
