@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xedge.core.exceptions import ConfigurationError
 from xedge.results import certainty, statistics, tradeoff, words
+from xedge.results.axes import legend as legend
+from xedge.results.axes import log_ms as log_ms
+from xedge.results.axes import plain_number as plain_number
 from xedge.results.canvas import LOOKS, PANEL_INCHES, ReportFigure, styled
 from xedge.results.rows import PARTS, latency_ms
 from xedge.results.statistics import FloatArray
@@ -37,22 +40,6 @@ def look(measurement: Measurement, placement: str) -> dict[str, Any]:
     return LOOKS[measurement.placements.index(placement) % len(LOOKS)]
 
 
-def plain_number(value: float, _: Any = None) -> str:
-    """Return a tick's number without an exponent: "1 000", "0.25"."""
-    return words.count(round(value)) if value >= 1 else f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-def log_ms(axis: Any, values: FloatArray) -> None:
-    """Make a latency axis logarithmic, over the values with a margin, its ticks plain numbers (1, 10, 100)."""
-    finite = values[np.isfinite(values) & (values > 0)]
-    axis._set_axes_scale("log")
-    low, high = (finite.min() / 1.25, finite.max() * 1.25) if finite.size else (0.1, 1000.0)
-    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
-    axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 50 else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(plain_number))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _curve(ax: Axes, measurement: Measurement, placement: str, curve: Curve, band: Curve) -> list[Artist]:
     """Draw `curve`, and shade between the fastest and the slowest replication at the levels and heights of `band`.
 
@@ -68,18 +55,6 @@ def _curve(ax: Axes, measurement: Measurement, placement: str, curve: Curve, ban
         low, high = curves.min(axis=0)[known], curves.max(axis=0)[known]
         artists.append(ax.fill_betweenx(heights[known], low, high, color=own["color"], alpha=0.25, linewidth=0))
     return artists
-
-
-def legend(ax: Axes, columns: int = 3) -> None:
-    """Put the legend into a band above the data, for which the vertical axis is made longer."""
-    entries = len(ax.get_legend_handles_labels()[1])
-    spec, whole = ax.get_subplotspec(), ax.get_figure(root=True)
-    height = float(whole.get_size_inches()[1]) if whole else PANEL_INCHES[1]
-    inches = max(height / (spec.get_gridspec().nrows if spec else 1) - 0.8, 0.5)  # without title and labels
-    band = 0.03 + 0.23 / inches * math.ceil(entries / columns)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** band if ax.get_yscale() == "log" else high + band * (high - low))
-    ax.legend(loc="upper center", ncols=min(columns, entries), columnspacing=1.2, handletextpad=0.5, borderaxespad=0)
 
 
 def ecdf(ax: Axes, measurement: Measurement) -> list[Artist]:

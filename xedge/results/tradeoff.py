@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from xedge.results.axes import legend, log_ms
 from xedge.results.canvas import LOOKS
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ def tradeoff(ax: Axes, measurement: Measurement) -> list[Artist]:
     Colour and line say the tier, the mark the model. Upright lines are 95 % intervals of the accuracy, those along the
     latency of the p50 are mostly hidden behind the mark. Better is up and to the left.
     """
-    from xedge.results.figures import legend, log_ms
-
     known = [(name, share) for name, of in measurement.evidence.items() if (share := of.accuracy) is not None]
     if not known:
         note = "nobody knows what is right:\nthe source has no labels"
