@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Processes that share the tests; many tests wait for a broker or a clock.
-WORKERS ?= 3
+WORKERS ?= 4
 .DEFAULT_GOAL := help
 .PHONY: help report text test test-all lint bench soak licences lab docs clean
 

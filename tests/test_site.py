@@ -181,6 +181,7 @@ def sphinx(folder: Path, text: str) -> tuple[int, str]:
     return done.returncode, (folder / "out" / "index.html").read_text("utf-8")
 
 
+@pytest.mark.long
 def test_formulas_are_mathml(tmp_path: Path) -> None:
     status, page = sphinx(tmp_path, "# Formulas\n\nA rate $\\lambda / c$ and\n\n$$T = \\frac{s}{1 - \\rho}$$\n")
     assert status == 0
@@ -189,6 +190,7 @@ def test_formulas_are_mathml(tmp_path: Path) -> None:
     assert not any(map(OUTSIDE.match, Loads(tmp_path / "out" / "index.html").loaded))
 
 
+@pytest.mark.long
 def test_warning_fails_the_build(tmp_path: Path) -> None:
     assert sphinx(tmp_path, "# Page\n\n[nowhere](nowhere.md)\n")[0] != 0
 

@@ -84,7 +84,8 @@ def licence_of(found: Distribution) -> str:
         return str(expression)
     heads = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
     named = " OR ".join(head for head in heads if head != "OSI Approved")
-    words = (metadata.get("License") or "").strip().splitlines()
+    files = [found.read_text(f"licenses/{name}") or "" for name in metadata.get_all("License-File") or []]
+    words = [line for text in (metadata.get("License") or "", *files) for line in text.splitlines() if line.strip()]
     return named or (words[0].strip()[:80] if words else "")
 
 

@@ -317,6 +317,7 @@ def test_measure_saves_the_measurement(any_broker: Broker, prefix: str, tmp_path
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("models")
 def test_measure_whose_save_fails_says_where_the_measurement_is(
     any_broker: Broker, prefix: str, tmp_path: Path
@@ -338,6 +339,7 @@ def test_measure_whose_save_fails_says_where_the_measurement_is(
     assert Measurement.load(said.rpartition(" ")[2]).placements == ["near", "far"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("models")
 def test_measure_fails_at_a_limit(any_broker: Broker, prefix: str, tmp_path: Path) -> None:
     scenario = tmp_path / "scenario.yaml"

@@ -70,7 +70,7 @@ def test_scenario_that_init_writes_is_the_one_the_readme_shows(tmp_path: Path) -
     text = (tmp_path / "scenario.yaml").read_text("utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert text in blocks
-    for number, block in enumerate(blocks):
+    for number, block in enumerate(block for block in blocks if "model:" in block):
         (tmp_path / f"{number}.yaml").write_text(block, encoding="utf-8")
         scenario = Scenario.from_yaml(tmp_path / f"{number}.yaml")
         assert Scenario.from_dict(scenario.as_dict()) == scenario

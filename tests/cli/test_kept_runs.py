@@ -38,17 +38,22 @@ def notebook(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--fail-if", "edge.p99_ms > 20"], 0, ""),
         (
             ["--fail-if", "edge.p99_ms > 20", "--fail-if", "edge.p99_ms > 9"],
             4,
             "10.0 (9.0–11.0); failed by edge.p99_ms > 9",
         ),
-        (["-f", "limits.yaml"], 4, "failed by edge.p99_ms > 5"),
-        (["-p", "p99", "0", "--fail-if", "edge.p99_ms > 20"], 4, "edge.p99_ms has no value (saturated)"),
-        (["--fail-if", "cloud.p99_ms > 20"], 2, "there is no number cloud.p99_ms in this run: it has edge.p99_ms"),
-        (["-p", "verdict", "INVALID", "--fail-if", "edge.p99_ms > 20"], 3, ""),
-        (["-p", "verdict", "INVALID", "--fail-if", "edge.p99_ms > 9"], 4, "failed by"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                (["--fail-if", "edge.p99_ms > 20"], 0, ""),
+                (["-f", "limits.yaml"], 4, "failed by edge.p99_ms > 5"),
+                (["-p", "p99", "0", "--fail-if", "edge.p99_ms > 20"], 4, "edge.p99_ms has no value (saturated)"),
+                (["--fail-if", "cloud.p99_ms > 20"], 2, "no number cloud.p99_ms in this run: it has edge.p99_ms"),
+                (["-p", "verdict", "INVALID", "--fail-if", "edge.p99_ms > 20"], 3, ""),
+                (["-p", "verdict", "INVALID", "--fail-if", "edge.p99_ms > 9"], 4, "failed by"),
+            )
+        ),
     ],
 )
 def test_report_fails_at_a_limit(notebook: Path, arguments: list[str], status: int, words: str) -> None:
@@ -70,6 +75,7 @@ def test_report_with_a_limit_that_cannot_be_read_runs_nothing(notebook: Path) ->
     assert not (notebook.parent / "reports").exists()
 
 
+@pytest.mark.long
 def test_report_names_its_page_and_says_which_is_on_top(notebook: Path) -> None:
     top = notebook.parent / "reports" / "probe.html"
     first, shown = call("report", notebook, home=notebook.parent).stdout.splitlines()
@@ -84,6 +90,7 @@ def test_report_names_its_page_and_says_which_is_on_top(notebook: Path) -> None:
     assert top.read_text() == page
 
 
+@pytest.mark.long
 def test_runs_lists_what_is_kept_newest_last(tmp_path: Path) -> None:
     number = [{"label": "edge, p99", "value": 3.21, "unit": "ms"}]
     runs.put(tmp_path, runs.facts("later", 50.0, "lte", headline=number, started_at="2026-11-21T00:00:02+00:00"))

@@ -262,6 +262,7 @@ def test_pt_takes_a_module_or_a_class_that_is_passed(tmp_path: Path, net: str) -
         TorchEngine(write_net(tmp_path / "m.pt", f"{net}:Net"), architecture=torch.nn.Identity)
 
 
+@pytest.mark.long
 def test_pt_of_a_class_exported_here_is_served_here_and_in_child_processes(tmp_path: Path, net: str) -> None:
     load = [sys.executable, "-c", LOAD, os.fspath(tmp_path / "m.pt")]
     files = export(importlib.import_module(net).Net(), np.ones((2, 4), np.float32), "m", models_dir=tmp_path)

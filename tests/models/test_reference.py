@@ -170,6 +170,7 @@ def test_fold_standardisation_gives_the_same_answer_on_raw_inputs() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_train_is_reproducible_reports_epochs_and_leaves_the_random_state() -> None:
     calls: list[tuple[str, int, int]] = []
     torch.manual_seed(99)
@@ -193,6 +194,7 @@ def test_train_refuses_other_names() -> None:
 # --- the reference models
 
 
+@pytest.mark.long
 def test_build_makes_both_models_for_both_engines(quick: tuple[Path, zoo.Cards]) -> None:
     folder, cards = quick
     assert [card.name for card in cards] == list(zoo.REFERENCE_MODELS)
@@ -415,6 +417,7 @@ def in_another_process(files: exporting.ModelFiles, inputs: np.ndarray, folder: 
     return np.load(answers)
 
 
+@pytest.mark.long
 def test_export_what_no_other_process_can_make_is_loaded_by_others_all_the_same(tmp_path: Path) -> None:
     class Local(nn.Module):
         def __init__(self) -> None:
@@ -451,6 +454,7 @@ xedge.export(Net(5), np.random.default_rng(0).random((3, 6, 4)), "net", models_d
 """
 
 
+@pytest.mark.long
 def test_export_of_a_class_that_a_notebook_defines_answers_in_other_processes(tmp_path: Path) -> None:
     code = MAIN.replace("{folder}", str(tmp_path))
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300, capture_output=True)

@@ -150,6 +150,7 @@ def test_index_allows_its_own_script_and_no_other(page: Any) -> None:
     assert policy.startswith("default-src 'none'")
 
 
+@pytest.mark.long
 def test_index_of_thirty_runs_is_small(tmp_path: Path) -> None:
     runs.write(tmp_path, rates=[10.0 * n for n in range(1, 16)])
     page = index.build(tmp_path).read_text(encoding="utf-8")

@@ -79,6 +79,7 @@ def number_on(page: Path) -> int:
     return number
 
 
+@pytest.mark.long
 def test_a_later_run_leaves_the_earlier_as_it_was_and_goes_on_top_only_if_it_is_good(notebook: Path) -> None:
     out, top = notebook.parent / "out", notebook.parent / "out" / "probe.html"
     first = go(notebook, number=1, verdict="INVALID")
@@ -113,6 +114,7 @@ def test_a_failed_run_is_on_top_with_its_error_while_there_is_no_better(notebook
         assert "ValueError: number is below zero" in bar.get_text()
 
 
+@pytest.mark.long
 def test_a_run_in_the_layout_of_before_keeps_its_page(notebook: Path) -> None:
     out = notebook.parent / "out"
     old = saved_runs.facts("probe", 50.0, "lte", notebook=str(notebook), started_at="2026-11-20T00:00:00+00:00")
@@ -174,6 +176,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_cell(notebook:
     assert file.read_text() == "mine"
 
 
+@pytest.mark.long
 def test_a_report_that_cannot_be_written_at_the_end_is_written_elsewhere(
     notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

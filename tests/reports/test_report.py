@@ -248,6 +248,7 @@ def test_run_ends_early_in_other_ways(tmp_path: Path, source: str, kind: str, wo
     assert kind in "".join(one.get_text() for one in page.select("#failing-cell pre.error"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("signal", "raised"), [("SIGTERM", SystemExit), ("SIGINT", KeyboardInterrupt)])
 def test_run_interrupted_stops_the_kernel_and_raises(tmp_path: Path, signal: str, raised: type[BaseException]) -> None:
     source = (

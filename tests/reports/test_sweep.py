@@ -76,6 +76,7 @@ def go(notebook: Path, grid: dict[str, Any] | None = None, **options: Any) -> sw
     return xedge.sweep(notebook, grid or {"rate_hz": "1,2,3"}, out, progress=False, **options)
 
 
+@pytest.mark.long
 def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -> None:
     folder = notebook.parent
     (folder / "broken").touch()
@@ -109,6 +110,7 @@ def test_sweep_keeps_what_is_there_and_tries_again_what_failed(notebook: Path) -
     assert list(table["edge p99_ms_high"]) == [1.5, 3.0, 4.5]
 
 
+@pytest.mark.long
 def test_sweep_opens_its_notebook_once(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, find = [], notebooks.find
 
@@ -121,6 +123,7 @@ def test_sweep_opens_its_notebook_once(notebook: Path, monkeypatch: pytest.Monke
     assert opened == [notebook]
 
 
+@pytest.mark.long
 def test_sweep_runs_again_when_notebook_or_values_are_others(notebook: Path) -> None:
     folder = notebook.parent
     go(notebook, {"rate_hz": 1})
@@ -138,6 +141,7 @@ def test_sweep_runs_again_when_notebook_or_values_are_others(notebook: Path) -> 
     assert ran(folder) == ["1 lte"]
 
 
+@pytest.mark.long
 def test_sweep_extended_by_a_parameter_keeps_the_runs_it_has(notebook: Path) -> None:
     folder = notebook.parent
     go(notebook, {"rate_hz": "1,3"})
@@ -153,6 +157,7 @@ def test_sweep_extended_by_a_parameter_keeps_the_runs_it_has(notebook: Path) -> 
     assert len(states(folder / "out")) == 4
 
 
+@pytest.mark.long
 def test_sweep_interrupted_says_what_is_missing_and_goes_on(notebook: Path) -> None:
     folder = notebook.parent
     (folder / "signal").write_text(str(int(signal.SIGINT)))
@@ -170,6 +175,7 @@ def test_sweep_interrupted_says_what_is_missing_and_goes_on(notebook: Path) -> N
     assert ran(folder) == ["2 lte", "3 lte"]
 
 
+@pytest.mark.long
 def test_sweep_asked_to_repeat_all_and_interrupted_goes_on_with_the_rest(notebook: Path) -> None:
     folder, grid = notebook.parent, {"rate_hz": "2,3"}
     go(notebook, grid)
@@ -221,6 +227,7 @@ def test_command_of_a_sweep_means_the_same_values(values: list[Any]) -> None:
     assert parameters.convert_several(known, {"p": conversion.as_texts(values)}) == {"p": values}
 
 
+@pytest.mark.long
 def test_sweep_says_what_came_of_each_run_and_how_long_it_will_take(
     notebook: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,6 +246,7 @@ def call(folder: Path, *arguments: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
+@pytest.mark.long
 def test_command_sweep_terminated_leaves_an_index_and_resumes(notebook: Path) -> None:
     folder = notebook.parent
     (folder / "wait").touch()
@@ -263,9 +271,10 @@ def test_command_sweep_terminated_leaves_an_index_and_resumes(notebook: Path) ->
     _, err = process.communicate(timeout=180)
     assert (process.returncode, ran(folder)) == (4, [])
     assert err.count("failed by") == 1
-    assert "edge.p99_ms is 2; failed by edge.p99_ms > 1.5" in err
+    assert "failed by edge.p99_ms > 1.5" in err
 
 
+@pytest.mark.long
 def test_command_report_of_several_files_compares_them(notebook: Path) -> None:
     folder = notebook.parent
     (folder / "a.yaml").write_text("rate_hz: 1\n")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from sample_rows import MS, conditions, measurement, trial, with_status
 
+from xedge.core import files
 from xedge.core.exceptions import MeasurementError, MissingExtraError
 from xedge.results import statistics, words
 from xedge.results.measurement import Measurement
@@ -343,7 +344,11 @@ def test_a_save_that_fails_at_the_end_leaves_the_measurement_that_was_there(tmp_
             raise OSError(28, "No space left on device")
         return rename(path, target)
 
+    def refused(one, other):
+        raise OSError(22, "not on this disk")
+
     monkeypatch.setattr(Path, "rename", full)
+    monkeypatch.setattr(files, "_exchange", refused)
     with pytest.raises(OSError, match="No space"):
         measurement(replications=3).save(tmp_path / "kept")
     monkeypatch.undo()

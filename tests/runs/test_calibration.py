@@ -219,6 +219,7 @@ def crossings():
     return measure_links(Scenario(model="x", workload=workload, placements={"none": Edge(), **pairs}, seed=5))
 
 
+@pytest.mark.long
 def test_links_are_measured_where_there_are_some(crossings):
     assert list(crossings) == list(LINKS)
     assert all(len(part) == 160 for crossing in crossings.values() for part in crossing[:3])

@@ -115,6 +115,7 @@ def test_a_broker_that_is_killed_for_good(prefix):
     assert part.conditions["interrupted"]["ended"] == 1
 
 
+@pytest.mark.long
 def test_a_broker_that_is_stopped_for_two_seconds_delays_and_loses_nothing(prefix):
     with Broker(name=prefix) as broker:
 
@@ -181,6 +182,7 @@ class Proxy:
         self._listener.close()
 
 
+@pytest.mark.long
 def test_a_connection_that_is_cut(any_broker, prefix):
     proxy = Proxy(any_broker)
     try:
@@ -209,6 +211,7 @@ def isolated_pids(monkeypatch):
     return pids
 
 
+@pytest.mark.long
 def test_a_service_that_is_killed_is_said_and_the_next_trial_has_a_new_one(any_broker, prefix, isolated_pids):
     asked = scenario(prefix, Edge(run_in="process"), timeout_s=1.0)
     with during(any_broker, prefix, lambda: os.kill(isolated_pids[0], signal.SIGKILL)):
@@ -222,6 +225,7 @@ def test_a_service_that_is_killed_is_said_and_the_next_trial_has_a_new_one(any_b
     assert measurement.conditions["trials"][1]["failure"] == ""
 
 
+@pytest.mark.long
 def test_a_service_that_stalls_and_goes_on_answers_late(any_broker, prefix, isolated_pids):
     def stall():
         os.kill(isolated_pids[0], signal.SIGSTOP)
@@ -234,6 +238,7 @@ def test_a_service_that_stalls_and_goes_on_answers_late(any_broker, prefix, isol
     assert latency_ms(measurement.rows).max() > 1000
 
 
+@pytest.mark.long
 def test_a_service_that_stalls_for_good_is_said_and_its_process_goes(any_broker, prefix, isolated_pids):
     with during(any_broker, prefix, lambda: os.kill(isolated_pids[0], signal.SIGSTOP)):
         measurement = scenario(prefix, Edge(run_in="process"), timeout_s=0.5).measure(
@@ -269,6 +274,7 @@ def _breaking(placement: Breaking, setting):
     return service
 
 
+@pytest.mark.long
 def test_a_service_that_breaks_is_said_and_not_called_slow(any_broker, prefix):
     measurement = scenario(prefix, Breaking(breaks_after=90), timeout_s=0.5).measure(
         2, progress=False, broker=any_broker
@@ -280,6 +286,7 @@ def test_a_service_that_breaks_is_said_and_not_called_slow(any_broker, prefix):
     assert "the service ended in replication 1: RuntimeError: out of paper" in doubts(measurement)
 
 
+@pytest.mark.long
 def test_a_service_that_is_asked_too_much_refuses_and_is_saturated(any_broker, prefix):
     """A batch of one takes 20 ms, 50 are answered a second and 400 asked: most find ten before them."""
     slow = Breaking(service_time=xedge_deterministic(20), max_batch=1, max_queue=10)
@@ -301,6 +308,7 @@ def xedge_deterministic(mean_ms):
     return Deterministic(mean_ms=mean_ms)
 
 
+@pytest.mark.long
 def test_a_few_refusals_are_lost_requests_not_quick_answers(any_broker, prefix):
     with during(any_broker, prefix, lambda: None):
         measurement = scenario(prefix).measure(1, progress=False, broker=any_broker)
@@ -311,6 +319,7 @@ def test_a_few_refusals_are_lost_requests_not_quick_answers(any_broker, prefix):
     assert changed.summary()["overloaded"].iloc[0] == 10
 
 
+@pytest.mark.long
 def test_a_slow_reader_beside_a_trial_costs_it_nothing(any_broker, prefix):
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -323,6 +332,7 @@ def test_a_slow_reader_beside_a_trial_costs_it_nothing(any_broker, prefix):
     assert len(sound(measurement, 450)) == 0
 
 
+@pytest.mark.long
 def test_two_measurements_at_once_behind_one_broker_keep_apart(any_broker, prefix, tmp_path):
     file, out = tmp_path / "other.yaml", tmp_path / "other"
     file.write_text(scenario(prefix, Cloud(link=Link(delay_ms=5))).to_yaml())

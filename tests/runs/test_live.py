@@ -40,6 +40,7 @@ def seen(caplog: pytest.LogCaptureFixture) -> dict[str, list[str]]:
     return by_name
 
 
+@pytest.mark.long
 def test_watching_shows_every_kind_of_service(any_broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "xedge")
     measurement = scenario(**PLACEMENTS).measure(1, broker=any_broker, watch=True)

@@ -194,6 +194,7 @@ def test_embedded_broker_measures_too(prefix: str) -> None:
     assert measurement.conditions["broker"]["kind"] == "embedded"
 
 
+@pytest.mark.long
 def test_seed_decides_schedule_contents_and_loss(any_broker: Broker) -> None:
     lossy = {"timeout_s": 3.0, "placements": {"edge": Edge(uplink=Link(loss=0.3))}}
     measurement = quick(any_broker, seed=1, **lossy)
@@ -372,6 +373,7 @@ def test_a_live_service_of_the_same_broker_is_left_running(any_broker: Broker) -
             assert device.ask([0.0] * 32)["timestamp_us"] == 1
 
 
+@pytest.mark.long
 def test_calibration_is_taken_over_and_only_from_its_like(taken: Taken, any_broker: Broker) -> None:
     placements = {"edge": Edge(), "cloud": Cloud(link=Link(delay_ms=10))}
     told = Scenario(model="anomaly_detector", workload=SHORT, placements=placements)

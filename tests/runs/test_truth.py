@@ -132,6 +132,7 @@ def test_a_label_that_is_missing_is_an_error_before_anything_is_measured(any_bro
         measure(any_broker, {"edge": Edge()}, source=f"{tmp_path / 'rows.csv'}#label=y")
 
 
+@pytest.mark.long
 def test_without_labels_it_is_absent(any_broker: Broker, models: Path, tmp_path: Path) -> None:
     shutil.copy(models / "anomaly_detector.onnx", tmp_path / "mine.onnx")  # no card: nobody says that it knows bearings
     mine = measure(any_broker, {"edge": Edge(model=str(tmp_path / "mine.onnx"))})

@@ -90,6 +90,7 @@ def test_a_broker_that_goes_away_leaves_the_trials_that_had_ended_and_the_rest_c
     assert list(kept.iterdir()) == []
 
 
+@pytest.mark.long
 def test_ctrl_c_in_mid_trial_keeps_the_trials_before(kept, monkeypatch):
     before_trial(monkeypatch, 2, lambda: threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start())
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -99,6 +100,7 @@ def test_ctrl_c_in_mid_trial_keeps_the_trials_before(kept, monkeypatch):
     assert flown(Measurement.load(folder)) == TRIALS[:2]
 
 
+@pytest.mark.long
 def test_kill_9_keeps_the_trials_before(kept, tmp_path):
     (tmp_path / "scenario.yaml").write_text(SCENARIO.to_yaml())
     command = [sys.executable, "-m", "xedge.cli", "measure", str(tmp_path / "scenario.yaml"), "--replications", "12"]
@@ -117,6 +119,7 @@ def test_kill_9_keeps_the_trials_before(kept, tmp_path):
     assert whole.rows.iloc[: len(part.rows)].equals(part.rows)
 
 
+@pytest.mark.long
 def test_the_command_says_where_the_trials_are_when_it_is_interrupted(kept, tmp_path):
     (tmp_path / "scenario.yaml").write_text(SCENARIO.to_yaml())
     command = [sys.executable, "-m", "xedge.cli", "measure", str(tmp_path / "scenario.yaml"), "--replications", "500"]
@@ -130,6 +133,7 @@ def test_the_command_says_where_the_trials_are_when_it_is_interrupted(kept, tmp_
     assert f"kept in {next(kept.iterdir())}" in said
 
 
+@pytest.mark.long
 def test_where_trials_cannot_be_written_the_measurement_is_whole_all_the_same(kept, tmp_path, monkeypatch, caplog):
     (tmp_path / "reports").write_text("a file where the folder should be")
     elsewhere = tmp_path / "temporary"
@@ -140,6 +144,7 @@ def test_where_trials_cannot_be_written_the_measurement_is_whole_all_the_same(ke
     assert "trials that have ended cannot be kept in" in caplog.text
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_during_the_measurement_loses_nothing(kept, monkeypatch, caplog):
     def fill():
         (folder,) = kept.iterdir()
@@ -151,6 +156,7 @@ def test_a_disk_that_fills_up_during_the_measurement_loses_nothing(kept, monkeyp
     assert "a trial could not be written to" in caplog.text
 
 
+@pytest.mark.long
 def test_nothing_but_the_same_can_be_resumed(kept, monkeypatch, tmp_path):
     before_trial(monkeypatch, 1, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -176,6 +182,7 @@ def test_one_that_stopped_before_a_trial_had_ended_keeps_nothing(kept, monkeypat
     assert list(kept.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_model_file_that_changes_between_trials_ends_the_measurement(kept):
     plan = {"trials": [{"placement": "edge"}, {"placement": "edge"}]}
     new = Unfinished.begin(plan)
@@ -184,6 +191,7 @@ def test_a_model_file_that_changes_between_trials_ends_the_measurement(kept):
         new.add(1, Measurement.load(new.folder).rows, {"sha256": "b"})
 
 
+@pytest.mark.long
 def test_what_a_service_counted_in_every_replication_is_kept(kept):
     """A broker that is killed and comes back in replication 0 is said, also when the others went well."""
     prefix = unique_prefix()

@@ -168,6 +168,7 @@ def served(broker, prefix, *options):
             process.communicate(timeout=60)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
 def test_far_beyond_its_ceiling_memory_stays_flat_and_every_request_is_answered_or_refused(any_broker, prefix, models):
     """80 MiB of requests in four seconds, for a service that answers about a hundred a second: most are refused."""

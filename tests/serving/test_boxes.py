@@ -137,6 +137,7 @@ def boxes_scenario(**changes):
     return xedge.Scenario(model="anomaly_detector", workload=workload, placements=placements, seed=2, **changes)
 
 
+@pytest.mark.long
 def test_boxes_answer_all_that_is_sent_to_them():
     measurement = boxes_scenario().measure(replications=1, progress=False)
     rows = measurement.rows

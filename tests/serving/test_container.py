@@ -154,6 +154,7 @@ def engine(models: Path) -> OnnxEngine:
     return OnnxEngine(models / f"{MODEL}.onnx")
 
 
+@pytest.mark.long
 def test_container_serves_over_tls_with_the_secrets_that_compose_gives_it(
     image: dict[str, str], mount: str, tmp_path: Path
 ) -> None:

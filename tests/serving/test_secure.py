@@ -262,7 +262,7 @@ def test_foreign_answers_with_the_right_time_stamp_are_not_taken(secure: Secured
     broker = xedge.Broker(f"mqtt://localhost:{secure.plain}", name=unique_prefix())
     service = service_of(slow, Setting("anomaly_detector", broker, prefix="t"))
     with Impostor(secure.plain), Sender() as sender:
-        table, facts = fly(scenario, Replication.of(scenario, 0), service, "edge", sender, lambda _: None)
+        table, facts = fly(scenario, Replication.of(scenario, 0), service, "edge", broker, sender, lambda _: None)
     assert set(table["status"]) == {"ok"}
     assert (table["prediction"] < 99).all()
     assert facts["known_by"] == "request_id"

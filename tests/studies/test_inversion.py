@@ -52,6 +52,7 @@ def simulation():
     return Inversion(BOXES, SERVICE_MS, EXTRA_MS, taken)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("statistic", list(STATISTICS))
 def test_crossing_of_simulated_queues_is_the_theoretical_one(simulation, statistic):
     threshold = simulation.threshold(statistic)
@@ -119,6 +120,7 @@ def late(table, hit):
     table.loc[hit, "sent_ns"] += 20_000_000
 
 
+@pytest.mark.long
 def test_a_saturated_point_is_named_and_costs_no_more_than_itself():
     found = spoilt("edge", growing)
     assert found.measurements[0.7].verdict.saturated == ("edge",)
@@ -199,6 +201,7 @@ def test_a_threshold_never_says_more_than_its_interval(measured, theory, value, 
     assert recorded["value"] == (None if value == "not decided" else measured[0])
 
 
+@pytest.mark.long
 def test_publish_records_the_crossings_and_why_a_point_is_invalid(tmp_path, monkeypatch):
     monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
     found = spoilt("edge", late, level=0.7)

@@ -536,6 +536,7 @@ def test_conclusion_names_limit_knee_and_saturation(curve):
     assert "1\u202f750 requests a rate only" in said
 
 
+@pytest.mark.long
 def test_curve_comes_back_from_its_folder(curve, tmp_path):
     again = LoadCurve.load(curve.save(tmp_path / "load", format="csv"))
     pd.testing.assert_frame_equal(again.table(), curve.table())
@@ -572,6 +573,7 @@ def test_figure_marks_saturated_rates_at_the_edge_and_draws_no_latency_there(cur
     assert "saturated" in [text.get_text() for text in ax.texts]
 
 
+@pytest.mark.long
 def test_figure_shows_every_placement_and_says_what_it_shows(curve):
     made = curve.plot()
     titles = [ax.get_title() or ax.get_title(loc="left") for ax in made.axes]
@@ -655,6 +657,7 @@ def test_search_ends_with_its_budget(any_broker):
     assert curve.ended
 
 
+@pytest.mark.long
 def test_publish_records_limits_and_saves_the_data(curve, tmp_path, monkeypatch):
     monkeypatch.setenv("XEDGE_REPORT_DIR", str(tmp_path))
     xedge.publish(curve)

@@ -38,6 +38,7 @@ def result(folder: Path) -> CopyOrServe:
     return found
 
 
+@pytest.mark.long
 def test_every_text_of_every_arrangement_is_a_row(result: CopyOrServe) -> None:
     assert list(result.measurements) == [1, 2]
     for count, measurement in result.measurements.items():

@@ -228,6 +228,7 @@ def test_half_open_connections_make_room_for_others(service: Service) -> None:
             connection.close()
 
 
+@pytest.mark.long
 def test_request_that_does_not_end_is_refused(service: Service) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(raw(service)) for _ in range(3)]
@@ -323,6 +324,7 @@ def test_key_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(g
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 def test_keys_stand_nowhere(text_registry: Registry, workers: int) -> None:
     options = ["--workers", str(workers), "--access-log", "--log-level", "debug"]
@@ -483,6 +485,7 @@ def test_access_log_if_asked_for(text_registry: Registry) -> None:
     assert re.search(r'INFO .*"POST /predict HTTP/1\.1" 200', err)
 
 
+@pytest.mark.long
 def test_several_workers_answer_are_replaced_and_end_together(text_registry: Registry) -> None:
     with serving("--workers", "2", "--log-format", "json") as running:
 
@@ -511,6 +514,7 @@ def test_workers_end_with_their_parent(text_registry: Registry) -> None:
         wait_until(lambda: not any(map(is_alive, processes)), "the end of the workers")
 
 
+@pytest.mark.long
 def test_health_before_and_after_there_is_a_model(text_registry: Registry, tmp_path: Path) -> None:
     own = Registry(tmp_path / "registry")
     with serving(until_ready=False, MLFLOW_TRACKING_URI=str(tmp_path / "registry")) as running:

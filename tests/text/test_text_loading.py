@@ -216,6 +216,7 @@ def test_reload_does_not_join_a_load_that_read_the_alias_before(promote, monkeyp
     assert text.predict_topic(TEXT)["model_version"] == "2"
 
 
+@pytest.mark.long
 def test_ten_reloads_under_thirty_thousand_calls_of_eight_threads(registry, promote):
     texts = [TEXT, "A late goal wins the cup.", ""]
     versions = [promote(), promote()]
@@ -315,6 +316,7 @@ def version():
 '''
 
 
+@pytest.mark.long
 def test_time_limit_returns_though_the_registry_never_answers(registry, promote):
     promote()
     script = """
@@ -375,6 +377,7 @@ print(version(), len(records), records[0].levelname, "no model is registered" in
     assert run(script, registry, XEDGE_TEXT_POLL_S="0.05").split() == ["1", "1", "WARNING", "True"]
 
 
+@pytest.mark.long
 def test_poll_of_a_server_that_is_down_does_not_tell_every_try_to_connect(registry, promote):
     promote()
     script = """
@@ -432,6 +435,7 @@ def test_poll_interval_that_is_none_is_refused_at_every_call(registry, promote, 
             text.predict_topic(TEXT)
 
 
+@pytest.mark.long
 def test_fork_while_a_load_hangs_leaves_a_child_that_loads_by_itself(registry, promote):
     promote()
     script = """
@@ -470,6 +474,7 @@ print(*sorted(set(answers)))
     assert run(script, registry).split() == ["1"]
 
 
+@pytest.mark.long
 def test_fork_amid_continuous_reloads_gets_its_turn(registry, promote):
     """Four threads reload all the time, so without an order there is always a load under way."""
     promote()

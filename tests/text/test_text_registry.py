@@ -83,6 +83,7 @@ def test_uri_of_every_kind_is_understood(tmp_path, monkeypatch):
         assert Registry(uri).uri == uri
 
 
+@pytest.mark.long
 def test_version_registered_promoted_and_resolved(registry, add, tmp_path):
     made = add(seed=3)
     assert made == ModelVersion("xedge-topic", "1", "", made.folder)
@@ -425,6 +426,7 @@ def test_six_processes_that_open_a_new_registry_at_once_all_register(tmp_path):
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.long
 def test_process_killed_while_it_makes_the_database_leaves_nothing_in_the_way(registry, add, tmp_path):
     shutil.rmtree(tmp_path / "registry")
     code = f"from xedge.text.registry.registry import Registry; Registry({str(tmp_path / 'registry')!r}).connect()"

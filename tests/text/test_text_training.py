@@ -233,6 +233,7 @@ def test_text_stays_on_its_side_when_the_file_grows_and_is_shuffled(tmp_path):
 # Training.
 
 
+@pytest.mark.long
 def test_words_after_the_forty_fifth_count(tmp_path):
     """An article decides by all of it: here nothing but its last sentence has to do with its label."""
     start = "the council met again in the old hall to hear what had been said about roads and bridges " * 6
@@ -286,6 +287,7 @@ def test_training_is_the_same_again_in_any_process(easy, tmp_path):
     assert golden(tmp_path / "here") != golden(tmp_path / "other")
 
 
+@pytest.mark.long
 def test_rare_label_weighs_as_much_as_a_common_one(tmp_path):
     """Where nothing can be learnt, the answer must not follow the counts, five to one."""
     rng = np.random.default_rng(2)
@@ -299,6 +301,7 @@ def test_rare_label_weighs_as_much_as_a_common_one(tmp_path):
     assert found.probabilities[:, 1].mean() == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.long
 def test_training_replaces_a_text_model_and_nothing_else(easy, tmp_path):
     target = tmp_path / "models" / "sentiment"
     first = train("sentiment", target, easy, epochs=1, quick=True)
@@ -469,6 +472,7 @@ def test_job_promotes_what_passes_and_leaves_the_alias_otherwise(registry, easy,
     )
 
 
+@pytest.mark.long
 def test_job_does_not_promote_what_cannot_be_compared(registry, tmp_path):
     own = {"bread": ("loaf", "oven"), "cheese": ("milk", "rind")}
     other = {"bread": ("loaf", "oven"), "wine": ("grape", "cork")}
@@ -507,6 +511,7 @@ def test_job_leaves_no_folder_of_what_is_registered(registry, easy, tmp_path, mo
     assert list((tmp_path / "home" / "models" / "registry" / "unregistered").iterdir()) == []
 
 
+@pytest.mark.long
 def test_job_does_not_promote_what_learnt_from_shuffled_labels(registry, tmp_path):
     rng = np.random.default_rng(5)
     rows = [("common" if rng.random() < 0.9 else "rare", f"{' '.join(rng.choice(WORDS, 8))} {i}") for i in range(600)]

@@ -146,7 +146,7 @@ def quantize(
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     said.pop("recipe_sha256", None)
-    files.write_json(target.with_suffix(".json"), said)
+    files.write_json(target.with_suffix(".json"), files.sealed(said))
     return Quantized(target.stem, target, read_card(target.with_suffix(".json")))
 
 

@@ -197,7 +197,7 @@ def _present(name: str, folder: Path, quick: bool) -> ModelCard | None:
     if not (good_enough and current and card.is_intact()):
         return None
     if not card.facts.items() >= ABOUT[name].items():  # of an earlier xedge: the same model, less said
-        files.write_json(card.path, {**card.facts, **ABOUT[name]})
+        files.write_json(card.path, files.sealed({**card.facts, **ABOUT[name]}))
         return read_card(card.path)
     return card
 
