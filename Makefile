@@ -32,7 +32,8 @@ text: $(VENV)/ready-text ## train, register and serve the text models; print a f
 test: $(VENV)/ready-all ## run all tests but the long ones
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-test-all: $(VENV)/ready-all ## run the long tests: nbval, coverage, fuzzing, netem
+# Some repeat a thing a thousand times or for a minute: a tenth of it here, all of it with XEDGE_TEST_COUNTS=1.
+test-all: $(VENV)/ready-all ## run the long tests: nbval, coverage, fuzzing, faults, netem
 	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 lint: $(VENV)/ready-all ## check style (ruff) and types (mypy --strict)

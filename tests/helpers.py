@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterable
@@ -25,6 +26,11 @@ from xedge.serving.broker import Broker
 WAIT_S = 120.0  # far longer than any wait is meant to be: a busy machine must not fail a test
 _numbers = itertools.count(1)
 _pause = threading.Event()
+
+
+def counted(whole: int) -> int:
+    """Return how many of `whole` a long test does: a tenth, or the share that XEDGE_TEST_COUNTS says, up to 1."""
+    return max(1, round(whole * float(os.environ.get("XEDGE_TEST_COUNTS", "0.1"))))
 
 
 def unique_prefix() -> str:

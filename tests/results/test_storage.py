@@ -10,13 +10,13 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
-from helpers import wait_until
+from helpers import counted, wait_until
 from saving import ROWS, save, save_for_ever
 
 from xedge.core import files
 from xedge.results import storage
 
-KILLS = 1000
+KILLS = counted(1000)
 PRELOADED = ["xedge.results.measurement", "pyarrow.parquet", "pandas.io.parquet"]
 
 

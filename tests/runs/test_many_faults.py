@@ -8,14 +8,14 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from helpers import children_of, sound, wait_until, xedge_threads
+from helpers import children_of, counted, sound, wait_until, xedge_threads
 
 from xedge import Cloud, Edge, Fault, Link, Poisson, Scenario
 from xedge.scenario.faults import FAULTS
 from xedge.serving.broker import Broker
 
-#: About ten minutes on a quiet machine: a trial has 2 s, and half a second more for what is not answered.
-MEASUREMENTS, A_TRIAL = 100, 5
+#: All hundred take ten minutes on a quiet machine: a trial has 2 s, and half a second more for what is not answered.
+MEASUREMENTS, A_TRIAL = counted(100), 5
 PLACEMENTS = {
     "edge": Edge(),
     "cloud": Cloud(link=Link(delay_ms=5, jitter_ms=[(0, 0), (1, 5)])),

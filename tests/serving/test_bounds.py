@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Client, Device, request_bytes, wait_until
+from helpers import Client, Device, counted, request_bytes, wait_until
 from paho.mqtt.enums import MQTTErrorCode
 
 import xedge
@@ -206,7 +206,7 @@ def test_a_minute_beyond_its_ceiling_loses_no_request_and_takes_no_memory(any_br
         payloads = [encode_request("sensor", k, features, request_id=k) for k in range(1000)]
         flood = sender.fly(Flight(*where, np.zeros(1000, np.int64).tobytes(), payloads, 120.0, window=64))
         ceiling_hz = 1000 / (flood.replies[-1][0] - flood.start_ns) * 1e9
-        before, n = megabytes(pid, "VmRSS"), round(times * ceiling_hz * 60)
+        before, n = megabytes(pid, "VmRSS"), round(times * ceiling_hz * counted(60))
         payloads = [encode_request("sensor", k, features, request_id=k) for k in range(n)]
         due_ns = np.round(np.arange(n) / (times * ceiling_hz) * 1e9).astype(np.int64)
         log = sender.fly(Flight(*where, due_ns.tobytes(), payloads, 120.0))

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from fuzzed import DEEP, FEATURES, PINGS, POISON, REQUESTS, Stepped, stream
-from helpers import request_bytes, wait_until
+from helpers import counted, request_bytes, wait_until
 from hypothesis import example, given, settings
 from test_bounds import megabytes, served
 
 from xedge.scenario.routes import Topics
 from xedge.serving.connection import Connection
 
-MANY, ROUND = 1_000_000, 1000
+MANY, ROUND = counted(1_000_000), 1000
 FUZZ_S = 60
 
 
