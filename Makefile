@@ -50,7 +50,7 @@ soak: $(VENV)/ready-all ## keep all services at half their ceiling for an hour (
 licences: $(VENV)/ready-all ## list what is installed and under which licences
 	@$(BIN)/python docs/site/licences.py
 
-# JupyterLab asks pypi.org for a newer version and jupyterlab.github.io for news, unless told.
+# JupyterLab asks the package index for a newer version and its own site for news, unless told.
 QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 lab: $(VENV)/ready-lab ## open the notebooks in JupyterLab; further options in LAB="--ip=0.0.0.0 --port=8899"
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(QUIET) $(LAB) notebooks
