@@ -41,7 +41,8 @@ def assert_whole(measurement: Measurement) -> None:
         assert len(schedules[0]) >= 5
     keys = ["placement", "replication", *(["worker"] if "worker" in rows else []), "request"]
     assert not rows.duplicated(keys).any()
-    unsent = {"not_sent"} if measurement.conditions.get("scenario", {}).get("faults") else set()
+    asked = bool(measurement.conditions.get("scenario", {}).get("faults"))
+    unsent = {"not_sent", "overloaded"} if asked or not measurement.verdict.valid else set()
     assert set(rows["status"]) <= {"ok", "timeout", "lost"} | unsent
     assert set(rows.loc[rows["status"] == "ok", "placement"]) == set(rows["placement"])
 

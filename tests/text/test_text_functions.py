@@ -204,7 +204,8 @@ def loaded_by(code: str) -> set[str]:
             "-W",
             "error",
             "-c",
-            f"{code}\nimport sys, threading; print(*sys.modules, threading.active_count())",
+            f"{code}\nimport sys, threading\n"  # a thread that loaded a model may be ending
+            "print(*sys.modules, sum(not t.name.startswith('xedge-load') for t in threading.enumerate()))",
         ],
         capture_output=True,
         text=True,
